@@ -1,0 +1,134 @@
+"""Fields that take what the contract says and nothing that merely resembles it.
+
+Messages are predicates: whoever reports a fault puts the member's path before them.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+MESSAGES: dict[str, Any] = {
+    "required": "is missing",
+    "null": "must not be null",
+    "invalid": "is not valid",
+    "invalid_utf8": "must be UTF-8",
+    "type": "must be an object",
+    "unknown": "is not a member that is known here",
+}
+
+RFC3339 = re.compile(
+    r"(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<minute>\d{2}:\d{2}):(?P<second>\d{2})(?:\.\d+)?"
+    r"(?P<offset>[Zz]|[+-]\d{2}:\d{2})",
+    re.ASCII,
+)
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+OPTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+class StrictSchema(Schema):
+    """Refuses unknown members, and says so in the words of this service."""
+
+    error_messages = MESSAGES
+
+
+class Text(fields.String):
+    """A string of ``least`` to ``most`` characters."""
+
+    default_error_messages = {**MESSAGES, "invalid": "must be a string"}  # noqa: RUF012
+
+    def __init__(self, *, least: int = 0, most: int, **options: Any) -> None:
+        bounds = f"must have {least} to {most:,} characters" if least else None
+        error = bounds or f"must have at most {most:,} characters"
+        super().__init__(validate=validate.Length(least, most, error=error), **options)
+
+
+class StrictBoolean(fields.Field[bool]):
+    """JSON ``true`` or ``false``, nothing else."""
+
+    default_error_messages = {**MESSAGES, "invalid": "must be true or false"}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if value is True or value is False:
+            return value
+        raise self.make_error("invalid")
+
+
+class Int32(fields.Integer):
+    """A whole number of 32 bits, as a JSON number."""
+
+    default_error_messages = {**MESSAGES, "invalid": "must be a whole number"}  # noqa: RUF012
+
+    def __init__(self, **options: Any) -> None:
+        bounds = validate.Range(-(2**31), 2**31 - 1, error="must fit 32 bits")
+        super().__init__(strict=True, validate=bounds, **options)
+
+    def _deserialize(self, value: Any, *place: Any, **options: Any) -> int:
+        # marshmallow would take true for 1 and "1" for 1.
+        if isinstance(value, bool | str):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, *place, **options)
+
+
+class Pattern(fields.String):
+    """A string that matches a whole pattern; ``sentence`` says which."""
+
+    default_error_messages = {**MESSAGES, "invalid": "must be a string"}  # noqa: RUF012
+
+    def __init__(self, pattern: re.Pattern[str], sentence: str, **options: Any) -> None:
+        def matches(value: str) -> None:
+            if pattern.fullmatch(value) is None:
+                raise ValidationError(sentence)
+
+        super().__init__(validate=matches, **options)
+
+
+class Items(fields.List[Any]):
+    """A list of ``least`` to ``most`` items.
+
+    The length is checked first: a million bad items cost no more than one.
+    """
+
+    default_error_messages = {**MESSAGES, "invalid": "must be a list"}  # noqa: RUF012
+
+    def __init__(self, item: fields.Field[Any], *, least: int, most: int, **options: Any) -> None:
+        super().__init__(item, **options)
+        self.least = least
+        self.most = most
+
+    def _deserialize(self, value: Any, *place: Any, **options: Any) -> list[Any]:
+        if isinstance(value, list) and not self.least <= len(value) <= self.most:
+            raise ValidationError(f"must have {self.least} to {self.most} items")
+        return super()._deserialize(value, *place, **options)
+
+
+class Moment(fields.String):
+    """``""``, or a time of RFC 3339 with its offset, kept as it was sent."""
+
+    default_error_messages = {**MESSAGES, "invalid": "must be a string"}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, *place: Any, **options: Any) -> str:
+        text = super()._deserialize(value, *place, **options)
+        if text and parse_rfc3339(text) is None:
+            raise ValidationError(
+                "must be empty or a time of RFC 3339 with an offset, as 2026-01-31T18:00:00+01:00"
+            )
+        return text
+
+
+def parse_rfc3339(text: str) -> datetime | None:
+    """The moment, cut to the second, in UTC; None where ``text`` is no time of RFC 3339 (5.6).
+
+    A leap second is the second after the 59th. A time that leaves the years 1 to 9999 when it is
+    turned into UTC is none.
+    """
+    parts = RFC3339.fullmatch(text)
+    if parts is None or int(parts["second"]) > 60:
+        return None
+    offset = "+00:00" if parts["offset"] in "Zz" else parts["offset"]
+    try:
+        minute = datetime.fromisoformat(f"{parts['date']}T{parts['minute']}{offset}")
+        return minute.astimezone(UTC) + timedelta(seconds=int(parts["second"]))
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,125 @@
+"""A poll of the content API, in and out (contract, section 3).
+
+The shape is that of the source API; limits and defaults are the contract's.
+"""
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, post_load, validate, validates_schema
+
+from schemas.fields import (
+    MESSAGES,
+    OPTION_ID,
+    UUID,
+    Int32,
+    Items,
+    Moment,
+    Pattern,
+    StrictBoolean,
+    StrictSchema,
+    Text,
+)
+
+VISIBILITIES = ("alwaysPublic", "afterVote", "afterClose", "private")
+MAX_OPTIONS = 100
+
+
+class SettingsSchema(StrictSchema):
+    """All eight settings; those that are left out get their defaults."""
+
+    allowSelectionOfMultipleOptions = StrictBoolean(load_default=False)
+    resultsVisibility = fields.String(
+        load_default=VISIBILITIES[0],
+        validate=validate.OneOf(VISIBILITIES, error="must be one of {choices}"),
+        error_messages={**MESSAGES, "invalid": "must be a string"},
+    )
+    endDate = Moment(load_default="")
+    hideAbsoluteNumbers = StrictBoolean(load_default=False)
+    allowRevote = StrictBoolean(load_default=False)
+    saveParticipantNames = StrictBoolean(load_default=False)
+    closePollOnEndDate = StrictBoolean(load_default=False)
+    allowComment = StrictBoolean(load_default=False)
+
+    @validates_schema
+    def _require_end(self, settings: dict[str, Any], **_: Any) -> None:
+        if settings["closePollOnEndDate"] and not settings["endDate"]:
+            raise ValidationError("needs an endDate", "closePollOnEndDate")
+
+
+class OptionSchema(StrictSchema):
+    id = Pattern(OPTION_ID, "must have 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    title = Text(required=True, least=1, most=255)
+    order = Int32()
+
+
+def _options(*, least: int) -> Items:
+    item = fields.Nested(OptionSchema, error_messages=MESSAGES)
+    return Items(item, required=True, least=least, most=MAX_OPTIONS)
+
+
+class NewPollSchema(StrictSchema):
+    """A poll to be created.
+
+    Loads to the shape of ``PollDefinition`` in the storage: settings complete, every option with
+    an ``order``, its place in the list where none was sent.
+    """
+
+    id = Pattern(UUID, "must be a UUID")
+    title = Text(required=True, least=1, most=255)
+    description = Text(load_default="", most=4000)
+    options = _options(least=1)
+    settings = fields.Nested(
+        SettingsSchema, load_default=lambda: SettingsSchema().load({}), error_messages=MESSAGES
+    )
+
+    @validates_schema
+    def _require_distinct_ids(self, poll: dict[str, Any], **_: Any) -> None:
+        seen: set[str] = set()
+        repeated: dict[int, Any] = {}
+        for place, option in enumerate(poll["options"]):
+            if option.get("id") in seen:
+                repeated[place] = {"id": ["is that of another option"]}
+            elif "id" in option:
+                seen.add(option["id"])
+        if repeated:
+            raise ValidationError({"options": repeated})
+
+    @post_load
+    def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
+        for place, option in enumerate(poll["options"]):
+            option.setdefault("order", place)
+        if "id" in poll:
+            poll["id"] = poll["id"].lower()
+        return poll
+
+
+class PollReplacementSchema(NewPollSchema):
+    """A poll that replaces another: what ``GET`` returned can be sent back as it is."""
+
+    options = _options(least=0)
+    results = fields.Raw(load_only=True, allow_none=True)
+
+    @post_load
+    def _drop_results(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
+        poll.pop("results", None)
+        return poll
+
+
+class PollSchema(StrictSchema):
+    """A poll as ``/rest`` shows it."""
+
+    class Option(StrictSchema):
+        id = fields.String(required=True)
+        title = fields.String(required=True)
+        order = fields.Integer(required=True)
+
+    id = fields.String(required=True)
+    title = fields.String(required=True)
+    description = fields.String(required=True)
+    options = fields.List(fields.Nested(Option), required=True)
+    settings = fields.Nested(SettingsSchema, required=True)
+
+
+NEW_POLL = NewPollSchema()
+POLL_REPLACEMENT = PollReplacementSchema()
+POLL = PollSchema()

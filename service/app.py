@@ -1,0 +1,40 @@
+"""The whole assembly."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from service import keys
+from service.lifespan import lifespan
+from service.logs import RequestLog, open_request_log
+from service.middleware.problems import problems
+from service.middleware.scope import request_scope
+from service.middleware.tokens import require_token
+from service.routes import add_routes
+from service.settings import Settings
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    request_log: RequestLog | None = None,
+) -> web.Application:
+    """The application for ``settings``; it opens its store when it is started."""
+    app = web.Application(
+        middlewares=[request_scope, problems, require_token],
+        client_max_size=settings.max_body_bytes,
+    )
+    app[keys.SETTINGS] = settings
+    app[keys.CLOCK] = clock
+    app[keys.REQUEST_LOG] = request_log or open_request_log(settings.log_level)
+    app[keys.DRAINING] = asyncio.Event()
+    app.cleanup_ctx.append(lifespan)
+    add_routes(app.router)
+    return app

@@ -1,0 +1,248 @@
+"""The command line: ``python -m service``."""
+
+import argparse
+import asyncio
+import secrets
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from schemas.fields import parse_rfc3339
+from service import keys
+from service.app import create_app, utc_now
+from service.logs import configure_logging
+from service.policy import USERS
+from service.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
+from service.requests import parse_id
+from service.server import run
+from service.settings import InvalidSetting, Settings, read_settings
+from storage.documents import TokenDocument
+from storage.errors import StartupRefused, StorageError
+from storage.store import Store, open_store
+
+REFUSED = 1
+MISUSED = 2
+TOKEN_COLUMNS = ("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CREATED", "EXPIRES")
+
+DESCRIPTION = """\
+Polls attached to content, run in sessions, counted exactly.
+
+Settings come from the environment; the README lists them. Without MONGODB_URI the store is an
+embedded one in POLLS_DATA_DIR (./data), and the commands reach it also while the service runs.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status is 0, 1 where it was refused, 2 where it was misused."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        command = options.run if "run" in options else _serve
+        asyncio.run(command(settings, options))
+    except InvalidSetting as error:
+        print(f"polls: {error}", file=sys.stderr)
+        return MISUSED
+    except (StartupRefused, StorageError, OSError) as error:
+        print(f"polls: {error}", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve HTTP; what happens without a command too")
+    serve.set_defaults(run=_serve)
+
+    token = commands.add_parser("token", help="create, list and revoke access tokens")
+    token_commands = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    create = token_commands.add_parser(
+        "create",
+        help="create a token and print its secret, once",
+        description="Creates a token and prints its secret, alone, on standard output. The secret "
+        "is shown this once: only its SHA-256 is stored.",
+    )
+    create.add_argument("--name", required=True, type=_name, help="unique among live tokens")
+    create.add_argument(
+        "--user",
+        required=True,
+        type=_user,
+        metavar="ID",
+        help="the user whose token it is: a whole number from 1",
+    )
+    create.add_argument(
+        "--admin",
+        action="store_true",
+        help="may do everything, and act for other users with as_user_id",
+    )
+    create.add_argument(
+        "--workspace",
+        action="append",
+        default=[],
+        type=_workspace,
+        metavar="W",
+        help="a workspace of /rest that it covers, or '*' for all; may be repeated; none unless "
+        "given, which is enough for /api/v1",
+    )
+    create.add_argument(
+        "--action",
+        action="append",
+        choices=ACTIONS,
+        metavar="A",
+        help=f"what it may do: {', '.join(ACTIONS)}; may be repeated; all three unless given",
+    )
+    create.add_argument(
+        "--expires",
+        type=_moment,
+        metavar="T",
+        help="when it stops working, as 2027-01-31T18:00:00+01:00; never unless given",
+    )
+    create.set_defaults(run=_create_token)
+
+    listing = token_commands.add_parser("list", help="list all tokens, without their secrets")
+    listing.set_defaults(run=_list_tokens)
+
+    revoke = token_commands.add_parser(
+        "revoke", help="end a token; it stops working within 5 seconds in every process"
+    )
+    revoke.add_argument("name", metavar="NAME", help="the name of a live token")
+    revoke.set_defaults(run=_revoke_token)
+    return parser
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(text) <= 100 or not text.isprintable():
+        raise argparse.ArgumentTypeError("a name has 1 to 100 printable characters")
+    return text
+
+
+def _user(text: str) -> int:
+    user_id = parse_id(text)
+    if user_id is None:
+        raise argparse.ArgumentTypeError("a user is a whole number from 1 to 2^53-1")
+    return user_id
+
+
+def _workspace(text: str) -> str:
+    if not 1 <= len(text) <= 255 or not text.isprintable():
+        raise argparse.ArgumentTypeError("a workspace has 1 to 255 printable characters")
+    if text == USERS:
+        raise argparse.ArgumentTypeError("no token covers the workspace of users' own polls")
+    return text
+
+
+def _moment(text: str) -> datetime:
+    moment = parse_rfc3339(text)
+    if moment is None:
+        raise argparse.ArgumentTypeError("write it as 2027-01-31T18:00:00+01:00")
+    return moment
+
+
+async def _serve(settings: Settings, _: argparse.Namespace) -> None:
+    app = create_app(settings)
+
+    async def introduce(app: web.Application) -> None:
+        await _print_first_token(app[keys.STORE], settings)
+
+    app.on_startup.append(introduce)
+    await run(app, lambda url: _announce(url, settings))
+
+
+async def _print_first_token(store: Store, settings: Settings) -> None:
+    """Nobody could do anything with an empty store of one's own, so its first start gives a key."""
+    if settings.mongodb_uri is None and settings.admin_token is None and await store.is_empty():
+        secret = _new_secret()
+        await store.tokens.create(
+            secret,
+            name="admin",
+            user_id=SERVICE_USER,
+            admin=True,
+            workspaces=[ANY_WORKSPACE],
+            actions=ACTIONS,
+            now=utc_now(),
+        )
+        print(f"Admin token, shown this once: {secret}", flush=True)
+
+
+def _announce(url: str, settings: Settings) -> None:
+    if settings.mongodb_uri is None:
+        where = Path(settings.data_dir).resolve()
+        print(
+            f"Store: embedded, in {where}. It is for trying out, development, tests and small "
+            "single-node use; every local user of this machine can reach it.",
+            flush=True,
+        )
+    else:
+        print("Store: the MongoDB of MONGODB_URI.", flush=True)
+    print(f"Serving on {url}", flush=True)
+
+
+async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
+    secret = _new_secret()
+    async with open_store(settings.location, holder="command") as store:
+        await store.tokens.create(
+            secret,
+            name=options.name,
+            user_id=options.user,
+            admin=options.admin,
+            workspaces=options.workspace,
+            actions=options.action or ACTIONS,
+            expires_at=options.expires,
+            now=utc_now(),
+        )
+    print(secret)
+
+
+async def _list_tokens(settings: Settings, _: argparse.Namespace) -> None:
+    async with open_store(settings.location, holder="command") as store:
+        tokens = await store.tokens.all()
+    now = utc_now()
+    rows = [TOKEN_COLUMNS, *(_row(token, now) for token in tokens)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(TOKEN_COLUMNS))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
+    expires_at = token["expires_at"]
+    state = "live"
+    if token["revoked_at"] is not None:
+        state = "revoked"
+    elif expires_at is not None and expires_at <= now:
+        state = "expired"
+    return (
+        token["name"],
+        str(token["user_id"]),
+        state,
+        "yes" if token["admin"] else "no",
+        ",".join(token["actions"]),
+        ",".join(token["workspaces"]) or "-",
+        _shown(token["created_at"]),
+        _shown(expires_at) if expires_at else "-",
+    )
+
+
+def _shown(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def _revoke_token(settings: Settings, options: argparse.Namespace) -> None:
+    async with open_store(settings.location, holder="command") as store:
+        await store.tokens.revoke(options.name, utc_now())
+
+
+def _new_secret() -> str:
+    """256 random bits; the prefix lets scanners for leaked secrets know it."""
+    return f"polls_{secrets.token_urlsafe(32)}"

@@ -1,0 +1,56 @@
+"""Content polls, ``type=polls`` of ``/rest`` (contract, section 3)."""
+
+from aiohttp import web
+
+from service import keys, policy, requests, responses, views
+from storage.documents import ContainerKey
+
+
+async def list_polls(request: web.Request) -> web.Response:
+    query = requests.read_content_query(request)
+    policy.require_content(request[keys.PRINCIPAL], policy.READ, query.key)
+    polls = request.app[keys.STORE].polls
+    if query.poll_id is not None:
+        poll = await polls.get(query.key, query.poll_id)
+        return responses.content_poll_response(poll, in_array=True)
+    found = await polls.in_container(query.key)
+    return responses.json_response([views.content_poll(poll) for poll in found])
+
+
+async def create_poll(request: web.Request) -> web.Response:
+    key = requests.read_content_query(request).key
+    principal = request[keys.PRINCIPAL]
+    policy.require_creation(principal, key)
+    definition, idempotency_key = await requests.read_new_poll(request)
+    poll = await request.app[keys.STORE].polls.add(
+        key,
+        definition,
+        owner_id=principal.user_id,
+        now=request.app[keys.CLOCK](),
+        idempotency_key=idempotency_key,
+    )
+    return responses.content_poll_response(poll)
+
+
+async def replace_poll(request: web.Request) -> web.Response:
+    key, poll_id = await _changeable(request)
+    definition = await requests.read_poll_replacement(request, poll_id)
+    if_match = requests.read_if_match(request)
+    poll = await request.app[keys.STORE].polls.replace(key, poll_id, definition, if_match=if_match)
+    return responses.content_poll_response(poll)
+
+
+async def delete_poll(request: web.Request) -> web.Response:
+    key, poll_id = await _changeable(request)
+    if_match = requests.read_if_match(request)
+    poll = await request.app[keys.STORE].polls.delete(key, poll_id, if_match=if_match)
+    return responses.content_poll_response(poll)
+
+
+async def _changeable(request: web.Request) -> tuple[ContainerKey, str]:
+    """The address of a poll that is there and that the caller may change."""
+    key, poll_id = requests.read_poll_address(request)
+    policy.require_content(request[keys.PRINCIPAL], policy.WRITE, key)
+    poll = await request.app[keys.STORE].polls.get(key, poll_id)
+    policy.require_change(request[keys.PRINCIPAL], poll)
+    return key, poll_id

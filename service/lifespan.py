@@ -1,0 +1,15 @@
+"""Opens what the application lives on, and closes it again."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from service import keys
+from storage.store import open_store
+
+
+async def lifespan(app: web.Application) -> AsyncIterator[None]:
+    async with open_store(app[keys.SETTINGS].location) as store:
+        app[keys.STORE] = store
+        yield
+    app[keys.REQUEST_LOG].flush()

@@ -1,0 +1,106 @@
+"""The log: JSON lines where a machine reads, short lines on a terminal; on standard error.
+
+Events are rare and go through structlog. The line that every request pays for does not: it is
+put together here and written with its neighbours.
+"""
+
+import asyncio
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import IO, Any, TypedDict
+
+import orjson
+import structlog
+
+FLUSH_SECONDS = 0.05
+
+
+class RequestLine(TypedDict):
+    """One answered request. No query string: it may hold a token."""
+
+    id: str
+    method: str
+    route: str
+    status: int
+    ms: float
+    remote: str | None
+    user: int | None
+    token: str | None
+
+
+class RequestLog:
+    """Writes a line a request, those of ``FLUSH_SECONDS`` together; ``flush`` before the end."""
+
+    def __init__(self, stream: IO[bytes], *, enabled: bool = True, readable: bool = False) -> None:
+        self._stream = stream
+        self._enabled = enabled
+        self._render = _readable if readable else _as_json
+        self._waiting: list[bytes] = []
+
+    def write(self, line: RequestLine) -> None:
+        if not self._enabled:
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        self._waiting.append(self._render(line))
+
+    def flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._stream.write(b"".join(waiting))
+            self._stream.flush()
+
+
+def _as_json(line: RequestLine) -> bytes:
+    stamped = {"time": datetime.now(UTC), "level": "info", "event": "request", **line}
+    return orjson.dumps(stamped, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+
+
+def _readable(line: RequestLine) -> bytes:
+    who = "-" if line["user"] is None else f"user {line['user']} ({line['token']})"
+    return (
+        f"{datetime.now(UTC):%H:%M:%S} {line['status']} {line['method']:6} {line['route']} "
+        f"{line['ms']:.1f} ms {who} {line['id']}\n"
+    ).encode()
+
+
+def open_request_log(level: str) -> RequestLog:
+    """The request log of this process; requests are of level ``info``."""
+    return RequestLog(
+        sys.stderr.buffer,
+        enabled=level in ("debug", "info"),
+        readable=sys.stderr.isatty(),
+    )
+
+
+def configure_logging(level: str) -> None:
+    """Sends structlog's and the standard library's records through one renderer."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(_dumps)
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
+    else:
+        shared.append(structlog.processors.format_exc_info)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _dumps(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=repr).decode()

@@ -1,0 +1,65 @@
+"""The one place where an exception becomes an answer; handlers catch nothing."""
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from marshmallow import ValidationError
+
+from service import keys
+from service.policy import Forbidden
+from service.requests import field_faults
+from service.responses import Fault, problem
+from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
+
+MAX_FAULTS = 100
+"""A megabyte of unknown members is answered with this many faults, not with ten megabytes."""
+
+STORAGE_STATUS: dict[type[StorageError], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    PreconditionFailed: 412,
+    Unavailable: 503,
+}
+RETRY_AFTER = {"Retry-After": "1"}
+
+log = structlog.get_logger(__name__)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ValidationError as error:
+        return problem(400, _faults(error))
+    except Forbidden as error:
+        return problem(403, [Fault(None, str(error))])
+    except StorageError as error:
+        status = STORAGE_STATUS[type(error)]
+        headers = RETRY_AFTER if status == 503 else None
+        return problem(status, [Fault(None, str(error))], headers=headers)
+    except web.HTTPException as error:
+        return _http_problem(request, error)
+    except ConnectionError:
+        raise  # the caller hung up: there is nobody to answer
+    except Exception:
+        log.exception("unhandled error", request_id=request[keys.REQUEST_ID])
+        return problem(500, [Fault(None, "Something went wrong here; the log knows more.")])
+
+
+def _faults(error: ValidationError) -> list[Fault]:
+    messages = error.normalized_messages()  # type: ignore[no-untyped-call] # marshmallow's
+    faults = [Fault(*fault) for fault in field_faults(messages)]
+    if len(faults) > MAX_FAULTS:
+        rest = len(faults) - MAX_FAULTS
+        faults[MAX_FAULTS:] = [Fault(None, f"and {rest:,} more faults")]
+    return faults
+
+
+def _http_problem(request: web.Request, error: web.HTTPException) -> web.Response:
+    """404 and 405 of the router, and what the reading of a body refuses."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{request.method} is not allowed here, but {allowed}."
+        return problem(405, [Fault(None, message)], headers={"Allow": allowed})
+    message = "There is no such route." if error.status == 404 else error.text or error.reason
+    return problem(error.status, [Fault(None, message)])

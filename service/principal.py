@@ -1,0 +1,38 @@
+"""Who is asking."""
+
+from dataclasses import dataclass
+
+READ, WRITE, VOTE = "read", "write", "vote"
+ACTIONS = (READ, WRITE, VOTE)
+ANY_WORKSPACE = "*"
+
+SERVICE_USER = 0
+"""The user of the tokens that no user owns; no request and no command may name it."""
+MAX_ID = 2**53 - 1
+"""The largest whole number that every JSON client reads exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller of one request: a token's owner, or the user that an admin token acts for.
+
+    ``token_id`` is the hash of the secret, ``is_acting`` that the token's owner is another.
+    """
+
+    user_id: int
+    token_id: str
+    token_name: str
+    is_admin: bool = False
+    is_acting: bool = False
+    actions: frozenset[str] = frozenset()
+    workspaces: frozenset[str] = frozenset()
+
+    def acting_for(self, user_id: int) -> "Principal":
+        """``user_id`` in rights and in authorship; only the token stays."""
+        return Principal(
+            user_id=user_id,
+            token_id=self.token_id,
+            token_name=self.token_name,
+            is_acting=True,
+            actions=frozenset(ACTIONS),
+        )

@@ -1,0 +1,56 @@
+"""What goes out: JSON, and one body for every error."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import orjson
+from aiohttp import web
+
+from service import views
+from storage.documents import PollDocument, revision
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with a request; ``field`` is its path, None for the whole of it."""
+
+    field: str | None
+    message: str
+
+
+def json_response(
+    data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(data),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+        charset="utf-8",
+    )
+
+
+def content_poll_response(poll: PollDocument, *, in_array: bool = False) -> web.Response:
+    """A single poll with its ``ETag``, the revision of the definition."""
+    shown = views.content_poll(poll)
+    headers = {"ETag": f'"{revision(poll)}"'}
+    return json_response([shown] if in_array else shown, headers=headers)
+
+
+def problem(
+    status: int, faults: Iterable[Fault], *, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """The body of RFC 9457, with the ``errors`` list that clients of the polling API read."""
+    errors = [fault._asdict() for fault in faults]
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": errors[0]["message"],
+        "errors": errors,
+    }
+    response = web.Response(body=orjson.dumps(body), status=status, headers=headers)
+    response.content_type = PROBLEM_TYPE
+    return response

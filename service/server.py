@@ -1,0 +1,93 @@
+"""Listening: from a socket to ``create_app``, and a stop that loses no accepted request."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+
+from service import keys
+from service.middleware.scope import REQUEST_ID_HEADER, read_request_id
+from service.responses import Fault, problem
+
+log = structlog.get_logger(__name__)
+
+
+class _Protocol(web.RequestHandler):
+    """Answers what is no HTTP with a problem body too.
+
+    aiohttp would repeat the broken line to the caller and to the log, and a token may stand in it.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature
+    ) -> web.StreamResponse:
+        request_id = read_request_id(request)
+        if status == 500:
+            log.error("unhandled error", request_id=request_id, exc_info=exc)
+            fault = Fault(None, "Something went wrong here; the log knows more.")
+        else:
+            log.info("no valid HTTP", request_id=request_id, remote=request.remote)
+            fault = Fault(None, "This is not a valid HTTP/1.1 request.")
+        response = problem(status, [fault], headers={REQUEST_ID_HEADER: request_id})
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """``AppRunner`` with our protocol; the request log takes the place of aiohttp's access log."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(app, access_log=None)
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        options = server._kwargs  # noqa: SLF001 - aiohttp has no other way to name a protocol
+        return _Server(server.request_handler, request_factory=server.request_factory, **options)
+
+
+async def run(app: web.Application, announce: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what was accepted, and returns.
+
+    ``announce`` is told the base URL once connections are accepted. A second signal ends the
+    process at once. Raises ``StartupRefused`` where the store cannot be opened and ``OSError``
+    where the address cannot be listened on.
+    """
+    settings = app[keys.SETTINGS]
+    runner = Runner(app)
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        await site.start()
+        announce(f"http://{_shown(settings.host)}:{site.port}")
+        await _asked_to_stop()
+        app[keys.DRAINING].set()
+    finally:
+        await runner.cleanup()
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def _asked_to_stop() -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    for number in signals:
+        loop.remove_signal_handler(number)

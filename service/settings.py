@@ -1,0 +1,78 @@
+"""What the service is told by its environment, read once."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from storage.store import Location
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class InvalidSetting(Exception):
+    """A variable holds what it cannot hold; the text is one sentence that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings; defaults are those of the README's table. Secrets do not show in its repr."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    mongodb_uri: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    data_dir: Path = Path("data")
+    admin_token: str | None = field(default=None, repr=False)
+    max_body_bytes: int = MAX_BODY_BYTES
+    log_level: LogLevel = "info"
+
+    @property
+    def location(self) -> Location:
+        return Location(uri=self.mongodb_uri, data_dir=self.data_dir, secret=self.secret)
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads ``environment``, that of the process unless given.
+
+    An empty variable counts as unset. Raises ``InvalidSetting``.
+    """
+    variables = os.environ if environment is None else environment
+    given = {name: value for name, value in variables.items() if value}
+    settings = Settings(
+        host=given.get("POLLS_HOST", "127.0.0.1"),
+        port=_whole(given, "POLLS_PORT", 8080, most=65535),
+        mongodb_uri=given.get("MONGODB_URI"),
+        secret=given.get("POLLS_SECRET"),
+        data_dir=Path(given.get("POLLS_DATA_DIR", "data")),
+        admin_token=given.get("POLLS_ADMIN_TOKEN"),
+        max_body_bytes=_whole(given, "POLLS_MAX_BODY_BYTES", MAX_BODY_BYTES, most=2**30),
+        log_level=_log_level(given),
+    )
+    if settings.mongodb_uri is not None and settings.secret is None:
+        raise InvalidSetting(
+            "POLLS_SECRET must be set where MONGODB_URI is: it keys the hashes of voters, and "
+            "every process on that database needs the same. Make one with: openssl rand -hex 32"
+        )
+    return settings
+
+
+def _whole(given: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+    text = given.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > most:
+        raise InvalidSetting(f"{name} must be a whole number from 0 to {most}, and is {text!r}.")
+    return int(text)
+
+
+def _log_level(given: Mapping[str, str]) -> LogLevel:
+    level = given.get("POLLS_LOG_LEVEL", "info").lower()
+    if level not in LOG_LEVELS:
+        raise InvalidSetting(
+            f"POLLS_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, and is {level!r}."
+        )
+    return cast(LogLevel, level)

@@ -1,0 +1,1 @@
+"""Everything that knows MongoDB; above this package nobody does."""

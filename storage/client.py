@@ -1,0 +1,330 @@
+"""The one module that names the driver: connections, bounded round trips, transactions.
+
+Motor is in its last year of critical fixes and PyMongo's own asynchronous API succeeds it. Whatever
+differs between the two stays in here; the other modules take their types and errors from this one.
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import bson
+import pymongo
+from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import IndexModel, ReadPreference, ReturnDocument, WriteConcern
+from pymongo.errors import (
+    CollectionInvalid,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+
+from storage.errors import StartupRefused, Unavailable
+
+__all__ = [
+    "Collection",
+    "Database",
+    "Document",
+    "DuplicateKeyError",
+    "IndexModel",
+    "ReturnDocument",
+    "Session",
+    "patience",
+    "round_trip",
+    "stored_size",
+]
+
+Document = dict[str, Any]
+Collection = AgnosticCollection[Document]
+Session = AgnosticClientSession
+T = TypeVar("T")
+
+DEFAULT_DATABASE = "polls"
+
+SELECTION_SECONDS = 2.0
+"""How long the driver looks for a primary before it gives up."""
+ROUND_TRIP_SECONDS = 4.0
+"""The longest a read or a write may take, and all statements of a transaction together."""
+OUTCOME_SECONDS = 20.0
+"""How long the outcome of a commit that was sent is asked for: longer than an election takes."""
+STARTUP_SECONDS = 10.0
+BACKOFF_SECONDS = (0.005, 0.030)
+
+NAMESPACE_EXISTS = 48
+LOCK_TIMEOUT = 24
+"""The engine of the embedded store gives up a lock with this code and no label."""
+
+_patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Bounds all round trips inside taken together: a request of several waits no longer than one.
+
+    A commit that was sent is not cut short: its outcome is resolved, not guessed.
+    """
+    with _waiting_until(min(_patience.get(), time.monotonic() + seconds)):
+        yield
+
+
+@contextmanager
+def _waiting_until(deadline: float) -> Iterator[None]:
+    token = _patience.set(deadline)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def _deadline() -> float:
+    return min(_patience.get(), time.monotonic() + ROUND_TRIP_SECONDS)
+
+
+@contextmanager
+def round_trip(deadline: float | None = None) -> Iterator[None]:
+    """Bounds the driver's calls inside and raises ``Unavailable`` where the database is away.
+
+    ``deadline`` is on the monotonic clock. ``DuplicateKeyError`` and errors that are no fault of
+    the connection pass through as they are.
+    """
+    until = _deadline() if deadline is None else deadline
+    try:
+        # A timeout of 0 would mean none at all.
+        with pymongo.timeout(max(until - time.monotonic(), 0.001)):
+            yield
+    except PyMongoError as error:
+        if _is_absence(error):
+            raise Unavailable(
+                "The database gave no answer in time; nothing was changed."
+            ) from error
+        raise
+
+
+def _is_absence(error: PyMongoError) -> bool:
+    """Whether the database, not the request, is to blame."""
+    if isinstance(error, DuplicateKeyError):
+        return False
+    return isinstance(error, ConnectionFailure) or error.timeout or _is_transient(error)
+
+
+def _is_transient(error: PyMongoError) -> bool:
+    return error.has_error_label("TransientTransactionError") or (
+        isinstance(error, OperationFailure) and error.code == LOCK_TIMEOUT
+    )
+
+
+def stored_size(document: Document) -> int:
+    """Bytes of a document as MongoDB stores it (BSON)."""
+    return len(bson.encode(document))
+
+
+def _require_replica_set(hello: Document) -> None:
+    if "setName" not in hello:
+        kind = "a sharded cluster" if hello.get("msg") == "isdbgrid" else "standalone"
+        raise StartupRefused(
+            f"The MongoDB of MONGODB_URI is {kind}, and this service needs the transactions of a "
+            "replica set: start mongod with --replSet rs0 and run rs.initiate() once (one node is "
+            "enough)."
+        )
+
+
+class _Conflicting(Exception):
+    """One run of a transaction stored nothing, and another may."""
+
+
+class Database:
+    """One database of one deployment: its collections, and transactions over them.
+
+    It belongs to the event loop it was made in.
+    """
+
+    def __init__(self, client: AgnosticClient[Document], name: str) -> None:
+        self._client = client
+        self._database: AgnosticDatabase[Document] = client.get_database(
+            name,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority", j=True),
+        )
+        self._attempts = self.collection("attempts")
+
+    @classmethod
+    async def connect(cls, uri: str) -> "Database":
+        """Reaches the deployment, or raises ``StartupRefused`` within 10 s.
+
+        The database is the one that ``uri`` names, or ``polls``. The deployment must be a replica
+        set: transactions need one. No text of an error holds any part of ``uri``.
+        """
+        try:
+            client: AgnosticClient[Document] = AsyncIOMotorClient(
+                uri,
+                tz_aware=True,
+                tzinfo=UTC,
+                serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
+                connectTimeoutMS=int(SELECTION_SECONDS * 1000),
+                retryWrites=True,
+                retryReads=True,
+                appname="polls",
+            )
+            name = client.get_default_database(DEFAULT_DATABASE).name
+        except (ConfigurationError, InvalidURI, ValueError) as error:
+            raise StartupRefused(
+                "MONGODB_URI cannot be used: write it as "
+                "mongodb://user:password@host:27017/polls?replicaSet=rs0, with user and password "
+                "percent-encoded."
+            ) from error
+        try:
+            _require_replica_set(await cls._greet(client))
+        except BaseException:
+            client.close()
+            raise
+        return cls(client, name)
+
+    @staticmethod
+    async def _greet(client: AgnosticClient[Document]) -> Document:
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while True:
+            try:
+                with round_trip(deadline):
+                    # The second asks for nothing but proves that the user is let in.
+                    hello: Document = await client.admin.command("hello")
+                    await client.get_default_database(DEFAULT_DATABASE).command("ping")
+                    return hello
+            except Unavailable as error:
+                if time.monotonic() + 0.2 >= deadline:
+                    raise StartupRefused(
+                        "MongoDB cannot be reached within 10 s at the address of MONGODB_URI: "
+                        "check that it runs and that host, port and TLS settings are right."
+                    ) from error
+                await asyncio.sleep(0.2)
+            except OperationFailure as error:
+                raise StartupRefused(
+                    "MongoDB does not let the user of MONGODB_URI in: check user, password and "
+                    f"authSource (error code {error.code})."
+                ) from error
+
+    def collection(self, name: str) -> Collection:
+        return self._database.get_collection(name)
+
+    async def ensure(self, name: str, indexes: list[IndexModel]) -> None:
+        """Creates what is missing of a collection; before traffic, since a transaction must not."""
+        deadline = time.monotonic() + STARTUP_SECONDS
+        with round_trip(deadline):
+            if name not in await self._database.list_collection_names(filter={"name": name}):
+                try:
+                    await self._database.create_collection(name)
+                except CollectionInvalid:
+                    pass  # another process was faster
+                except OperationFailure as error:
+                    if error.code != NAMESPACE_EXISTS:
+                        raise
+            if indexes:
+                await self.collection(name).create_indexes(indexes)
+
+    async def ping(self) -> None:
+        """Raises ``Unavailable`` unless a primary answers."""
+        with round_trip():
+            await self._client.admin.command("ping")
+
+    def close(self) -> None:
+        self._client.close()
+
+    async def transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Runs ``work`` in one snapshot transaction until it is committed, and returns its result.
+
+        ``work`` runs again after a conflict, so it must decide on nothing but its arguments and
+        what it reads through the session. What it raises ends the transaction and is raised here:
+        nothing is stored then.
+
+        Each run leaves a mark of this attempt in the transaction itself. Where the answer to a
+        commit was lost, and the deployment no longer knows the transaction when asked again, the
+        mark tells whether it was stored: nothing is done twice, no success is reported as a
+        failure.
+
+        Raises ``Unavailable`` when conflicts or an absent database used up the time.
+        """
+        attempt = uuid.uuid4().hex
+        deadline = _deadline()
+        while True:
+            with suppress(_Conflicting):
+                return await self._attempt(work, attempt, deadline)
+            if time.monotonic() + BACKOFF_SECONDS[1] >= deadline:
+                raise Unavailable("The database is too busy; nothing was changed.")
+            await _pause()
+
+    async def _attempt(
+        self, work: Callable[[Session], Awaitable[T]], attempt: str, deadline: float
+    ) -> T:
+        async with await self._client.start_session() as session:
+            session.start_transaction(
+                read_concern=ReadConcern("snapshot"),
+                write_concern=WriteConcern("majority", j=True),
+            )
+            try:
+                with round_trip(deadline):
+                    result = await work(session)
+                    mark = {"_id": attempt, "created_at": datetime.now(UTC)}
+                    await self._attempts.insert_one(mark, session=session)
+            except BaseException as error:
+                await self._abort(session)
+                if isinstance(error, Unavailable) and time.monotonic() < deadline:
+                    raise _Conflicting from error
+                raise
+            if await self._commit(session, attempt):
+                return result
+            raise _Conflicting
+
+    @staticmethod
+    async def _abort(session: Session) -> None:
+        """Ends the transaction; where the database is away it ends there by itself."""
+        with suppress(Unavailable, PyMongoError), round_trip(time.monotonic() + 0.5):
+            await session.abort_transaction()
+
+    async def _commit(self, session: Session, attempt: str) -> bool:
+        """True: it is stored. False: it certainly is not. ``Unavailable``: nobody could say."""
+        deadline = time.monotonic() + OUTCOME_SECONDS
+        with _waiting_until(deadline):
+            while True:
+                try:
+                    with pymongo.timeout(ROUND_TRIP_SECONDS):
+                        await session.commit_transaction()
+                except PyMongoError as error:
+                    lost = isinstance(error, ConnectionFailure) or error.timeout
+                    if not lost and not error.has_error_label("UnknownTransactionCommitResult"):
+                        # The driver itself sends a commit again, and the answer to that may be
+                        # "no such transaction" although the first one was stored.
+                        return await self._has_mark(attempt, deadline)
+                    if time.monotonic() >= deadline:
+                        raise Unavailable(
+                            "The database went away during the commit; whether the change was "
+                            "stored is not known yet. Ask for it, or send the request again with "
+                            "the same Idempotency-Key."
+                        ) from error
+                    await _pause()
+                else:
+                    return True
+
+    async def _has_mark(self, attempt: str, deadline: float) -> bool:
+        while True:
+            try:
+                with round_trip():
+                    return await self._attempts.find_one({"_id": attempt}) is not None
+            except Unavailable:
+                if time.monotonic() >= deadline:
+                    raise
+                await _pause()
+
+
+async def _pause() -> None:
+    await asyncio.sleep(random.uniform(*BACKOFF_SECONDS))  # noqa: S311 - jitter is no secret

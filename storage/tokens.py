@@ -1,0 +1,91 @@
+"""Tokens, by the SHA-256 of their secrets; a secret itself is never stored.
+
+A token is 256 random bits, so a plain hash cannot be guessed backwards and a look-up by hash gives
+nothing away to a clock.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import cast
+
+from storage.client import Database, DuplicateKeyError, round_trip
+from storage.documents import TokenDocument
+from storage.errors import Conflict, NotFound
+
+
+def token_id(secret: str) -> str:
+    """The SHA-256 of a secret, in hex: what is stored and looked up."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Tokens:
+    def __init__(self, database: Database) -> None:
+        self._tokens = database.collection("tokens")
+
+    async def find(self, identifier: str, now: datetime) -> TokenDocument | None:
+        """The token that may be used at ``now``: there, not revoked, not expired."""
+        with round_trip():
+            found = await self._tokens.find_one({"_id": identifier})
+        token = cast(TokenDocument | None, found)
+        if token is None or token["revoked_at"] is not None or _is_expired(token, now):
+            return None
+        return token
+
+    async def create(
+        self,
+        secret: str,
+        *,
+        name: str,
+        user_id: int,
+        now: datetime,
+        admin: bool = False,
+        workspaces: Sequence[str] = (),
+        actions: Sequence[str] = (),
+        expires_at: datetime | None = None,
+    ) -> TokenDocument:
+        """Raises ``Conflict`` where a live token, neither revoked nor expired, has that name."""
+        token: TokenDocument = {
+            "_id": token_id(secret),
+            "name": name,
+            "live_name": name,
+            "user_id": user_id,
+            "admin": admin,
+            "workspaces": list(workspaces),
+            "actions": list(actions),
+            "created_at": now,
+            "expires_at": expires_at,
+            "revoked_at": None,
+        }
+        with round_trip():
+            await self._tokens.update_many(
+                {"live_name": name, "expires_at": {"$lte": now}}, {"$unset": {"live_name": ""}}
+            )
+            try:
+                await self._tokens.insert_one(dict(token))
+            except DuplicateKeyError as error:
+                raise Conflict(f"There is a live token named {name!r}.") from error
+        return token
+
+    async def all(self) -> list[TokenDocument]:
+        """All tokens, oldest first, the revoked and expired ones too."""
+        with round_trip():
+            found = await self._tokens.find({}).sort("created_at", 1).to_list(None)
+        return cast(list[TokenDocument], found)
+
+    async def revoke(self, name: str, now: datetime) -> None:
+        """Ends the live token of that name; raises ``NotFound`` where there is none."""
+        with round_trip():
+            changed = await self._tokens.update_one(
+                {"live_name": name}, {"$set": {"revoked_at": now}, "$unset": {"live_name": ""}}
+            )
+        if changed.matched_count == 0:
+            raise NotFound(f"There is no live token named {name!r}.")
+
+    async def is_empty(self) -> bool:
+        with round_trip():
+            return await self._tokens.find_one({}) is None
+
+
+def _is_expired(token: TokenDocument, now: datetime) -> bool:
+    return token["expires_at"] is not None and token["expires_at"] <= now

@@ -1,0 +1,118 @@
+"""A real server for all tests, a database of its own for each."""
+
+import io
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from pymongo.database import Database as RawDatabase
+from pytest_aiohttp import AiohttpClient
+
+from service import keys
+from service.app import create_app
+from service.logs import RequestLog
+from service.settings import Settings
+from storage import embedded
+from storage.store import Location, Store, open_store
+
+Client = TestClient[web.Request, web.Application]
+Raw = RawDatabase[dict[str, Any]]
+
+ADMIN = "the-secret-of-the-admin"
+SECRET = "the-secret-that-keys-the-hashes"
+
+
+class Clock:
+    """Time as a test sets it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
+    """The embedded server that all tests share; a test that cannot have it fails."""
+    server = embedded.start(tmp_path_factory.mktemp("embedded") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mongodb_uri(server: embedded.EmbeddedServer) -> Iterator[str]:
+    """The address of a database that no other test knows."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield server.uri.replace("/?", f"/{name}?")
+    with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture
+def raw(mongodb_uri: str) -> Iterator[Raw]:
+    """The documents as they are stored."""
+    with pymongo.MongoClient[dict[str, Any]](mongodb_uri, tz_aware=True) as client:
+        yield client.get_default_database()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(mongodb_uri: str, tmp_path: Path) -> Settings:
+    return Settings(
+        mongodb_uri=mongodb_uri, secret=SECRET, admin_token=ADMIN, data_dir=tmp_path / "data"
+    )
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    """The store without a service before it."""
+    location = Location(settings.mongodb_uri, settings.data_dir, settings.secret)
+    async with open_store(location) as store:
+        yield store
+
+
+@pytest.fixture
+def request_lines() -> io.BytesIO:
+    """What the service of ``api`` writes to its request log."""
+    return io.BytesIO()
+
+
+@pytest.fixture
+async def api(
+    aiohttp_client: AiohttpClient, settings: Settings, clock: Clock, request_lines: io.BytesIO
+) -> Client:
+    """The service, called as the admin token unless a request names another."""
+    app = create_app(settings, clock=clock, request_log=RequestLog(request_lines))
+    client: Client = await aiohttp_client(app, headers={"Authorization": f"Bearer {ADMIN}"})
+    return client
+
+
+TokenMaker = Callable[..., Awaitable[dict[str, str]]]
+
+
+@pytest.fixture
+def make_token(api: Client, clock: Clock) -> TokenMaker:
+    """``await make_token(user_id=7, workspaces=["PLAT"])`` gives the headers of a new token."""
+
+    async def make(**token: Any) -> dict[str, str]:
+        secret = f"secret-{uuid.uuid4().hex}"
+        token = {"user_id": 7, "actions": ["read", "write", "vote"], "workspaces": ["*"], **token}
+        token.setdefault("name", secret)
+        await api.app[keys.STORE].tokens.create(secret, now=clock(), **token)
+        return {"Authorization": f"Bearer {secret}"}
+
+    return make
