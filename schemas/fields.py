@@ -36,7 +36,7 @@ class StrictSchema(Schema):
 class Text(fields.String):
     """A string of ``least`` to ``most`` characters."""
 
-    default_error_messages = {**MESSAGES, "invalid": "must be a string"}  # noqa: RUF012
+    default_error_messages = {**MESSAGES, "invalid": "must be a string"}
 
     def __init__(self, *, least: int = 0, most: int, **options: Any) -> None:
         bounds = f"must have {least} to {most:,} characters" if least else None
@@ -47,7 +47,7 @@ class Text(fields.String):
 class StrictBoolean(fields.Field[bool]):
     """JSON ``true`` or ``false``, nothing else."""
 
-    default_error_messages = {**MESSAGES, "invalid": "must be true or false"}  # noqa: RUF012
+    default_error_messages = {**MESSAGES, "invalid": "must be true or false"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
         if value is True or value is False:
@@ -58,7 +58,7 @@ class StrictBoolean(fields.Field[bool]):
 class Int32(fields.Integer):
     """A whole number of 32 bits, as a JSON number."""
 
-    default_error_messages = {**MESSAGES, "invalid": "must be a whole number"}  # noqa: RUF012
+    default_error_messages = {**MESSAGES, "invalid": "must be a whole number"}
 
     def __init__(self, **options: Any) -> None:
         bounds = validate.Range(-(2**31), 2**31 - 1, error="must fit 32 bits")
@@ -74,7 +74,7 @@ class Int32(fields.Integer):
 class Pattern(fields.String):
     """A string that matches a whole pattern; ``sentence`` says which."""
 
-    default_error_messages = {**MESSAGES, "invalid": "must be a string"}  # noqa: RUF012
+    default_error_messages = {**MESSAGES, "invalid": "must be a string"}
 
     def __init__(self, pattern: re.Pattern[str], sentence: str, **options: Any) -> None:
         def matches(value: str) -> None:
@@ -90,7 +90,7 @@ class Items(fields.List[Any]):
     The length is checked first: a million bad items cost no more than one.
     """
 
-    default_error_messages = {**MESSAGES, "invalid": "must be a list"}  # noqa: RUF012
+    default_error_messages = {**MESSAGES, "invalid": "must be a list"}
 
     def __init__(self, item: fields.Field[Any], *, least: int, most: int, **options: Any) -> None:
         super().__init__(item, **options)
@@ -106,7 +106,7 @@ class Items(fields.List[Any]):
 class Moment(fields.String):
     """``""``, or a time of RFC 3339 with its offset, kept as it was sent."""
 
-    default_error_messages = {**MESSAGES, "invalid": "must be a string"}  # noqa: RUF012
+    default_error_messages = {**MESSAGES, "invalid": "must be a string"}
 
     def _deserialize(self, value: Any, *place: Any, **options: Any) -> str:
         text = super()._deserialize(value, *place, **options)

@@ -18,10 +18,12 @@ from schemas.fields import (
     StrictBoolean,
     StrictSchema,
     Text,
+    parse_rfc3339,
 )
 
 VISIBILITIES = ("alwaysPublic", "afterVote", "afterClose", "private")
 MAX_OPTIONS = 100
+MAX_DESCRIPTION = 4000
 
 
 class SettingsSchema(StrictSchema):
@@ -61,12 +63,12 @@ class NewPollSchema(StrictSchema):
     """A poll to be created.
 
     Loads to the shape of ``PollDefinition`` in the storage: settings complete, every option with
-    an ``order``, its place in the list where none was sent.
+    an ``order``, its place in the list where none was sent, and ``closes_at`` beside them.
     """
 
     id = Pattern(UUID, "must be a UUID")
     title = Text(required=True, least=1, most=255)
-    description = Text(load_default="", most=4000)
+    description = Text(load_default="", most=MAX_DESCRIPTION)
     options = _options(least=1)
     settings = fields.Nested(
         SettingsSchema, load_default=lambda: SettingsSchema().load({}), error_messages=MESSAGES
@@ -90,6 +92,9 @@ class NewPollSchema(StrictSchema):
             option.setdefault("order", place)
         if "id" in poll:
             poll["id"] = poll["id"].lower()
+        settings = poll["settings"]
+        ends = settings["closePollOnEndDate"]
+        poll["closes_at"] = parse_rfc3339(settings["endDate"]) if ends else None
         return poll
 
 

@@ -11,15 +11,14 @@ from pathlib import Path
 from aiohttp import web
 
 from schemas.fields import parse_rfc3339
+from schemas.polling import parse_id
 from service import keys
 from service.app import create_app, utc_now
 from service.logs import configure_logging
-from service.policy import USERS
 from service.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
-from service.requests import parse_id
 from service.server import run
 from service.settings import InvalidSetting, Settings, read_settings
-from storage.documents import TokenDocument
+from storage.documents import USERS, TokenDocument
 from storage.errors import StartupRefused, StorageError
 from storage.store import Store, open_store
 

@@ -18,5 +18,5 @@ REQUEST_LOG = web.AppKey("request_log", RequestLog)
 DRAINING = web.AppKey("draining", asyncio.Event)
 
 REQUEST_ID = web.RequestKey("request_id", str)
-QUERY = web.RequestKey("query", list[tuple[str, str]])
+QUERY: web.RequestKey[list[tuple[str, str]]] = web.RequestKey("query")
 PRINCIPAL = web.RequestKey("principal", Principal)

@@ -8,8 +8,6 @@ ANY_WORKSPACE = "*"
 
 SERVICE_USER = 0
 """The user of the tokens that no user owns; no request and no command may name it."""
-MAX_ID = 2**53 - 1
-"""The largest whole number that every JSON client reads exactly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,25 @@
-"""Reading what came in: query, path, headers, body.
+"""Reading queries and headers; ``bodies`` reads what comes after them.
 
-A fault of the query or the body raises marshmallow's ``ValidationError``; messages are predicates,
-the path of the member is put before them where the answer is made.
+A fault raises marshmallow's ``ValidationError``; messages are predicates, the path of the member is
+put before them where the answer is made.
 """
 
-import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.polls import NEW_POLL, POLL_REPLACEMENT
 from service import keys
-from service.principal import MAX_ID
-from storage.documents import ContainerKey, PollDefinition
-from storage.idempotency import IdempotencyKey
+from storage.documents import ContainerKey
 from storage.polls import Revisions
 
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
-WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
-IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 TOKEN_PARAMETERS = ("token", "access_token")
 BODY = "body"
@@ -45,13 +37,6 @@ class ContentQuery:
 def parse_query(request: web.BaseRequest) -> list[tuple[str, str]]:
     """All parameters in order. Bytes that are no UTF-8 become surrogates, which no check passes."""
     return parse_qsl(request.rel_url.raw_query_string, True, errors="surrogateescape")
-
-
-def parse_id(text: str) -> int | None:
-    """A whole number from 1 to 2^53-1, in digits alone; None for everything else."""
-    if WHOLE_NUMBER.fullmatch(text) and int(text) <= MAX_ID:
-        return int(text)
-    return None
 
 
 def read_content_query(request: web.Request) -> ContentQuery:
@@ -116,21 +101,6 @@ def _read_parameter(
     return None
 
 
-async def read_new_poll(request: web.Request) -> tuple[PollDefinition, IdempotencyKey | None]:
-    """The poll of a POST, and the key under which it may be asked for again."""
-    body = await _read_json(request)
-    definition = cast(PollDefinition, NEW_POLL.load(body))
-    return definition, _read_idempotency_key(request, body)
-
-
-async def read_poll_replacement(request: web.Request, poll_id: str) -> PollDefinition:
-    """The poll of a PUT; its ``id``, where there is one, must be that of the query."""
-    definition = cast(PollDefinition, POLL_REPLACEMENT.load(await _read_json(request)))
-    if definition.get("id", poll_id) != poll_id:
-        raise ValidationError("must be the pollId of the query", "id")
-    return definition
-
-
 def read_if_match(request: web.Request) -> Revisions | None:
     """The revisions of ``If-Match``; None where any will do.
 
@@ -141,52 +111,6 @@ def read_if_match(request: web.Request) -> Revisions | None:
         return None
     tags = ENTITY_TAG.findall(",".join(headers))
     return frozenset(tag for weak, tag in tags if not weak)
-
-
-def _read_idempotency_key(request: web.Request, body: Any) -> IdempotencyKey | None:
-    values = request.headers.getall("Idempotency-Key", [])
-    if not values:
-        return None
-    if len(values) > 1 or not IDEMPOTENCY_KEY.fullmatch(values[0]):
-        raise ValidationError("must be 1 to 255 printable ASCII characters", "Idempotency-Key")
-    principal = request[keys.PRINCIPAL]
-    query = sorted(pair for pair in request[keys.QUERY] if pair[0] not in TOKEN_PARAMETERS)
-    path = request.rel_url.raw_path
-    same = [request.method, path, query, principal.user_id, principal.is_acting, body]
-    return IdempotencyKey(
-        id=_digest(f"{principal.token_id} {values[0]}"),
-        fingerprint=_digest(json.dumps(same, sort_keys=True)),
-    )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-async def _read_json(request: web.Request) -> Any:
-    """The JSON value of the body. Raises 413, 415 and ``ValidationError``, in this order."""
-    limit = request.app[keys.SETTINGS].max_body_bytes
-    if (request.content_length or 0) > limit:
-        _refuse_size(limit)
-    try:
-        raw = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        _refuse_size(limit)
-    except web.RequestPayloadError as error:
-        raise ValidationError("cannot be read: its encoding is broken", BODY) from error
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="Send the body as application/json.")
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        reason = f"is not JSON: {error.msg} at byte {error.pos}" if raw else "is missing"
-        raise ValidationError(reason, BODY) from error
-
-
-def _refuse_size(limit: int) -> NoReturn:
-    raise web.HTTPRequestEntityTooLarge(
-        limit, limit, text=f"The body is over the limit of {limit:,} bytes."
-    )
 
 
 def field_faults(messages: Mapping[Any, Any] | list[Any], path: str = "") -> list[tuple[str, str]]:

@@ -54,3 +54,28 @@ def problem(
     response = web.Response(body=orjson.dumps(body), status=status, headers=headers)
     response.content_type = PROBLEM_TYPE
     return response
+
+
+STRING_IDS = "application/json+canvas-string-ids"
+
+
+def polling_response(
+    request: web.Request, data: Any, *, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """An answer of the polling API; every id is a string where the client accepts only that."""
+    if STRING_IDS in request.headers.get("Accept", ""):
+        data = _with_string_ids(data)
+    return json_response(data, headers=headers)
+
+
+def _with_string_ids(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_with_string_ids(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        name: str(value)
+        if (name == "id" or name.endswith("_id")) and isinstance(value, int)
+        else _with_string_ids(value)
+        for name, value in data.items()
+    }

@@ -1,32 +1,87 @@
 """The complete URL table."""
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.typedefs import Handler
 
-from service.handlers import content_polls, health
+from service.handlers import (
+    content_polls,
+    enrollments,
+    health,
+    poll_choices,
+    poll_sessions,
+    polls,
+)
 
 PUBLIC = frozenset({"/healthz", "/readyz"})
 """Routes that need no token."""
 
+API = "/api/v1"
+POLL = f"{API}/polls/{{poll_id}}"
+CHOICES = f"{POLL}/poll_choices"
+SESSIONS = f"{POLL}/poll_sessions"
+COURSE = f"{API}/courses/{{course_id}}"
 
-async def _accept_expectation(request: web.Request) -> None:
-    """Asks for the body where the client waits for that; RFC 9110 lets a server ignore the rest."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # The interim response is no part of the answer.
-        request.writer.output_size = 0
+ROUTES: dict[str, dict[str, Handler]] = {
+    "/healthz": {"GET": health.healthz},
+    "/readyz": {"GET": health.readyz},
+    "/rest": {
+        "GET": content_polls.list_polls,
+        "POST": content_polls.create_poll,
+        "PUT": content_polls.replace_poll,
+        "DELETE": content_polls.delete_poll,
+    },
+    f"{API}/polls": {"GET": polls.list_polls, "POST": polls.create_poll},
+    POLL: {"GET": polls.show_poll, "PUT": polls.update_poll, "DELETE": polls.delete_poll},
+    CHOICES: {"GET": poll_choices.list_choices, "POST": poll_choices.create_choice},
+    f"{CHOICES}/{{id}}": {
+        "GET": poll_choices.show_choice,
+        "PUT": poll_choices.update_choice,
+        "DELETE": poll_choices.delete_choice,
+    },
+    SESSIONS: {"GET": poll_sessions.list_sessions, "POST": poll_sessions.create_session},
+    f"{SESSIONS}/{{id}}": {
+        "GET": poll_sessions.show_session,
+        "PUT": poll_sessions.update_session,
+        "DELETE": poll_sessions.delete_session,
+    },
+    f"{SESSIONS}/{{id}}/open": {
+        "GET": poll_sessions.open_session,
+        "PUT": poll_sessions.open_session,
+    },
+    f"{SESSIONS}/{{id}}/close": {
+        "GET": poll_sessions.close_session,
+        "PUT": poll_sessions.close_session,
+    },
+    f"{API}/poll_sessions/opened": {"GET": poll_sessions.list_opened},
+    f"{API}/poll_sessions/closed": {"GET": poll_sessions.list_closed},
+    COURSE: {"GET": enrollments.show_course},
+    f"{COURSE}/enrollments": {
+        "GET": enrollments.list_enrollments,
+        "POST": enrollments.create_enrollment,
+    },
+    f"{COURSE}/enrollments/{{id}}": {"DELETE": enrollments.delete_enrollment},
+    f"{API}/users/{{id}}": {"GET": enrollments.show_user},
+}
+# Callers of the source API keep its path and change the host.
+ROUTES["/x1/{name}"] = ROUTES["/rest"]
+
+UNSAFE_GETS = (poll_sessions.open_session, poll_sessions.close_session)
+"""GETs that change something: whoever asks for the headers alone must not."""
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    router.add_get("/healthz", health.healthz)
-    router.add_get("/readyz", health.readyz)
-    # Callers of the source API keep its path and change the host.
-    for path in ("/rest", "/x1/{name}"):
-        content = router.add_resource(path)
-        for method, handler in (
-            ("GET", content_polls.list_polls),
-            ("HEAD", content_polls.list_polls),
-            ("POST", content_polls.create_poll),
-            ("PUT", content_polls.replace_poll),
-            ("DELETE", content_polls.delete_poll),
-        ):
-            content.add_route(method, handler, expect_handler=_accept_expectation)
+    for path, methods in ROUTES.items():
+        resource = router.add_resource(path)
+        for method, handler in methods.items():
+            resource.add_route(method, handler, expect_handler=_accept_expectation)
+            if method == "GET" and handler not in UNSAFE_GETS:
+                resource.add_route("HEAD", handler, expect_handler=_accept_expectation)
+
+
+async def _accept_expectation(request: web.Request) -> None:
+    """Asks for the body where the client waits for that; RFC 9110 lets a server ignore the rest."""
+    expectation = request.headers.get("Expect", "").lower()
+    if expectation == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The interim response is no part of the answer.
+        request.writer.output_size = 0

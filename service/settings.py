@@ -1,5 +1,6 @@
 """What the service is told by its environment, read once."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Literal, cast
 
 from storage.store import Location
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -30,6 +32,8 @@ class Settings:
     data_dir: Path = Path("data")
     admin_token: str | None = field(default=None, repr=False)
     max_body_bytes: int = MAX_BODY_BYTES
+    public_url: str | None = None
+    trusted_proxies: tuple[Network, ...] = ()
     log_level: LogLevel = "info"
 
     @property
@@ -52,6 +56,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         data_dir=Path(given.get("POLLS_DATA_DIR", "data")),
         admin_token=given.get("POLLS_ADMIN_TOKEN"),
         max_body_bytes=_whole(given, "POLLS_MAX_BODY_BYTES", MAX_BODY_BYTES, most=2**30),
+        public_url=_public_url(given),
+        trusted_proxies=_networks(given, "POLLS_TRUSTED_PROXIES"),
         log_level=_log_level(given),
     )
     if settings.mongodb_uri is not None and settings.secret is None:
@@ -67,6 +73,25 @@ def _whole(given: Mapping[str, str], name: str, default: int, *, most: int) -> i
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > most:
         raise InvalidSetting(f"{name} must be a whole number from 0 to {most}, and is {text!r}.")
     return int(text)
+
+
+def _public_url(given: Mapping[str, str]) -> str | None:
+    url = given.get("POLLS_PUBLIC_URL")
+    if url is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        raise InvalidSetting(
+            f"POLLS_PUBLIC_URL must be a base URL, as https://polls.example.com, and is {url!r}."
+        )
+    return url.rstrip("/") if url else None
+
+
+def _networks(given: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError as error:
+        raise InvalidSetting(
+            f"{name} must list addresses or networks, as 10.0.0.0/8,127.0.0.1: {error}."
+        ) from error
 
 
 def _log_level(given: Mapping[str, str]) -> LogLevel:

@@ -3,9 +3,17 @@
 Reads do not pay for marshmallow; a property test holds each view equal to its schema's dump.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
-from storage.documents import OptionDocument, PollDocument
+from schemas.polling import parse_id
+from storage.documents import (
+    EnrollmentDocument,
+    OptionDocument,
+    PollDocument,
+    SessionDocument,
+    is_open,
+)
 
 
 def content_poll(poll: PollDocument) -> dict[str, Any]:
@@ -24,3 +32,105 @@ def content_poll(poll: PollDocument) -> dict[str, Any]:
 
 def _order(option: OptionDocument) -> int:
     return option["order"]
+
+
+def poll(document: PollDocument, total_results: dict[str, int] | None) -> dict[str, Any]:
+    """The Poll of ``/api/v1``; ``total_results`` are for managers, None for everybody else."""
+    shown = {
+        "id": document["number"],
+        "question": document["title"],
+        "description": document["description"],
+        "created_at": time(document["created_at"]),
+    }
+    if total_results is not None:
+        shown["user_id"] = document["owner_id"]
+        shown["total_results"] = {
+            option["id"]: total_results.get(option["id"], 0) for option in document["options"]
+        }
+    return shown
+
+
+def choices(document: PollDocument) -> list[OptionDocument]:
+    """The choices by position; those of one position by id, as their bookmarks go."""
+    return sorted(document["options"], key=choice_place)
+
+
+def choice_place(option: OptionDocument) -> tuple[int, int, str]:
+    """Where a choice stands in its list: by position, then numbered ids by number."""
+    number = parse_id(option["id"])
+    return option["order"], -1 if number is None else number, option["id"]
+
+
+def choice(option: OptionDocument, document: PollDocument, *, shows_answer: bool) -> dict[str, Any]:
+    """The PollChoice; ``is_correct`` is not for everybody."""
+    shown = {
+        "id": choice_id(option["id"]),
+        "poll_id": document["number"],
+        "text": option["title"],
+        "position": option["order"],
+    }
+    if shows_answer:
+        shown["is_correct"] = option["is_correct"]
+    return shown
+
+
+def choice_id(option_id: str) -> int | str:
+    """An option's id as the polling API writes it: a number where it is one (contract, 4)."""
+    number = parse_id(option_id)
+    return option_id if number is None else number
+
+
+def session(
+    document: SessionDocument,
+    now: datetime,
+    *,
+    is_manager: bool,
+    sees_results: bool,
+    submissions: list[dict[str, Any]] | None,
+    has_submitted: bool = False,
+) -> dict[str, Any]:
+    """The PollSession; ``submissions`` are None where nobody asked for them.
+
+    Where absolute numbers are hidden, others than managers get shares in whole percents.
+    """
+    shown: dict[str, Any] = {
+        "id": document["_id"],
+        "poll_id": document["poll_number"],
+        "course_id": document["course_id"],
+        "course_section_id": document["course_section_id"],
+        "is_published": is_open(document, now),
+        "created_at": time(document["created_at"]),
+        "has_submitted": has_submitted,
+        "poll_submissions": submissions,
+    }
+    if sees_results:
+        shown["has_public_results"] = document["has_public_results"]
+        if is_manager or not document["rules"]["settings"]["hideAbsoluteNumbers"]:
+            shown["results"] = document["results"]
+        else:
+            shown["result_shares"] = {
+                option_id: share(votes, document["participants"])
+                for option_id, votes in document["results"].items()
+            }
+    return shown
+
+
+def share(votes: int, participants: int) -> int:
+    """Whole percents of the participants; halves are rounded up."""
+    return (200 * votes + participants) // (2 * participants) if participants else 0
+
+
+def enrollment(document: EnrollmentDocument, *, state: str = "active") -> dict[str, Any]:
+    return {
+        "id": document["_id"],
+        "user_id": document["user_id"],
+        "course_id": document["course_id"],
+        "course_section_id": document["course_section_id"],
+        "type": document["type"],
+        "enrollment_state": state,
+    }
+
+
+def time(moment: datetime) -> str:
+    """UTC, to the second: ``2014-01-07T15:16:18Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,10 +10,15 @@ from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from storage.errors import Conflict
 
+USERS = "users"
+"""The workspace of the polls that users made under ``/api/v1``: content is the owner, container
+the number of the one poll in it."""
+
 SEPARATOR = "\x1f"
 """Between the parts of a container's key; control characters are refused at the door."""
 
 MAX_POLLS = 500
+MAX_OPTIONS = 100
 MAX_CONTAINER_BYTES = 4 * 1024 * 1024
 NUMBERED_ID_DIGITS = 18
 """The longest option id that counts as a number: it fits 64 bits, in the store and in clients."""
@@ -41,13 +46,18 @@ class OptionDefinition(TypedDict):
 
 
 class PollDefinition(TypedDict):
-    """A poll as a caller defines it; ``id`` only when it is moved here from elsewhere."""
+    """A poll as a caller defines it.
+
+    ``id`` is there only when it is moved here from elsewhere; ``closes_at`` is the end date of a
+    poll that closes on it, else None.
+    """
 
     id: NotRequired[str]
     title: str
     description: str
     options: list[OptionDefinition]
     settings: Settings
+    closes_at: datetime | None
 
 
 class OptionDocument(TypedDict):
@@ -65,21 +75,29 @@ class PollDocument(TypedDict):
     title: str
     description: str
     settings: Settings
+    closes_at: datetime | None
     options: list[OptionDocument]
     highest_option: int
+    standing_session: int | None
     owner_id: int
     created_at: datetime
     version: int
 
 
 class ContainerDocument(TypedDict):
-    """Polls stand in the order in which they were made."""
+    """Polls stand in the order in which they were made.
+
+    ``owner_id`` and ``number`` are there in the workspace of users only: a user's list of own polls
+    goes by them.
+    """
 
     _id: str
     workspace: str
     content: str
     container: str
     version: int
+    owner_id: NotRequired[int]
+    number: NotRequired[int]
     polls: list[PollDocument]
 
 
@@ -93,6 +111,64 @@ class ContainerKey(NamedTuple):
     @property
     def id(self) -> str:
         return SEPARATOR.join(self)
+
+    @classmethod
+    def of(cls, container_id: str) -> "ContainerKey":
+        """The key whose ``id`` this is."""
+        return cls(*container_id.split(SEPARATOR))
+
+
+class LocatedPoll(NamedTuple):
+    """A poll and where it is kept."""
+
+    key: ContainerKey
+    poll: PollDocument
+
+
+class SessionRules(TypedDict):
+    """What casting must know of the poll, copied so that it reads one document."""
+
+    settings: Settings
+    options: list[str]
+    closes_at: datetime | None
+
+
+class SessionDocument(TypedDict):
+    """One run of a poll; the standing session of a content poll has no course.
+
+    ``results`` has every option of the poll. ``casts`` rises with each vote, opening and closing:
+    they are ordered by it, never by clocks.
+    """
+
+    _id: int
+    poll_id: str
+    poll_number: int
+    container: str
+    owner_id: int
+    course_id: int | None
+    course_section_id: int | None
+    is_published: bool
+    has_public_results: bool
+    results: dict[str, int]
+    participants: int
+    casts: int
+    rules: SessionRules
+    created_at: datetime
+
+
+EnrollmentType = Literal["StudentEnrollment", "TeacherEnrollment", "TaEnrollment"]
+
+
+class EnrollmentDocument(TypedDict):
+    """``key`` names user, course, section and type together: there is one of each."""
+
+    _id: int
+    key: str
+    user_id: int
+    course_id: int
+    course_section_id: int | None
+    type: EnrollmentType
+    created_at: datetime
 
 
 class TokenDocument(TypedDict):
@@ -108,6 +184,51 @@ class TokenDocument(TypedDict):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+def new_session(
+    number: int,
+    located: LocatedPoll,
+    now: datetime,
+    *,
+    course_id: int | None = None,
+    course_section_id: int | None = None,
+    is_published: bool = False,
+    has_public_results: bool = False,
+) -> SessionDocument:
+    """A session of this poll that nobody has voted in."""
+    poll = located.poll
+    return {
+        "_id": number,
+        "poll_id": poll["id"],
+        "poll_number": poll["number"],
+        "container": located.key.id,
+        "owner_id": poll["owner_id"],
+        "course_id": course_id,
+        "course_section_id": course_section_id,
+        "is_published": is_published,
+        "has_public_results": has_public_results,
+        "results": {option["id"]: 0 for option in poll["options"]},
+        "participants": 0,
+        "casts": 0,
+        "rules": rules_of(poll),
+        "created_at": now,
+    }
+
+
+def rules_of(poll: PollDocument) -> SessionRules:
+    """What the sessions of this poll carry of it."""
+    return {
+        "settings": poll["settings"],
+        "options": [option["id"] for option in poll["options"]],
+        "closes_at": poll["closes_at"],
+    }
+
+
+def is_open(session: SessionDocument, now: datetime) -> bool:
+    """Published, and not past the end of a poll that closes by itself (contract, section 5)."""
+    closes_at = session["rules"]["closes_at"]
+    return session["is_published"] and (closes_at is None or now < closes_at)
 
 
 def revision(poll: PollDocument) -> str:

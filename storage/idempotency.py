@@ -23,50 +23,55 @@ class IdempotencyKey:
 
     id: str
     fingerprint: str
+    sent_at: datetime
 
 
 class Idempotency:
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._records = database.collection("idempotency")
 
-    async def find(self, key: IdempotencyKey | None, now: datetime) -> Mapping[str, Any] | None:
+    async def find(self, key: IdempotencyKey | None) -> Mapping[str, Any] | None:
         """What an earlier request under ``key`` made, before anything is begun for this one."""
         if key is None:
             return None
         with round_trip():
-            return await self._outcome(key, now, None)
+            return await self._outcome(key, None)
 
-    async def once(
-        self,
-        session: Session,
-        key: IdempotencyKey | None,
-        now: datetime,
-        make: Callable[[], Awaitable[D]],
+    async def transaction(
+        self, key: IdempotencyKey | None, work: Callable[[Session], Awaitable[D]]
     ) -> D:
-        """``make``'s document, or the one that a request under this key made within 24 h.
+        """``work``'s document, or the one that a request under this key made within 24 h.
 
-        Raises ``Conflict`` where that was another request. To be called in a transaction, first.
+        Raises ``Conflict`` where that was another request, and what ``Database.transaction``
+        raises.
         """
         if key is None:
-            return await make()
-        made_before = await self._outcome(key, now, session)
-        if made_before is not None:
-            return cast(D, made_before)
-        outcome = await make()
-        await self._records.replace_one(
-            {"_id": key.id},
-            {"_id": key.id, "fingerprint": key.fingerprint, "outcome": outcome, "created_at": now},
-            upsert=True,
-            session=session,
-        )
-        return outcome
+            return await self._database.transaction(work)
+
+        async def once(session: Session) -> D:
+            made_before = await self._outcome(key, session)
+            if made_before is not None:
+                return cast(D, made_before)
+            outcome = await work(session)
+            record = {
+                "_id": key.id,
+                "fingerprint": key.fingerprint,
+                "outcome": outcome,
+                "created_at": key.sent_at,
+            }
+            await self._records.replace_one({"_id": key.id}, record, upsert=True, session=session)
+            return outcome
+
+        return await self._database.transaction(once)
 
     async def _outcome(
-        self, key: IdempotencyKey, now: datetime, session: Session | None
+        self, key: IdempotencyKey, session: Session | None
     ) -> Mapping[str, Any] | None:
         record = await self._records.find_one({"_id": key.id}, session=session)
         # The database sweeps once a minute, so a record may still lie there when its day is over.
-        if record is None or record["created_at"] <= now - timedelta(seconds=IDEMPOTENCY_SECONDS):
+        day_ago = key.sent_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
+        if record is None or record["created_at"] <= day_ago:
             return None
         if record["fingerprint"] != key.fingerprint:
             raise Conflict("This Idempotency-Key was sent before, with another request.")

@@ -10,6 +10,16 @@ INDEXES: dict[str, list[IndexModel]] = {
     "containers": [
         IndexModel("polls.id", unique=True, sparse=True),
         IndexModel("polls.number", unique=True, sparse=True),
+        IndexModel([("owner_id", 1), ("number", -1)]),
+    ],
+    "sessions": [
+        IndexModel([("poll_id", 1), ("_id", 1)]),
+        IndexModel([("course_id", 1), ("_id", 1)]),
+    ],
+    "enrollments": [
+        IndexModel("key", unique=True),
+        IndexModel("user_id"),
+        IndexModel([("course_id", 1), ("_id", 1)]),
     ],
     "tokens": [IndexModel("live_name", unique=True, sparse=True)],
     "sequences": [],

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from storage import embedded
 from storage.client import Database, DuplicateKeyError, round_trip
+from storage.enrollments import Enrollments
 from storage.errors import StartupRefused
 from storage.idempotency import Idempotency
 from storage.indexes import ensure_indexes
 from storage.polls import Polls
 from storage.sequences import Sequences
+from storage.sessions import Sessions
 from storage.tokens import Tokens
 
 SECRET_BYTES = 32
@@ -43,8 +45,10 @@ class Store:
         self._database = database
         self.secret = secret
         self.tokens = Tokens(database)
-        self.idempotency = Idempotency(database)
-        self.polls = Polls(database, Sequences(database), self.idempotency)
+        sequences, idempotency = Sequences(database), Idempotency(database)
+        self.polls = Polls(database, sequences, idempotency)
+        self.sessions = Sessions(database, sequences, idempotency, self.polls)
+        self.enrollments = Enrollments(database, sequences, idempotency)
 
     async def ping(self) -> None:
         """Raises ``Unavailable`` unless the database answers."""

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from service import keys, policy, requests, responses, views
+from service import bodies, keys, policy, requests, responses, views
 from storage.documents import ContainerKey
 
 
@@ -21,7 +21,7 @@ async def create_poll(request: web.Request) -> web.Response:
     key = requests.read_content_query(request).key
     principal = request[keys.PRINCIPAL]
     policy.require_creation(principal, key)
-    definition, idempotency_key = await requests.read_new_poll(request)
+    definition, idempotency_key = await bodies.read_new_poll(request)
     poll = await request.app[keys.STORE].polls.add(
         key,
         definition,
@@ -34,7 +34,7 @@ async def create_poll(request: web.Request) -> web.Response:
 
 async def replace_poll(request: web.Request) -> web.Response:
     key, poll_id = await _changeable(request)
-    definition = await requests.read_poll_replacement(request, poll_id)
+    definition = await bodies.read_poll_replacement(request, poll_id)
     if_match = requests.read_if_match(request)
     poll = await request.app[keys.STORE].polls.replace(key, poll_id, definition, if_match=if_match)
     return responses.content_poll_response(poll)

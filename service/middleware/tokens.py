@@ -6,9 +6,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from marshmallow import ValidationError
 
+from schemas.polling import parse_id
 from service import keys, policy
 from service.principal import SERVICE_USER, Principal
-from service.requests import TOKEN_PARAMETERS, parse_id, parse_query
+from service.requests import TOKEN_PARAMETERS, parse_query
 from service.routes import PUBLIC
 from storage.tokens import token_id
 

@@ -1,0 +1,151 @@
+"""What the polling API takes in (contract, section 4).
+
+Its clients send forms as often as JSON, so numbers and booleans are read from text too. Members
+that are unknown or read-only are ignored: clients send back whole objects.
+"""
+
+import re
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load, validate
+
+from schemas.fields import MESSAGES, Int32, Text
+from schemas.polls import MAX_DESCRIPTION, SettingsSchema
+
+MAX_ID = 2**53 - 1
+"""The largest whole number that every JSON client reads exactly."""
+ENROLLMENT_TYPES = ("StudentEnrollment", "TeacherEnrollment", "TaEnrollment")
+
+DIGITS = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
+SIGNED_DIGITS = re.compile(r"-?[0-9]{1,10}", re.ASCII)
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def parse_id(text: str) -> int | None:
+    """A whole number from 1 to 2^53-1, in digits alone; None for everything else."""
+    if DIGITS.fullmatch(text) and int(text) <= MAX_ID:
+        return int(text)
+    return None
+
+
+class Id(fields.Field[int]):
+    """A whole number from 1 to 2^53-1, as a number or in digits."""
+
+    default_error_messages = {
+        **MESSAGES,
+        "invalid": "must be a whole number from 1 to 2^53-1",
+    }
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        number = None
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            number = parse_id(str(value))
+        if number is None:
+            raise self.make_error("invalid")
+        return number
+
+
+class Flag(fields.Field[bool]):
+    """A JSON boolean, or one in the words of a form."""
+
+    default_error_messages = {**MESSAGES, "invalid": "must be true or false"}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        flag = BOOLEANS.get(value.lower()) if isinstance(value, str) else value
+        if not isinstance(flag, bool):
+            raise self.make_error("invalid")
+        return flag
+
+
+class FormInt32(Int32):
+    """A whole number of 32 bits, as a number or in digits."""
+
+    def _deserialize(self, value: Any, *place: Any, **options: Any) -> int:
+        if isinstance(value, str) and SIGNED_DIGITS.fullmatch(value):
+            value = int(value)
+        return super()._deserialize(value, *place, **options)
+
+
+class LenientSchema(Schema):
+    """``cleared`` says what an empty value of a form means; where it is not named: left out."""
+
+    error_messages = MESSAGES
+    cleared: dict[str, Any] = {}
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+class PollChanges(LenientSchema):
+    """What a PUT changes of a poll; loads to members of a stored poll."""
+
+    cleared = {"description": ""}
+
+    question = Text(least=1, most=255, attribute="title")
+    description = Text(most=MAX_DESCRIPTION)
+
+    @pre_load
+    def _clear(self, poll: Any, **_: Any) -> Any:
+        if isinstance(poll, dict) and poll.get("description", "") is None:
+            return {**poll, "description": ""}
+        return poll
+
+
+class NewPoll(PollChanges):
+    """A poll without choices; loads to the shape of ``PollDefinition`` in the storage."""
+
+    cleared: dict[str, Any] = {}
+
+    question = Text(required=True, least=1, most=255, attribute="title")
+    description = Text(load_default="", most=MAX_DESCRIPTION)
+
+    @post_load
+    def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
+        settings = {**SettingsSchema().load({}), "saveParticipantNames": True}
+        return {**poll, "options": [], "settings": settings, "closes_at": None}
+
+
+class ChoiceChanges(LenientSchema):
+    """What a PUT changes of a choice; loads to members of a stored option."""
+
+    text = Text(least=1, most=255, attribute="title")
+    is_correct = Flag()
+    position = FormInt32(attribute="order")
+
+
+class NewChoice(ChoiceChanges):
+    text = Text(required=True, least=1, most=255, attribute="title")
+    is_correct = Flag(load_default=False)
+
+
+class SessionChanges(LenientSchema):
+    cleared = {"course_section_id": None}
+
+    course_id = Id()
+    course_section_id = Id(allow_none=True)
+    has_public_results = Flag()
+
+
+class NewSession(LenientSchema):
+    course_id = Id(required=True)
+    course_section_id = Id(load_default=None, allow_none=True)
+    has_public_results = Flag(load_default=False)
+
+
+class NewEnrollment(LenientSchema):
+    user_id = Id(required=True)
+    type = fields.String(
+        load_default=ENROLLMENT_TYPES[0],
+        validate=validate.OneOf(ENROLLMENT_TYPES, error="must be one of {choices}"),
+        error_messages={**MESSAGES, "invalid": "must be a string"},
+    )
+    course_section_id = Id(load_default=None, allow_none=True)
+
+
+NEW_POLL = NewPoll()
+POLL_CHANGES = PollChanges()
+NEW_CHOICE = NewChoice()
+CHOICE_CHANGES = ChoiceChanges()
+NEW_SESSION = NewSession()
+SESSION_CHANGES = SessionChanges()
+NEW_ENROLLMENT = NewEnrollment()

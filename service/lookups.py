@@ -1,0 +1,77 @@
+"""Who asks in the polling API, and what the path names.
+
+A path that names nothing is a 404, whatever it looks like.
+"""
+
+from uuid import UUID
+
+from aiohttp import web
+
+from schemas.polling import parse_id
+from service import keys, policy
+from service.policy import Caller
+from storage.documents import LocatedPoll, OptionDocument, SessionDocument
+from storage.errors import NotFound
+
+
+async def read_caller(request: web.Request, action: str) -> Caller:
+    """The caller with its enrollments; raises ``Forbidden`` where the token lacks ``action``."""
+    principal = request[keys.PRINCIPAL]
+    policy.require_action(principal, action)
+    enrollments = await request.app[keys.STORE].enrollments.of_user(principal.user_id)
+    return Caller(principal, tuple(enrollments))
+
+
+def read_path_id(request: web.Request, name: str) -> int:
+    number = parse_id(request.match_info[name])
+    if number is None:
+        raise NotFound("There is nothing under this id.")
+    return number
+
+
+async def find_poll(request: web.Request) -> LocatedPoll:
+    """The poll of ``:poll_id``, its number or its UUID."""
+    text = request.match_info["poll_id"]
+    number = parse_id(text)
+    if number is None and not _is_uuid(text):
+        raise NotFound("There is no such poll.")
+    return await request.app[keys.STORE].polls.find(number or text.lower())
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def find_choice(request: web.Request, located: LocatedPoll) -> OptionDocument:
+    """The choice of ``:id`` in a poll."""
+    for option in located.poll["options"]:
+        if option["id"] == request.match_info["id"]:
+            return option
+    raise NotFound("There is no such poll choice.")
+
+
+async def find_session(request: web.Request, located: LocatedPoll) -> SessionDocument:
+    """The session of ``:id`` in a poll."""
+    session_id = read_path_id(request, "id")
+    return await request.app[keys.STORE].sessions.get(located.poll["id"], session_id)
+
+
+async def require_poll_reader(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:
+    """Raises ``Forbidden`` unless the caller may read the poll; true for its managers."""
+    owner_id = located.poll["owner_id"]
+    if policy.manages(caller, located.key, owner_id):
+        return True
+    reach = policy.reach(caller.enrollments)
+    reads = await request.app[keys.STORE].sessions.reaches(located.poll["id"], reach)
+    policy.require_poll_reader(caller, located.key, owner_id, reads_a_session=reads)
+    return False
+
+
+async def find_managed_poll(request: web.Request, caller: Caller) -> LocatedPoll:
+    """The poll of ``:poll_id``; raises ``Forbidden`` for others than its managers."""
+    located = await find_poll(request)
+    policy.require_manager(caller, located.key, located.poll["owner_id"])
+    return located

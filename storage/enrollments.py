@@ -1,0 +1,77 @@
+"""Who is in which course, as what."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import cast
+
+from storage.client import Database, Session, round_trip
+from storage.documents import EnrollmentDocument, EnrollmentType
+from storage.errors import NotFound
+from storage.idempotency import Idempotency, IdempotencyKey
+from storage.pages import Page, Window, page_of
+from storage.sequences import Sequences
+
+
+class Enrollments:
+    def __init__(self, database: Database, sequences: Sequences, idempotency: Idempotency) -> None:
+        self._enrollments = database.collection("enrollments")
+        self._sequences = sequences
+        self._idempotency = idempotency
+
+    async def of_user(self, user_id: int) -> list[EnrollmentDocument]:
+        with round_trip():
+            found = await self._enrollments.find({"user_id": user_id}).to_list(None)
+        return cast(list[EnrollmentDocument], found)
+
+    async def of_course(self, course_id: int, window: Window) -> Page[EnrollmentDocument]:
+        """The enrollments of a course, oldest first; bookmarks are their ids."""
+        query: Mapping[str, object] = {"course_id": course_id}
+        if window.after is not None:
+            query = {**query, "_id": {"$gt": window.after}}
+        with round_trip():
+            cursor = self._enrollments.find(query).sort("_id", 1)
+            found = await cursor.skip(window.skip).limit(window.limit + 1).to_list(None)
+        return page_of(
+            cast(list[EnrollmentDocument], found), window, lambda enrollment: enrollment["_id"]
+        )
+
+    async def add(
+        self,
+        *,
+        user_id: int,
+        course_id: int,
+        course_section_id: int | None,
+        kind: EnrollmentType,
+        now: datetime,
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> EnrollmentDocument:
+        """The new enrollment, or the one there is of the same user, course, section and type."""
+        key = f"{course_id}:{user_id}:{course_section_id or ''}:{kind}"
+        enrollment: EnrollmentDocument = {
+            "_id": await self._sequences.take("enrollments"),
+            "key": key,
+            "user_id": user_id,
+            "course_id": course_id,
+            "course_section_id": course_section_id,
+            "type": kind,
+            "created_at": now,
+        }
+
+        async def work(session: Session) -> EnrollmentDocument:
+            there = await self._enrollments.find_one({"key": key}, session=session)
+            if there is not None:
+                return cast(EnrollmentDocument, there)
+            await self._enrollments.insert_one(dict(enrollment), session=session)
+            return enrollment
+
+        return await self._idempotency.transaction(idempotency_key, work)
+
+    async def delete(self, course_id: int, enrollment_id: int) -> EnrollmentDocument:
+        """The enrollment that was there; raises ``NotFound``."""
+        with round_trip():
+            found = await self._enrollments.find_one_and_delete(
+                {"_id": enrollment_id, "course_id": course_id}
+            )
+        if found is None:
+            raise NotFound("There is no such enrollment.")
+        return cast(EnrollmentDocument, found)

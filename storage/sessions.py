@@ -1,0 +1,206 @@
+"""Sessions: runs of a poll, each with results of its own."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, cast
+
+from storage.client import Database, Session, round_trip
+from storage.documents import (
+    LocatedPoll,
+    SessionDocument,
+    is_open,
+    new_session,
+)
+from storage.errors import Conflict, NotFound
+from storage.idempotency import Idempotency, IdempotencyKey
+from storage.pages import Page, Window, page_of
+from storage.polls import Polls
+from storage.sequences import Sequences
+
+Reach = Mapping[int, frozenset[int | None] | None]
+"""Courses whose sessions a user reads: those of the named sections (None: those without one), or
+all of them where there is None in place of the set."""
+
+
+class Sessions:
+    def __init__(
+        self, database: Database, sequences: Sequences, idempotency: Idempotency, polls: Polls
+    ) -> None:
+        self._database = database
+        self._sessions = database.collection("sessions")
+        self._sequences = sequences
+        self._idempotency = idempotency
+        self._polls = polls
+
+    async def get(self, poll_id: str, session_id: int) -> SessionDocument:
+        """A session of this poll; raises ``NotFound``."""
+        with round_trip():
+            return await self._read(poll_id, session_id, None)
+
+    async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
+        """All sessions of a poll by id, which is their bookmark."""
+        return await self._list({"poll_id": poll_id}, window)
+
+    async def within(
+        self, reach: Reach, window: Window, *, open_at: datetime, is_open: bool
+    ) -> Page[SessionDocument]:
+        """The sessions that a user reaches and that are open, or are not, at ``open_at``; by id."""
+        if not reach:
+            return Page([])
+        ended = {"rules.closes_at": {"$lte": open_at}}
+        if is_open:
+            state: dict[str, Any] = {"is_published": True, "$nor": [ended]}
+        else:
+            state = {"$or": [{"is_published": False}, ended]}
+        return await self._list({"$and": [_reached(reach), state]}, window)
+
+    async def reaches(self, poll_id: str, reach: Reach) -> bool:
+        """Whether a user reaches any session of this poll."""
+        if not reach:
+            return False
+        with round_trip():
+            query = {"$and": [{"poll_id": poll_id}, _reached(reach)]}
+            return await self._sessions.find_one(query, {"_id": 1}) is not None
+
+    async def total_results(self, poll_ids: Iterable[str]) -> dict[str, dict[str, int]]:
+        """By poll, the sum over its sessions of the counts of each option."""
+        totals: dict[str, dict[str, int]] = {}
+        with round_trip():
+            cursor = self._sessions.find(
+                {"poll_id": {"$in": list(poll_ids)}}, {"poll_id": 1, "results": 1}
+            )
+            found = await cursor.to_list(None)
+        for session in found:
+            total = totals.setdefault(session["poll_id"], {})
+            for option_id, votes in session["results"].items():
+                total[option_id] = total.get(option_id, 0) + votes
+        return totals
+
+    async def create(
+        self,
+        located: LocatedPoll,
+        *,
+        course_id: int,
+        course_section_id: int | None,
+        has_public_results: bool,
+        now: datetime,
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> SessionDocument:
+        """A new session of a poll in a course, not open yet.
+
+        It raises the version of the poll's container: a change of the poll meanwhile conflicts, or
+        the session would keep the old rules for ever. Raises ``NotFound`` where the poll is gone.
+        """
+        made_before = await self._idempotency.find(idempotency_key)
+        if made_before is not None:
+            return cast(SessionDocument, made_before)
+        number = await self._sequences.take("sessions")
+
+        async def work(session: Session) -> SessionDocument:
+            poll = await self._polls.touch(session, located.key, located.poll["id"])
+            made = new_session(
+                number,
+                LocatedPoll(located.key, poll),
+                now,
+                course_id=course_id,
+                course_section_id=course_section_id,
+                has_public_results=has_public_results,
+            )
+            await self._sessions.insert_one(dict(made), session=session)
+            return made
+
+        return await self._idempotency.transaction(idempotency_key, work)
+
+    async def update(
+        self, poll_id: str, session_id: int, changes: Mapping[str, Any]
+    ) -> SessionDocument:
+        """Changes course, section or visibility.
+
+        Raises ``NotFound``, and ``Conflict`` for the standing session, and for another course or
+        section once there are submissions.
+        """
+
+        def require(found: SessionDocument) -> Mapping[str, Any]:
+            _require_course(found)
+            course = (found["course_id"], found["course_section_id"])
+            after = {**found, **changes}
+            if found["participants"] and (after["course_id"], after["course_section_id"]) != course:
+                raise Conflict("The session has submissions: its course and section stay.")
+            return changes
+
+        return await self._set(poll_id, session_id, require)
+
+    async def set_published(
+        self, poll_id: str, session_id: int, now: datetime, *, is_published: bool
+    ) -> SessionDocument:
+        """Opens or closes one session.
+
+        Raises ``NotFound``, and ``Conflict`` where a poll that closes on its end date is past it.
+        """
+
+        def require(found: SessionDocument) -> Mapping[str, Any]:
+            opened: SessionDocument = {**found, "is_published": True}
+            if is_published and not is_open(opened, now):
+                raise Conflict("The poll is past its end date: the session stays closed.")
+            return {"is_published": is_published}
+
+        return await self._set(poll_id, session_id, require)
+
+    async def delete(self, poll_id: str, session_id: int) -> None:
+        """Raises ``NotFound``, and ``Conflict`` for the standing session."""
+
+        async def work(session: Session) -> None:
+            _require_course(await self._read(poll_id, session_id, session))
+            await self._sessions.delete_one({"_id": session_id}, session=session)
+
+        await self._database.transaction(work)
+
+    async def _set(
+        self,
+        poll_id: str,
+        session_id: int,
+        require: Callable[[SessionDocument], Mapping[str, Any]],
+    ) -> SessionDocument:
+        """Every change raises ``casts``: votes are ordered against it."""
+
+        async def work(session: Session) -> SessionDocument:
+            found = await self._read(poll_id, session_id, session)
+            changes = require(found)
+            await self._sessions.update_one(
+                {"_id": session_id}, {"$set": changes, "$inc": {"casts": 1}}, session=session
+            )
+            return cast(SessionDocument, {**found, **changes})
+
+        return await self._database.transaction(work)
+
+    async def _read(
+        self, poll_id: str, session_id: int, session: Session | None
+    ) -> SessionDocument:
+        found = await self._sessions.find_one({"_id": session_id}, session=session)
+        if found is None or found["poll_id"] != poll_id:
+            raise NotFound("There is no such poll session.")
+        return cast(SessionDocument, found)
+
+    async def _list(self, query: dict[str, Any], window: Window) -> Page[SessionDocument]:
+        if window.after is not None:
+            query = {**query, "_id": {"$gt": window.after}}
+        with round_trip():
+            cursor = self._sessions.find(query).sort("_id", 1)
+            found = await cursor.skip(window.skip).limit(window.limit + 1).to_list(None)
+        return page_of(cast(list[SessionDocument], found), window, lambda one: one["_id"])
+
+
+def _reached(reach: Reach) -> dict[str, Any]:
+    whole = [course for course, sections in reach.items() if sections is None]
+    parts: list[dict[str, Any]] = [{"course_id": {"$in": whole}}] if whole else []
+    parts += [
+        {"course_id": course, "course_section_id": {"$in": list(sections)}}
+        for course, sections in reach.items()
+        if sections is not None
+    ]
+    return {"$or": parts}
+
+
+def _require_course(session: SessionDocument) -> None:
+    if session["course_id"] is None:
+        raise Conflict("The standing session of a content poll can only be opened and closed.")
