@@ -10,7 +10,7 @@ from typing import Any
 from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load, validate
 
 from schemas.fields import MESSAGES, Int32, Text
-from schemas.polls import MAX_DESCRIPTION, SettingsSchema
+from schemas.polls import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
 
 MAX_ID = 2**53 - 1
 """The largest whole number that every JSON client reads exactly."""
@@ -132,6 +132,22 @@ class NewSession(LenientSchema):
     has_public_results = Flag(load_default=False)
 
 
+class ChoiceId(fields.Field[str]):
+    """The id of a choice, a number or a string; loads to the id of its option."""
+
+    default_error_messages = {**MESSAGES, "invalid": "must be the id of a choice"}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            return str(value)
+        raise self.make_error("invalid")
+
+
+class NewSubmission(LenientSchema):
+    poll_choice_id = ChoiceId(required=True)
+    comment = Text(load_default=None, allow_none=True, most=MAX_COMMENT)
+
+
 class NewEnrollment(LenientSchema):
     user_id = Id(required=True)
     type = fields.String(
@@ -148,4 +164,5 @@ NEW_CHOICE = NewChoice()
 CHOICE_CHANGES = ChoiceChanges()
 NEW_SESSION = NewSession()
 SESSION_CHANGES = SessionChanges()
+NEW_SUBMISSION = NewSubmission()
 NEW_ENROLLMENT = NewEnrollment()

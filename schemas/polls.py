@@ -24,6 +24,7 @@ from schemas.fields import (
 VISIBILITIES = ("alwaysPublic", "afterVote", "afterClose", "private")
 MAX_OPTIONS = 100
 MAX_DESCRIPTION = 4000
+MAX_COMMENT = 1000
 
 
 class SettingsSchema(StrictSchema):
@@ -110,6 +111,18 @@ class PollReplacementSchema(NewPollSchema):
         return poll
 
 
+class NewVoteSchema(StrictSchema):
+    """A vote in a content poll; how many options it may name is the poll's to say."""
+
+    optionIds = Items(
+        fields.String(error_messages={**MESSAGES, "invalid": "must be a string"}),
+        required=True,
+        least=0,
+        most=MAX_OPTIONS,
+    )
+    comment = Text(load_default=None, allow_none=True, most=MAX_COMMENT)
+
+
 class PollSchema(StrictSchema):
     """A poll as ``/rest`` shows it."""
 
@@ -125,6 +138,7 @@ class PollSchema(StrictSchema):
     settings = fields.Nested(SettingsSchema, required=True)
 
 
+NEW_VOTE = NewVoteSchema()
 NEW_POLL = NewPollSchema()
 POLL_REPLACEMENT = PollReplacementSchema()
 POLL = PollSchema()

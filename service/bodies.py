@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from io import BytesIO
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -15,8 +15,8 @@ from aiohttp import web
 from marshmallow import ValidationError
 from multipart import MultipartParser, parse_options_header
 
-from schemas.polling import LenientSchema
-from schemas.polls import NEW_POLL, POLL_REPLACEMENT
+from schemas.polling import NEW_SUBMISSION, LenientSchema
+from schemas.polls import MAX_OPTIONS, NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
 from service import keys
 from service.forms import MAX_FIELDS, Objects, Resource, read_fields, read_json
 from service.requests import BODY, TOKEN_PARAMETERS
@@ -27,7 +27,17 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
+MAX_CHOICES = MAX_OPTIONS + 1
+"""No poll takes more choices than it may have options; one more is refused like any number."""
+
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+class CastKey(NamedTuple):
+    """An Idempotency-Key with the token it came from, and a hash of all that must be the same."""
+
+    key: str
+    fingerprint: str
 
 
 async def read_new_poll(request: web.Request) -> tuple[PollDefinition, IdempotencyKey | None]:
@@ -35,6 +45,25 @@ async def read_new_poll(request: web.Request) -> tuple[PollDefinition, Idempoten
     body = await _read_json_body(request)
     definition = cast(PollDefinition, NEW_POLL.load(body))
     return definition, _read_idempotency_key(request, body)
+
+
+async def read_vote(request: web.Request) -> tuple[dict[str, Any], CastKey | None]:
+    """The vote of a POST of the content API: ``optionIds`` and ``comment``, which may be None."""
+    body = await _read_json_body(request)
+    return NEW_VOTE.load(body), _read_cast_key(request, body)
+
+
+async def read_submission(
+    request: web.Request, resource: Resource
+) -> tuple[list[str], str | None, CastKey | None]:
+    """The options and the comment of a POST of the polling API; all objects count."""
+    objects, is_form = await _read_objects(request, resource)
+    loaded = [
+        _load([members], resource, NEW_SUBMISSION, is_form, place=place)
+        for place, members in enumerate(objects[:MAX_CHOICES])
+    ] or [_load(objects, resource, NEW_SUBMISSION, is_form)]
+    options = [submission["poll_choice_id"] for submission in loaded]
+    return options, loaded[0]["comment"], _read_cast_key(request, objects)
 
 
 async def read_poll_replacement(request: web.Request, poll_id: str) -> PollDefinition:
@@ -59,7 +88,9 @@ async def read_changes(request: web.Request, resource: Resource, schema: Lenient
     return _load(objects, resource, schema, is_form)
 
 
-def _load(objects: Objects, resource: Resource, schema: LenientSchema, is_form: bool) -> Any:
+def _load(
+    objects: Objects, resource: Resource, schema: LenientSchema, is_form: bool, place: int = 0
+) -> Any:
     """In a form an empty value is absent, unless the schema says what it clears."""
     if not objects:
         raise ValidationError("is missing", resource.plural)
@@ -73,7 +104,7 @@ def _load(objects: Objects, resource: Resource, schema: LenientSchema, is_form: 
     try:
         return schema.load(members)
     except ValidationError as error:
-        raise ValidationError({resource.plural: {0: error.messages}}) from error
+        raise ValidationError({resource.plural: {place: error.messages}}) from error
 
 
 async def _read_objects(request: web.Request, resource: Resource) -> tuple[Objects, bool]:
@@ -117,6 +148,14 @@ def _parse_multipart(raw: bytes, content_type: str) -> list[tuple[str, str]]:
 
 
 def _read_idempotency_key(request: web.Request, body: Any) -> IdempotencyKey | None:
+    key = _read_cast_key(request, body)
+    if key is None:
+        return None
+    sent_at = request.app[keys.CLOCK]()
+    return IdempotencyKey(_digest(key.key), key.fingerprint, sent_at=sent_at)
+
+
+def _read_cast_key(request: web.Request, body: Any) -> CastKey | None:
     values = request.headers.getall("Idempotency-Key", [])
     if not values:
         return None
@@ -126,11 +165,7 @@ def _read_idempotency_key(request: web.Request, body: Any) -> IdempotencyKey | N
     query = sorted(pair for pair in request[keys.QUERY] if pair[0] not in TOKEN_PARAMETERS)
     path = request.rel_url.raw_path
     same = [request.method, path, query, principal.user_id, principal.is_acting, body]
-    return IdempotencyKey(
-        id=_digest(f"{principal.token_id} {values[0]}"),
-        fingerprint=_digest(json.dumps(same, sort_keys=True)),
-        sent_at=request.app[keys.CLOCK](),
-    )
+    return CastKey(f"{principal.token_id} {values[0]}", _digest(json.dumps(same, sort_keys=True)))
 
 
 def _digest(text: str) -> str:

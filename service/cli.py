@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvalidSetting as error:
         print(f"polls: {error}", file=sys.stderr)
         return MISUSED
-    except (StartupRefused, StorageError, OSError) as error:
+    except (Differs, StartupRefused, StorageError, OSError) as error:
         print(f"polls: {error}", file=sys.stderr)
         return REFUSED
     return 0
@@ -116,6 +116,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     revoke.add_argument("name", metavar="NAME", help="the name of a live token")
     revoke.set_defaults(run=_revoke_token)
+
+    recount = commands.add_parser(
+        "recount",
+        help="compare the results of every session with its ballots",
+        description="Compares the results of every session with its ballots and names those that "
+        "differ. Exit status 1 where any did.",
+    )
+    recount.add_argument(
+        "--fix", action="store_true", help="make the results say what the ballots do"
+    )
+    recount.set_defaults(run=_recount)
     return parser
 
 
@@ -240,6 +251,31 @@ def _shown(moment: datetime) -> str:
 async def _revoke_token(settings: Settings, options: argparse.Namespace) -> None:
     async with open_store(settings.location, holder="command") as store:
         await store.tokens.revoke(options.name, utc_now())
+
+
+class Differs(Exception):
+    """A recount found sessions whose results were not those of their ballots."""
+
+
+async def _recount(settings: Settings, options: argparse.Namespace) -> None:
+    is_watched = sys.stderr.isatty()
+    differing = done = 0
+    async with open_store(settings.location, holder="command") as store:
+        total = await store.recounts.total()
+        async for recount in store.recounts.run(fix=options.fix):
+            done += 1
+            if is_watched:
+                print(f"\r{done} of {total} sessions", end="", file=sys.stderr, flush=True)
+            if not recount.agrees:
+                differing += 1
+                print(
+                    f"session {recount.session_id}: says {recount.results} of "
+                    f"{recount.participants}, its ballots {recount.counted} of {recount.ballots}"
+                )
+    if is_watched:
+        print(file=sys.stderr)
+    if differing:
+        raise Differs(f"{differing} of {done} sessions differed from their ballots")
 
 
 def _new_secret() -> str:

@@ -19,4 +19,5 @@ DRAINING = web.AppKey("draining", asyncio.Event)
 
 REQUEST_ID = web.RequestKey("request_id", str)
 QUERY: web.RequestKey[list[tuple[str, str]]] = web.RequestKey("query")
+IS_ANONYMOUS = web.RequestKey("is_anonymous", bool)
 PRINCIPAL = web.RequestKey("principal", Principal)

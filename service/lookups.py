@@ -10,7 +10,13 @@ from aiohttp import web
 from schemas.polling import parse_id
 from service import keys, policy
 from service.policy import Caller
-from storage.documents import LocatedPoll, OptionDocument, SessionDocument
+from storage.documents import (
+    ContainerKey,
+    LocatedPoll,
+    OptionDocument,
+    SessionDocument,
+    is_open,
+)
 from storage.errors import NotFound
 
 
@@ -53,10 +59,39 @@ def find_choice(request: web.Request, located: LocatedPoll) -> OptionDocument:
     raise NotFound("There is no such poll choice.")
 
 
-async def find_session(request: web.Request, located: LocatedPoll) -> SessionDocument:
-    """The session of ``:id`` in a poll."""
-    session_id = read_path_id(request, "id")
-    return await request.app[keys.STORE].sessions.get(located.poll["id"], session_id)
+async def find_session(request: web.Request, name: str = "id") -> SessionDocument:
+    """The session that the path names; it carries what must be known of its poll."""
+    session = await request.app[keys.STORE].sessions.get(read_path_id(request, name))
+    reference = request.match_info["poll_id"].lower()
+    if reference not in (session["poll_id"], str(session["poll_number"])):
+        raise NotFound("There is no such poll session.")
+    return session
+
+
+async def find_managed_session(request: web.Request, caller: Caller) -> SessionDocument:
+    """Like ``find_session``; raises ``Forbidden`` for others than managers of the poll."""
+    session = await find_session(request)
+    key = ContainerKey.of(session["container"])
+    policy.require_manager(caller, key, session["owner_id"])
+    return session
+
+
+async def knows_answers(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:
+    """Whether a voter may see which choices are correct.
+
+    Who has submitted to a session that is closed now, and may vote in none that is open.
+    """
+    store, now = request.app[keys.STORE], request.app[keys.CLOCK]()
+    sessions = [
+        session
+        for session in await store.sessions.all_of_poll(located.poll["id"])
+        if policy.may_vote(caller, session)
+    ]
+    if any(is_open(session, now) for session in sessions):
+        return False
+    user_id = caller.principal.user_id
+    own_ids = [store.ballots.id_of(session["_id"], user_id) for session in sessions]
+    return bool(await store.ballots.find_all(own_ids))
 
 
 async def require_poll_reader(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:

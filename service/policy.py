@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from service.principal import ANY_WORKSPACE, READ, VOTE, WRITE, Principal
 from storage.documents import (
     USERS,
+    BallotDocument,
     ContainerKey,
     EnrollmentDocument,
     PollDocument,
     SessionDocument,
+    SessionRules,
 )
 from storage.sessions import Reach
 
@@ -135,6 +137,34 @@ def reads_session(caller: Caller, session: SessionDocument) -> bool:
     return sections is None or session["course_section_id"] in sections
 
 
+def may_vote(caller: Caller, session: SessionDocument) -> bool:
+    """Who may cast: the readers of a course's session; for the standing one the grant ``vote``.
+
+    A cast for another user needs no enrollment: the service that acts vouches.
+    """
+    principal = caller.principal
+    if principal.is_admin or principal.is_acting:
+        return True
+    if session["course_id"] is not None:
+        return reads_session(caller, session)
+    workspace = ContainerKey.of(session["container"]).workspace
+    return VOTE in principal.actions and _covers(principal, workspace)
+
+
+def sees_own_choice(principal: Principal, ballot: BallotDocument, rules: SessionRules) -> bool:
+    """Who acts for a user learns of an unnamed ballot only that it is there."""
+    is_named = rules["settings"]["saveParticipantNames"] and ballot["user_id"] is not None
+    return is_named or not principal.is_acting
+
+
+def sees_all_submissions(session: SessionDocument, *, is_manager: bool, sees_results: bool) -> bool:
+    """Managers, and where results of a course's session are public who sees counts there."""
+    if is_manager:
+        return True
+    hides_numbers = session["rules"]["settings"]["hideAbsoluteNumbers"]
+    return sees_results and session["course_id"] is not None and not hides_numbers
+
+
 def teaches(caller: Caller, course_id: int) -> bool:
     return caller.principal.is_admin or any(
         enrollment["course_id"] == course_id and enrollment["type"] in TEACHING
@@ -196,6 +226,11 @@ def require_manager(caller: Caller, key: ContainerKey, owner_id: int) -> None:
 
 def require_session_reader(caller: Caller, session: SessionDocument) -> None:
     if not reads_session(caller, session):
+        raise Forbidden("This poll session is for others.")
+
+
+def require_voter(caller: Caller, session: SessionDocument) -> None:
+    if not may_vote(caller, session):
         raise Forbidden("This poll session is for others.")
 
 

@@ -28,10 +28,11 @@ BODY = "body"
 
 @dataclass(frozen=True, slots=True)
 class ContentQuery:
-    """The query of the content API: where, and which poll."""
+    """The query of the content API: where, which poll, and whether with results."""
 
     key: ContainerKey
     poll_id: str | None
+    expands_results: bool
 
 
 def parse_query(request: web.BaseRequest) -> list[tuple[str, str]]:
@@ -39,26 +40,33 @@ def parse_query(request: web.BaseRequest) -> list[tuple[str, str]]:
     return parse_qsl(request.rel_url.raw_query_string, True, errors="surrogateescape")
 
 
-def read_content_query(request: web.Request) -> ContentQuery:
-    """The container, and the poll where ``pollId`` is there; one fault for each bad parameter."""
+def read_content_query(request: web.Request, kind: str = "polls") -> ContentQuery:
+    """The container, and the poll where ``pollId`` is there; one fault for each bad parameter.
+
+    ``kind`` is the ``type`` that the handler is for.
+    """
     query = request[keys.QUERY]
     faults: dict[str, Any] = {}
-    kind = _read_parameter(query, "type", faults)
+    given = _read_parameter(query, "type", faults)
     workspace = _read_parameter(query, "workspace", faults)
     content = _read_parameter(query, "content", faults)
     poll_id = _read_parameter(query, "pollId", faults, required=False)
     container = _read_container(query, content, faults)
-    if kind not in (None, "polls"):
-        faults["type"] = ["must be polls"]
+    if given not in (None, kind):
+        faults["type"] = ["must be polls or votes, and votes cannot be put"]
+    expand = _read_parameter(query, "expand", faults, required=False)
+    if expand not in (None, "results"):
+        faults["expand"] = ["must be results"]
     if faults:
         raise ValidationError(faults)
     key = ContainerKey(workspace or "", content or "", container or "")
-    return ContentQuery(key, poll_id.lower() if poll_id is not None else None)
+    poll_id = poll_id.lower() if poll_id is not None else None
+    return ContentQuery(key, poll_id, expands_results=expand is not None)
 
 
-def read_poll_address(request: web.Request) -> tuple[ContainerKey, str]:
+def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[ContainerKey, str]:
     """Like ``read_content_query``, where ``pollId`` must be there."""
-    query = read_content_query(request)
+    query = read_content_query(request, kind)
     if query.poll_id is None:
         raise ValidationError("is missing", "pollId")
     return query.key, query.poll_id

@@ -32,11 +32,13 @@ def json_response(
     )
 
 
-def content_poll_response(poll: PollDocument, *, in_array: bool = False) -> web.Response:
-    """A single poll with its ``ETag``, the revision of the definition."""
-    shown = views.content_poll(poll)
-    headers = {"ETag": f'"{revision(poll)}"'}
-    return json_response([shown] if in_array else shown, headers=headers)
+def entity_tag(poll: PollDocument) -> dict[str, str]:
+    """The ``ETag`` of a single poll: the revision of its definition, unmoved by votes."""
+    return {"ETag": f'"{revision(poll)}"'}
+
+
+def content_poll_response(poll: PollDocument) -> web.Response:
+    return json_response(views.content_poll(poll), headers=entity_tag(poll))
 
 
 def problem(

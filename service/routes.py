@@ -3,32 +3,47 @@
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from service import keys
 from service.handlers import (
     content_polls,
+    content_votes,
     enrollments,
     health,
     poll_choices,
     poll_sessions,
+    poll_submissions,
     polls,
 )
 
 PUBLIC = frozenset({"/healthz", "/readyz"})
 """Routes that need no token."""
 
+
+def _by_type(polls: Handler, votes: Handler) -> Handler:
+    """The content API is one endpoint: its parameter ``type`` says what a request is about."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        is_vote = ("type", content_votes.VOTES) in request[keys.QUERY]
+        return await (votes if is_vote else polls)(request)
+
+    return handle
+
+
 API = "/api/v1"
 POLL = f"{API}/polls/{{poll_id}}"
 CHOICES = f"{POLL}/poll_choices"
 SESSIONS = f"{POLL}/poll_sessions"
+SUBMISSIONS = f"{SESSIONS}/{{poll_session_id}}/poll_submissions"
 COURSE = f"{API}/courses/{{course_id}}"
 
 ROUTES: dict[str, dict[str, Handler]] = {
     "/healthz": {"GET": health.healthz},
     "/readyz": {"GET": health.readyz},
     "/rest": {
-        "GET": content_polls.list_polls,
-        "POST": content_polls.create_poll,
+        "GET": _by_type(content_polls.list_polls, content_votes.list_votes),
+        "POST": _by_type(content_polls.create_poll, content_votes.cast_vote),
         "PUT": content_polls.replace_poll,
-        "DELETE": content_polls.delete_poll,
+        "DELETE": _by_type(content_polls.delete_poll, content_votes.withdraw_vote),
     },
     f"{API}/polls": {"GET": polls.list_polls, "POST": polls.create_poll},
     POLL: {"GET": polls.show_poll, "PUT": polls.update_poll, "DELETE": polls.delete_poll},
@@ -52,6 +67,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "GET": poll_sessions.close_session,
         "PUT": poll_sessions.close_session,
     },
+    SUBMISSIONS: {
+        "GET": poll_submissions.list_submissions,
+        "POST": poll_submissions.create_submission,
+    },
+    f"{SUBMISSIONS}/{{id}}": {"GET": poll_submissions.show_submission},
     f"{API}/poll_sessions/opened": {"GET": poll_sessions.list_opened},
     f"{API}/poll_sessions/closed": {"GET": poll_sessions.list_closed},
     COURSE: {"GET": enrollments.show_course},

@@ -8,10 +8,12 @@ from typing import Any
 
 from schemas.polling import parse_id
 from storage.documents import (
+    BallotDocument,
     EnrollmentDocument,
     OptionDocument,
     PollDocument,
     SessionDocument,
+    SessionRules,
     is_open,
 )
 
@@ -134,3 +136,77 @@ def enrollment(document: EnrollmentDocument, *, state: str = "active") -> dict[s
 def time(moment: datetime) -> str:
     """UTC, to the second: ``2014-01-07T15:16:18Z``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# Votes -----------------------------------------------------------------------------------------
+
+
+def content_vote(
+    ballot: BallotDocument, rules: SessionRules, poll_id: str, *, author_id: int | None
+) -> dict[str, Any]:
+    """The Vote of ``/rest``; ``author_id`` is the caller where the vote is the caller's own."""
+    return {
+        "pollId": poll_id,
+        "userId": _voter(ballot, rules) if author_id is None else author_id,
+        "optionIds": ballot["choices"],
+        "comment": ballot["comment"],
+        "createdAt": time(ballot["created_at"]),
+        "updatedAt": time(ballot["updated_at"]),
+    }
+
+
+def hidden_content_vote(ballot: BallotDocument, poll_id: str, author_id: int) -> dict[str, Any]:
+    """That there is a vote, and not what for."""
+    return {
+        "pollId": poll_id,
+        "userId": author_id,
+        "optionIds": None,
+        "comment": None,
+        "createdAt": time(ballot["created_at"]),
+        "updatedAt": time(ballot["updated_at"]),
+    }
+
+
+def content_results(session: SessionDocument, now: datetime, *, hidden: bool) -> dict[str, Any]:
+    """``results`` of a Poll; where they are hidden, whole percents and no counts."""
+    participants = session["participants"]
+    return {
+        "options": {
+            option_id: {
+                "votes": None if hidden else votes,
+                "percentage": share(votes, participants)
+                if hidden
+                else share(votes * 10, participants) / 10,
+            }
+            for option_id, votes in session["results"].items()
+        },
+        "votes": None if hidden else sum(session["results"].values()),
+        "participants": None if hidden else participants,
+        "closed": not is_open(session, now),
+    }
+
+
+def submission(
+    ballot: BallotDocument, rules: SessionRules, *, author_id: int | None
+) -> dict[str, Any]:
+    """The PollSubmission; ``author_id`` is the caller where it is the caller's own."""
+    settings = rules["settings"]
+    voter = _voter(ballot, rules)
+    shows_author = author_id is not None
+    shown: dict[str, Any] = {
+        "id": ballot["number"],
+        "poll_session_id": ballot["session_id"],
+        "poll_choice_id": choice_id(ballot["choices"][0]),
+        "user_id": author_id if shows_author else voter,
+        "created_at": time(ballot["created_at"]) if shows_author or voter is not None else None,
+    }
+    if settings["allowSelectionOfMultipleOptions"]:
+        shown["poll_choice_ids"] = [choice_id(option_id) for option_id in ballot["choices"]]
+    if settings["allowComment"]:
+        shown["comment"] = ballot["comment"]
+    return shown
+
+
+def _voter(ballot: BallotDocument, rules: SessionRules) -> int | None:
+    """The name on a ballot, as far as names are saved now."""
+    return ballot["user_id"] if rules["settings"]["saveParticipantNames"] else None

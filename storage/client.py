@@ -18,8 +18,17 @@ import bson
 import pymongo
 from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import IndexModel, ReadPreference, ReturnDocument, WriteConcern
+from pymongo import (
+    DeleteOne,
+    IndexModel,
+    ReadPreference,
+    ReplaceOne,
+    ReturnDocument,
+    UpdateOne,
+    WriteConcern,
+)
 from pymongo.errors import (
+    BulkWriteError,
     CollectionInvalid,
     ConfigurationError,
     ConnectionFailure,
@@ -33,13 +42,19 @@ from pymongo.read_concern import ReadConcern
 from storage.errors import StartupRefused, Unavailable
 
 __all__ = [
+    "BulkWriteError",
     "Collection",
     "Database",
+    "DeleteOne",
     "Document",
     "DuplicateKeyError",
     "IndexModel",
+    "ReplaceOne",
     "ReturnDocument",
+    "RunAgain",
     "Session",
+    "TooManyConflicts",
+    "UpdateOne",
     "patience",
     "round_trip",
     "stored_size",
@@ -87,8 +102,8 @@ def _waiting_until(deadline: float) -> Iterator[None]:
         _patience.reset(token)
 
 
-def _deadline() -> float:
-    return min(_patience.get(), time.monotonic() + ROUND_TRIP_SECONDS)
+def _deadline(seconds: float = ROUND_TRIP_SECONDS) -> float:
+    return min(_patience.get(), time.monotonic() + seconds)
 
 
 @contextmanager
@@ -139,8 +154,12 @@ def _require_replica_set(hello: Document) -> None:
         )
 
 
-class _Conflicting(Exception):
+class RunAgain(Exception):
     """One run of a transaction stored nothing, and another may."""
+
+
+class TooManyConflicts(Exception):
+    """A transaction conflicted as often as its caller would bear; nothing is stored."""
 
 
 class Database:
@@ -240,25 +259,36 @@ class Database:
     def close(self) -> None:
         self._client.close()
 
-    async def transaction(self, work: Callable[[Session], Awaitable[T]]) -> T:
+    async def transaction(
+        self,
+        work: Callable[[Session], Awaitable[T]],
+        *,
+        max_conflicts: int | None = None,
+        seconds: float = ROUND_TRIP_SECONDS,
+    ) -> T:
         """Runs ``work`` in one snapshot transaction until it is committed, and returns its result.
 
-        ``work`` runs again after a conflict, so it must decide on nothing but its arguments and
-        what it reads through the session. What it raises ends the transaction and is raised here:
-        nothing is stored then.
+        ``work`` runs again after a conflict, or where it raises ``RunAgain``, so it must decide on
+        nothing but its arguments and what it reads through the session. What else it raises ends
+        the transaction and is raised here: nothing is stored then.
 
         Each run leaves a mark of this attempt in the transaction itself. Where the answer to a
         commit was lost, and the deployment no longer knows the transaction when asked again, the
         mark tells whether it was stored: nothing is done twice, no success is reported as a
         failure.
 
-        Raises ``Unavailable`` when conflicts or an absent database used up the time.
+        Raises ``Unavailable`` when conflicts or an absent database used up ``seconds``, and
+        ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
         attempt = uuid.uuid4().hex
-        deadline = _deadline()
+        deadline = _deadline(seconds)
+        runs = 0
         while True:
-            with suppress(_Conflicting):
+            with suppress(RunAgain):
                 return await self._attempt(work, attempt, deadline)
+            runs += 1
+            if runs == max_conflicts:
+                raise TooManyConflicts
             if time.monotonic() + BACKOFF_SECONDS[1] >= deadline:
                 raise Unavailable("The database is too busy; nothing was changed.")
             await _pause()
@@ -279,11 +309,11 @@ class Database:
             except BaseException as error:
                 await self._abort(session)
                 if isinstance(error, Unavailable) and time.monotonic() < deadline:
-                    raise _Conflicting from error
+                    raise RunAgain from error
                 raise
             if await self._commit(session, attempt):
                 return result
-            raise _Conflicting
+            raise RunAgain
 
     @staticmethod
     async def _abort(session: Session) -> None:

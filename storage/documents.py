@@ -19,6 +19,8 @@ SEPARATOR = "\x1f"
 
 MAX_POLLS = 500
 MAX_OPTIONS = 100
+IDEMPOTENCY_SECONDS = 24 * 60 * 60
+"""How long an Idempotency-Key is remembered."""
 MAX_CONTAINER_BYTES = 4 * 1024 * 1024
 NUMBERED_ID_DIGITS = 18
 """The longest option id that counts as a number: it fits 64 bits, in the store and in clients."""
@@ -154,6 +156,34 @@ class SessionDocument(TypedDict):
     casts: int
     rules: SessionRules
     created_at: datetime
+
+
+class BallotRequest(TypedDict):
+    """A cast that came with an Idempotency-Key: keyed hashes, and what it was answered with."""
+
+    key: str
+    fingerprint: str
+    choices: list[str]
+    comment: str | None
+    at: datetime
+
+
+class BallotDocument(TypedDict):
+    """What one voter chose in one session; ``_id`` (see ``voting.ballot_id``) is unique.
+
+    ``user_id`` is None unless names were saved when it was cast. ``number`` is random, so that it
+    tells nothing of the order of votes.
+    """
+
+    _id: str
+    session_id: int
+    number: int
+    choices: list[str]
+    comment: str | None
+    user_id: int | None
+    requests: list[BallotRequest]
+    created_at: datetime
+    updated_at: datetime
 
 
 EnrollmentType = Literal["StudentEnrollment", "TeacherEnrollment", "TaEnrollment"]

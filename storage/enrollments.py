@@ -1,9 +1,10 @@
 """Who is in which course, as what."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
+from storage.batching import Batcher
 from storage.client import Database, Session, round_trip
 from storage.documents import EnrollmentDocument, EnrollmentType
 from storage.errors import NotFound
@@ -15,13 +16,23 @@ from storage.sequences import Sequences
 class Enrollments:
     def __init__(self, database: Database, sequences: Sequences, idempotency: Idempotency) -> None:
         self._enrollments = database.collection("enrollments")
+        self._reader: Batcher[int, list[EnrollmentDocument]] = Batcher(
+            self._find_by_user, staggered=True
+        )
         self._sequences = sequences
         self._idempotency = idempotency
 
     async def of_user(self, user_id: int) -> list[EnrollmentDocument]:
+        """Where a user is enrolled; shared between callers, nobody changes it."""
+        return await self._reader.submit(user_id)
+
+    async def _find_by_user(self, user_ids: Sequence[int]) -> list[list[EnrollmentDocument]]:
+        found: dict[int, list[EnrollmentDocument]] = {user_id: [] for user_id in user_ids}
         with round_trip():
-            found = await self._enrollments.find({"user_id": user_id}).to_list(None)
-        return cast(list[EnrollmentDocument], found)
+            cursor = self._enrollments.find({"user_id": {"$in": list(found)}})
+            for one in await cursor.to_list(None):
+                found[one["user_id"]].append(cast(EnrollmentDocument, one))
+        return [found[user_id] for user_id in user_ids]
 
     async def of_course(self, course_id: int, window: Window) -> Page[EnrollmentDocument]:
         """The enrollments of a course, oldest first; bookmarks are their ids."""

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from storage.client import Database, Session, round_trip
+from storage.documents import IDEMPOTENCY_SECONDS
 from storage.errors import Conflict
-from storage.indexes import IDEMPOTENCY_SECONDS
 
 D = TypeVar("D", bound=Mapping[str, Any])
 

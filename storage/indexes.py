@@ -1,8 +1,8 @@
 """Every collection and every index; made before traffic, on collections that are still empty."""
 
 from storage.client import Database, IndexModel
+from storage.documents import IDEMPOTENCY_SECONDS
 
-IDEMPOTENCY_SECONDS = 24 * 60 * 60
 ATTEMPT_SECONDS = 60 * 60
 
 INDEXES: dict[str, list[IndexModel]] = {
@@ -16,6 +16,8 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("course_id", 1), ("_id", 1)]),
     ],
+    "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True)],
+    "purges": [],
     "enrollments": [
         IndexModel("key", unique=True),
         IndexModel("user_id"),

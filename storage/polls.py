@@ -27,6 +27,8 @@ from storage.documents import (
 from storage.errors import Conflict, NotFound, PreconditionFailed
 from storage.idempotency import Idempotency, IdempotencyKey
 from storage.pages import Page, Window, page_of
+from storage.purges import Purges
+from storage.reading import Reader
 from storage.sequences import Sequences
 
 Revisions = frozenset[str]
@@ -34,17 +36,24 @@ Revisions = frozenset[str]
 
 
 class Polls:
-    def __init__(self, database: Database, sequences: Sequences, idempotency: Idempotency) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sequences: Sequences,
+        idempotency: Idempotency,
+        purges: Purges,
+    ) -> None:
         self._database = database
+        self._purges = purges
         self._containers = database.collection("containers")
         self._sessions = database.collection("sessions")
+        self._reader: Reader[str, ContainerDocument] = Reader(self._containers)
         self._sequences = sequences
         self._idempotency = idempotency
 
     async def in_container(self, key: ContainerKey) -> list[PollDocument]:
         """The polls of a container, oldest first; none where there is no such container."""
-        with round_trip():
-            container = await self._read(key)
+        container = await self._reader.get(key.id)
         return container["polls"] if container else []
 
     async def get(self, key: ContainerKey, poll_id: str) -> PollDocument:
@@ -233,6 +242,8 @@ class Polls:
 
         async def work(session: Session) -> PollDocument:
             _, poll = await self._read_poll(session, key, poll_id, if_match)
+            runs = self._sessions.find({"poll_id": poll_id}, {"_id": 1}, session=session)
+            await self._purges.note(session, [one["_id"] for one in await runs.to_list(None)])
             await self._sessions.delete_many({"poll_id": poll_id}, session=session)
             if key.workspace == USERS:
                 await self._containers.delete_one({"_id": key.id}, session=session)
@@ -240,7 +251,9 @@ class Polls:
                 await self._change(session, key, {"$pull": {"polls": {"id": poll_id}}})
             return poll
 
-        return await self._database.transaction(work)
+        deleted = await self._database.transaction(work)
+        self._purges.wake()
+        return deleted
 
     async def touch(self, session: Session, key: ContainerKey, poll_id: str) -> PollDocument:
         """The poll as this transaction sees it; who changes it meanwhile conflicts with us."""
@@ -252,9 +265,7 @@ class Polls:
         with round_trip():
             return await self._containers.find_one({}, {"_id": 1}) is None
 
-    async def _read(
-        self, key: ContainerKey, session: Session | None = None
-    ) -> ContainerDocument | None:
+    async def _read(self, key: ContainerKey, session: Session) -> ContainerDocument | None:
         found = await self._containers.find_one({"_id": key.id}, session=session)
         return cast(ContainerDocument | None, found)
 

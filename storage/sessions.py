@@ -15,7 +15,11 @@ from storage.errors import Conflict, NotFound
 from storage.idempotency import Idempotency, IdempotencyKey
 from storage.pages import Page, Window, page_of
 from storage.polls import Polls
+from storage.purges import Purges
+from storage.reading import Reader
 from storage.sequences import Sequences
+
+MAX_SESSIONS_AT_ONCE = 10_000
 
 Reach = Mapping[int, frozenset[int | None] | None]
 """Courses whose sessions a user reads: those of the named sections (None: those without one), or
@@ -24,18 +28,36 @@ all of them where there is None in place of the set."""
 
 class Sessions:
     def __init__(
-        self, database: Database, sequences: Sequences, idempotency: Idempotency, polls: Polls
+        self,
+        database: Database,
+        sequences: Sequences,
+        idempotency: Idempotency,
+        polls: Polls,
+        purges: Purges,
     ) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
+        self._reader: Reader[int, SessionDocument] = Reader(self._sessions)
+        self._purges = purges
         self._sequences = sequences
         self._idempotency = idempotency
         self._polls = polls
 
-    async def get(self, poll_id: str, session_id: int) -> SessionDocument:
-        """A session of this poll; raises ``NotFound``."""
-        with round_trip():
-            return await self._read(poll_id, session_id, None)
+    async def get(self, session_id: int) -> SessionDocument:
+        """Raises ``NotFound``."""
+        found = await self._reader.get(session_id)
+        if found is None:
+            raise NotFound("There is no such poll session.")
+        return found
+
+    async def find_all(self, session_ids: Iterable[int]) -> dict[int, SessionDocument]:
+        """Those of the sessions that are there, by number."""
+        return await self._reader.get_all(session_ids)
+
+    async def all_of_poll(self, poll_id: str) -> list[SessionDocument]:
+        """Every session of a poll, by number."""
+        page = await self._list({"poll_id": poll_id}, Window(limit=MAX_SESSIONS_AT_ONCE))
+        return list(page.rows)
 
     async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
         """All sessions of a poll by id, which is their bookmark."""
@@ -111,9 +133,7 @@ class Sessions:
 
         return await self._idempotency.transaction(idempotency_key, work)
 
-    async def update(
-        self, poll_id: str, session_id: int, changes: Mapping[str, Any]
-    ) -> SessionDocument:
+    async def update(self, session_id: int, changes: Mapping[str, Any]) -> SessionDocument:
         """Changes course, section or visibility.
 
         Raises ``NotFound``, and ``Conflict`` for the standing session, and for another course or
@@ -128,10 +148,10 @@ class Sessions:
                 raise Conflict("The session has submissions: its course and section stay.")
             return changes
 
-        return await self._set(poll_id, session_id, require)
+        return await self._set(session_id, require)
 
     async def set_published(
-        self, poll_id: str, session_id: int, now: datetime, *, is_published: bool
+        self, session_id: int, now: datetime, *, is_published: bool
     ) -> SessionDocument:
         """Opens or closes one session.
 
@@ -144,27 +164,28 @@ class Sessions:
                 raise Conflict("The poll is past its end date: the session stays closed.")
             return {"is_published": is_published}
 
-        return await self._set(poll_id, session_id, require)
+        return await self._set(session_id, require)
 
-    async def delete(self, poll_id: str, session_id: int) -> None:
+    async def delete(self, session_id: int) -> None:
         """Raises ``NotFound``, and ``Conflict`` for the standing session."""
 
         async def work(session: Session) -> None:
-            _require_course(await self._read(poll_id, session_id, session))
+            _require_course(await self._read(session_id, session))
             await self._sessions.delete_one({"_id": session_id}, session=session)
+            await self._purges.note(session, [session_id])
 
         await self._database.transaction(work)
+        self._purges.wake()
 
     async def _set(
         self,
-        poll_id: str,
         session_id: int,
         require: Callable[[SessionDocument], Mapping[str, Any]],
     ) -> SessionDocument:
         """Every change raises ``casts``: votes are ordered against it."""
 
         async def work(session: Session) -> SessionDocument:
-            found = await self._read(poll_id, session_id, session)
+            found = await self._read(session_id, session)
             changes = require(found)
             await self._sessions.update_one(
                 {"_id": session_id}, {"$set": changes, "$inc": {"casts": 1}}, session=session
@@ -173,11 +194,9 @@ class Sessions:
 
         return await self._database.transaction(work)
 
-    async def _read(
-        self, poll_id: str, session_id: int, session: Session | None
-    ) -> SessionDocument:
+    async def _read(self, session_id: int, session: Session) -> SessionDocument:
         found = await self._sessions.find_one({"_id": session_id}, session=session)
-        if found is None or found["poll_id"] != poll_id:
+        if found is None:
             raise NotFound("There is no such poll session.")
         return cast(SessionDocument, found)
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import embedded
+from storage.ballots import Ballots
 from storage.client import Database, DuplicateKeyError, round_trip
 from storage.enrollments import Enrollments
 from storage.errors import StartupRefused
 from storage.idempotency import Idempotency
 from storage.indexes import ensure_indexes
 from storage.polls import Polls
+from storage.purges import Purges
+from storage.recounts import Recounts
 from storage.sequences import Sequences
 from storage.sessions import Sessions
 from storage.tokens import Tokens
@@ -43,12 +46,14 @@ class Store:
 
     def __init__(self, database: Database, secret: bytes) -> None:
         self._database = database
-        self.secret = secret
         self.tokens = Tokens(database)
         sequences, idempotency = Sequences(database), Idempotency(database)
-        self.polls = Polls(database, sequences, idempotency)
-        self.sessions = Sessions(database, sequences, idempotency, self.polls)
+        self.purges = Purges(database)
+        self.polls = Polls(database, sequences, idempotency, self.purges)
+        self.sessions = Sessions(database, sequences, idempotency, self.polls, self.purges)
+        self.ballots = Ballots(database, secret)
         self.enrollments = Enrollments(database, sequences, idempotency)
+        self.recounts = Recounts(database)
 
     async def ping(self) -> None:
         """Raises ``Unavailable`` unless the database answers."""

@@ -7,8 +7,9 @@ from aiohttp import web
 from schemas.polling import CHOICE_CHANGES, NEW_CHOICE
 from service import bodies, keys, lookups, pagination, policy, responses, views
 from service.forms import Resource
+from service.policy import Caller
 from storage import choices
-from storage.documents import OptionDocument, PollDocument
+from storage.documents import LocatedPoll, OptionDocument, PollDocument
 from storage.pages import page_of
 
 CHOICE = Resource("poll_choices", "poll_choice")
@@ -17,7 +18,7 @@ CHOICE = Resource("poll_choices", "poll_choice")
 async def list_choices(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
-    is_manager = await lookups.require_poll_reader(request, caller, located)
+    shows_answer = await _shows_answer(request, caller, located)
     paging = pagination.read_paging(request, _is_place)
     window = paging.window
     after = [
@@ -26,7 +27,7 @@ async def list_choices(request: web.Request) -> web.Response:
         if window.after is None or views.choice_place(option) > tuple(window.after)
     ]
     page = page_of(after[window.skip : window.skip + window.limit + 1], window, views.choice_place)
-    shown = [views.choice(option, located.poll, shows_answer=is_manager) for option in page.rows]
+    shown = [views.choice(option, located.poll, shows_answer=shows_answer) for option in page.rows]
     headers = pagination.link_header(request, paging, page)
     return responses.polling_response(request, {CHOICE.plural: shown}, headers=headers)
 
@@ -43,9 +44,16 @@ def _is_place(after: Any) -> bool:
 async def show_choice(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
-    is_manager = await lookups.require_poll_reader(request, caller, located)
+    shows_answer = await _shows_answer(request, caller, located)
     option = lookups.find_choice(request, located)
-    return _respond(request, option, located.poll, shows_answer=is_manager)
+    return _respond(request, option, located.poll, shows_answer=shows_answer)
+
+
+async def _shows_answer(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:
+    """Raises ``Forbidden`` unless the caller may read the poll."""
+    if await lookups.require_poll_reader(request, caller, located):
+        return True
+    return await lookups.knows_answers(request, caller, located)
 
 
 async def create_choice(request: web.Request) -> web.Response:

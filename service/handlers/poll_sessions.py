@@ -1,6 +1,5 @@
 """Sessions of a poll (contract, section 4)."""
 
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -8,11 +7,13 @@ from aiohttp import web
 from schemas.polling import NEW_SESSION, SESSION_CHANGES
 from service import bodies, keys, lookups, pagination, policy, responses, views
 from service.forms import Resource
+from service.handlers import poll_submissions
 from service.policy import Caller
-from storage.documents import ContainerKey, SessionDocument, is_open
-from storage.pages import Page
+from storage.documents import BallotDocument, ContainerKey, SessionDocument, is_open
+from storage.pages import Page, Window
 
 SESSION = Resource("poll_sessions", "poll_session")
+MAX_SUBMISSIONS = 1000
 
 
 async def list_sessions(request: web.Request) -> web.Response:
@@ -20,7 +21,7 @@ async def list_sessions(request: web.Request) -> web.Response:
     located = await lookups.find_managed_poll(request, caller)
     paging = pagination.read_paging(request)
     page = await request.app[keys.STORE].sessions.of_poll(located.poll["id"], paging.window)
-    return _respond_page(request, caller, paging, page)
+    return await _respond_page(request, caller, paging, page)
 
 
 async def list_opened(request: web.Request) -> web.Response:
@@ -40,15 +41,14 @@ async def _list_reached(request: web.Request, *, is_open: bool) -> web.Response:
         open_at=request.app[keys.CLOCK](),
         is_open=is_open,
     )
-    return _respond_page(request, caller, paging, page)
+    return await _respond_page(request, caller, paging, page)
 
 
 async def show_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
-    located = await lookups.find_poll(request)
-    session = await lookups.find_session(request, located)
+    session = await lookups.find_session(request)
     policy.require_session_reader(caller, session)
-    return _respond(request, caller, session)
+    return await _respond(request, caller, session)
 
 
 async def create_session(request: web.Request) -> web.Response:
@@ -59,19 +59,17 @@ async def create_session(request: web.Request) -> web.Response:
     session = await request.app[keys.STORE].sessions.create(
         located, **wanted, now=request.app[keys.CLOCK](), idempotency_key=idempotency_key
     )
-    return _respond(request, caller, session)
+    return await _respond(request, caller, session)
 
 
 async def update_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    session = await lookups.find_session(request, located)
+    session = await lookups.find_managed_session(request, caller)
     changes = await bodies.read_changes(request, SESSION, SESSION_CHANGES)
     if changes.get("course_id", session["course_id"]) != session["course_id"]:
         policy.require_teaching(caller, changes["course_id"])
-    sessions = request.app[keys.STORE].sessions
-    changed = await sessions.update(located.poll["id"], session["_id"], changes)
-    return _respond(request, caller, changed)
+    changed = await request.app[keys.STORE].sessions.update(session["_id"], changes)
+    return await _respond(request, caller, changed)
 
 
 async def open_session(request: web.Request) -> web.Response:
@@ -84,51 +82,83 @@ async def close_session(request: web.Request) -> web.Response:
 
 async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    session = await request.app[keys.STORE].sessions.set_published(
-        located.poll["id"],
-        lookups.read_path_id(request, "id"),
-        request.app[keys.CLOCK](),
-        is_published=is_published,
+    session = await lookups.find_managed_session(request, caller)
+    changed = await request.app[keys.STORE].sessions.set_published(
+        session["_id"], request.app[keys.CLOCK](), is_published=is_published
     )
-    return _respond(request, caller, session)
+    return await _respond(request, caller, changed)
 
 
 async def delete_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    session_id = lookups.read_path_id(request, "id")
-    await request.app[keys.STORE].sessions.delete(located.poll["id"], session_id)
+    session = await lookups.find_managed_session(request, caller)
+    await request.app[keys.STORE].sessions.delete(session["_id"])
     return web.Response(status=204)
 
 
-def _respond(request: web.Request, caller: Caller, session: SessionDocument) -> web.Response:
-    shown = _show(session, caller, request.app[keys.CLOCK](), with_submissions=True)
+async def _respond(request: web.Request, caller: Caller, session: SessionDocument) -> web.Response:
+    ballots = request.app[keys.STORE].ballots
+    own = await ballots.find(ballots.id_of(session["_id"], caller.principal.user_id))
+    shown = await _show(request, caller, session, own, with_submissions=True)
     return responses.polling_response(request, {SESSION.plural: [shown]})
 
 
-def _respond_page(
+async def _respond_page(
     request: web.Request, caller: Caller, paging: pagination.Paging, page: Page[SessionDocument]
 ) -> web.Response:
-    now = request.app[keys.CLOCK]()
     included = ("include[]", "poll_submissions") in request[keys.QUERY]
-    shown = [_show(one, caller, now, with_submissions=included) for one in page.rows]
+    ballots, user_id = request.app[keys.STORE].ballots, caller.principal.user_id
+    own_ids = {session["_id"]: ballots.id_of(session["_id"], user_id) for session in page.rows}
+    own = await ballots.find_all(own_ids.values())
+    shown = [
+        await _show(
+            request, caller, session, own.get(own_ids[session["_id"]]), with_submissions=included
+        )
+        for session in page.rows
+    ]
     headers = pagination.link_header(request, paging, page)
     return responses.polling_response(request, {SESSION.plural: shown}, headers=headers)
 
 
-def _show(
-    session: SessionDocument, caller: Caller, now: datetime, *, with_submissions: bool
+async def _show(
+    request: web.Request,
+    caller: Caller,
+    session: SessionDocument,
+    own: BallotDocument | None,
+    *,
+    with_submissions: bool,
 ) -> dict[str, Any]:
+    now = request.app[keys.CLOCK]()
     key = ContainerKey.of(session["container"])
     is_manager = policy.manages(caller, key, session["owner_id"])
     sees_results = policy.sees_results(
-        session, is_manager=is_manager, is_open=is_open(session, now), has_voted=False
+        session,
+        is_manager=is_manager,
+        is_open=is_open(session, now),
+        has_voted=own is not None,
     )
+    submissions: list[dict[str, Any]] | None = None
+    if with_submissions and policy.sees_all_submissions(
+        session, is_manager=is_manager, sees_results=sees_results
+    ):
+        submissions = await _show_all(request, session)
+    elif with_submissions:
+        sees_own = own and policy.sees_own_choice(caller.principal, own, session["rules"])
+        submissions = [poll_submissions.show(request, own, session)] if own and sees_own else []
     return views.session(
         session,
         now,
         is_manager=is_manager,
         sees_results=sees_results,
-        submissions=[] if with_submissions else None,
+        submissions=submissions,
+        has_submitted=own is not None,
     )
+
+
+async def _show_all(request: web.Request, session: SessionDocument) -> list[dict[str, Any]] | None:
+    """All submissions, or None where they are too many: the listing serves those by pages."""
+    if session["participants"] > MAX_SUBMISSIONS:
+        return None
+    window = Window(limit=MAX_SUBMISSIONS)
+    page = await request.app[keys.STORE].ballots.of_session(session["_id"], window)
+    return [poll_submissions.show(request, ballot, session) for ballot in page.rows]

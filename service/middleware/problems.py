@@ -6,6 +6,7 @@ from aiohttp.typedefs import Handler
 from marshmallow import ValidationError
 
 from service import keys
+from service.casts import CastRefused
 from service.policy import Forbidden
 from service.requests import field_faults
 from service.responses import Fault, problem
@@ -31,6 +32,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except ValidationError as error:
         return problem(400, _faults(error))
+    except CastRefused as error:
+        return problem(error.status, [Fault(error.field, str(error))])
     except Forbidden as error:
         return problem(403, [Fault(None, str(error))])
     except StorageError as error:

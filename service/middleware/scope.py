@@ -31,7 +31,8 @@ async def request_scope(request: web.Request, handler: Handler) -> web.StreamRes
         status = response.status
         return response
     finally:
-        principal = request.get(keys.PRINCIPAL)
+        is_anonymous = request.get(keys.IS_ANONYMOUS, False)
+        principal = None if is_anonymous else request.get(keys.PRINCIPAL)
         resource = request.match_info.route.resource
         request.app[keys.REQUEST_LOG].write(
             RequestLine(
@@ -40,7 +41,7 @@ async def request_scope(request: web.Request, handler: Handler) -> web.StreamRes
                 route=resource.canonical if resource else "-",
                 status=status,
                 ms=round((time.perf_counter() - started) * 1000, 2),
-                remote=request.remote,
+                remote=None if is_anonymous else request.remote,
                 user=principal.user_id if principal else None,
                 token=principal.token_name if principal else None,
             )

@@ -1,0 +1,108 @@
+"""Casting, for both faces: one way in, and each face's own words for a refusal."""
+
+import secrets
+from dataclasses import dataclass
+from typing import NoReturn
+
+from aiohttp import web
+
+from schemas.polling import MAX_ID
+from service import keys
+from service.bodies import CastKey
+from storage import voting
+from storage.documents import SessionDocument
+from storage.errors import StorageError
+from storage.voting import Cast, InvalidVote, Vote
+
+
+class CastRefused(Exception):
+    """A vote was refused; ``status`` and ``field`` are those of the face it came through."""
+
+    def __init__(self, status: int, field: str | None, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How a face answers each refusal, and what it calls the options and the comment."""
+
+    statuses: dict[type[StorageError], int]
+    options_field: str
+    comment_field: str
+
+
+CONTENT = Face(
+    statuses={
+        voting.SessionClosed: 409,
+        voting.AlreadyVoted: 409,
+        voting.InvalidVote: 400,
+        voting.UnknownOption: 400,
+        voting.NoVote: 404,
+    },
+    options_field="optionIds",
+    comment_field="comment",
+)
+POLLING = Face(
+    statuses={
+        voting.SessionClosed: 403,
+        voting.AlreadyVoted: 400,
+        voting.InvalidVote: 400,
+        voting.UnknownOption: 404,
+    },
+    options_field="poll_submissions[0].poll_choice_id",
+    comment_field="poll_submissions[0].comment",
+)
+
+
+def note_anonymity(request: web.Request, session: SessionDocument) -> None:
+    """The line of a cast where names are not saved shall not tell who it was.
+
+    To be called as soon as the session is known: what is refused tells as much.
+    """
+    if not session["rules"]["settings"]["saveParticipantNames"]:
+        request[keys.IS_ANONYMOUS] = True
+
+
+async def cast(
+    request: web.Request,
+    face: Face,
+    session: SessionDocument,
+    options: list[str] | None,
+    *,
+    comment: str | None = None,
+    cast_key: CastKey | None = None,
+) -> Cast:
+    """Casts the caller's vote in ``session``; without ``options`` withdraws it.
+
+    Raises ``CastRefused``, ``Conflict`` for a key that was sent with another request, ``NotFound``
+    where the session is gone, ``Unavailable``.
+    """
+    note_anonymity(request, session)
+    ballots = request.app[keys.STORE].ballots
+    user_id = request[keys.PRINCIPAL].user_id
+    vote = Vote(
+        session_id=session["_id"],
+        ballot_id=ballots.id_of(session["_id"], user_id),
+        user_id=user_id,
+        options=None if options is None else tuple(options),
+        comment=comment,
+        number=secrets.randbelow(MAX_ID) + 1,
+        cast_at=request.app[keys.CLOCK](),
+        request=ballots.vote_key(*cast_key) if cast_key is not None else None,
+    )
+    try:
+        return await ballots.cast(vote)
+    except tuple(face.statuses) as refusal:
+        _refuse(face, refusal)
+
+
+def _refuse(face: Face, refusal: StorageError) -> NoReturn:
+    field, message = None, str(refusal)
+    if isinstance(refusal, InvalidVote):
+        field = face.comment_field if refusal.is_comment else face.options_field
+        message = f"{field} {refusal}"
+    elif isinstance(refusal, voting.UnknownOption):
+        field = face.options_field
+    raise CastRefused(face.statuses[type(refusal)], field, message) from refusal

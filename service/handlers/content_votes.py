@@ -1,0 +1,91 @@
+"""Votes in content polls, ``type=votes`` of ``/rest`` (contract, sections 3 and 5)."""
+
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from service import bodies, casts, keys, pagination, policy, requests, responses, views
+from service.policy import Caller
+from storage.documents import BallotDocument, ContainerKey, SessionDocument, SessionRules
+from storage.errors import Conflict
+
+VOTES = "votes"
+
+
+class Standing(NamedTuple):
+    """A content poll and the session that its votes go to."""
+
+    key: ContainerKey
+    poll_id: str
+    session: SessionDocument
+
+
+async def list_votes(request: web.Request) -> web.Response:
+    paging = pagination.read_paging(request)
+    key, poll_id, session = await _find_standing(request)
+    principal = request[keys.PRINCIPAL]
+    ballots = request.app[keys.STORE].ballots
+    own_id = ballots.id_of(session["_id"], principal.user_id)
+    rules = session["rules"]
+    saves_names = rules["settings"]["saveParticipantNames"]
+    if saves_names and policy.manages(Caller(principal), key, session["owner_id"]):
+        page = await ballots.of_session(session["_id"], paging.window)
+        shown = [
+            views.content_vote(ballot, rules, poll_id, author_id=None)
+            if ballot["_id"] != own_id
+            else _show_own(request, ballot, rules, poll_id)
+            for ballot in page.rows
+        ]
+        headers = pagination.link_header(request, paging, page)
+        return responses.json_response(shown, headers=headers)
+    own = await ballots.find(own_id)
+    mine = [] if own is None else [_show_own(request, own, rules, poll_id)]
+    return responses.json_response(mine)
+
+
+async def cast_vote(request: web.Request) -> web.Response:
+    standing = await _find_standing(request)
+    vote, cast_key = await bodies.read_vote(request)
+    outcome = await casts.cast(
+        request,
+        casts.CONTENT,
+        standing.session,
+        vote["optionIds"],
+        comment=vote["comment"],
+        cast_key=cast_key,
+    )
+    # Whoever sent the vote knows it, also who acts for another.
+    author_id = request[keys.PRINCIPAL].user_id
+    return responses.json_response(
+        views.content_vote(outcome.ballot, outcome.rules, standing.poll_id, author_id=author_id)
+    )
+
+
+async def withdraw_vote(request: web.Request) -> web.Response:
+    standing = await _find_standing(request)
+    outcome = await casts.cast(request, casts.CONTENT, standing.session, None)
+    return responses.json_response(
+        _show_own(request, outcome.ballot, outcome.rules, standing.poll_id)
+    )
+
+
+def _show_own(
+    request: web.Request, ballot: BallotDocument, rules: SessionRules, poll_id: str
+) -> dict[str, Any]:
+    """The caller's own vote; who acts for a user may learn no more than that it is there."""
+    principal = request[keys.PRINCIPAL]
+    if policy.sees_own_choice(principal, ballot, rules):
+        return views.content_vote(ballot, rules, poll_id, author_id=principal.user_id)
+    return views.hidden_content_vote(ballot, poll_id, principal.user_id)
+
+
+async def _find_standing(request: web.Request) -> Standing:
+    key, poll_id = requests.read_poll_address(request, VOTES)
+    policy.require_content(request[keys.PRINCIPAL], policy.VOTE, key)
+    store = request.app[keys.STORE]
+    poll = await store.polls.get(key, poll_id)
+    if poll["standing_session"] is None:
+        raise Conflict("Votes in this poll are cast in its sessions, under /api/v1.")
+    session = await store.sessions.get(poll["standing_session"])
+    casts.note_anonymity(request, session)
+    return Standing(key, poll_id, session)

@@ -1,0 +1,163 @@
+"""Batches that wait for nobody: many concurrent callers, one round trip.
+
+If nothing is in flight, a caller's item goes at once. While a batch is in flight, what arrives
+waits together and goes as the next one. There is no timer and nothing is stale: a caller only ever
+joins a batch that has not started, so a read begins after it was asked for, and an idle service
+answers as fast as without batches.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from typing import Generic, TypeVar
+
+from storage.client import ROUND_TRIP_SECONDS
+from storage.errors import StorageError, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Run = Callable[[Sequence[Item]], Awaitable[Sequence[Result | StorageError]]]
+"""Does the work of a batch; gives one result, or one refusal, for each item, in their order."""
+
+MAX_WAITING = 10_000
+STAGGER_SECONDS = 0.020
+
+
+class Waiting(Generic[Item, Result]):
+    """An item in the queue, and the caller who awaits what comes of it."""
+
+    __slots__ = ("deadline", "item", "outcome")
+
+    def __init__(self, item: Item, outcome: "asyncio.Future[Result]", deadline: float) -> None:
+        self.item = item
+        self.outcome = outcome
+        self.deadline = deadline
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs items in batches, one batch in flight.
+
+    With ``staggered`` a second may start when the first is older than 20 ms, so that one slow round
+    trip does not hold everybody. ``max_size`` bounds a batch, ``max_waiting`` the queue: beyond it,
+    and for an item whose batch has not started after 4 s, ``submit`` raises ``Unavailable``.
+    """
+
+    def __init__(
+        self,
+        run: Run[Item, Result],
+        *,
+        max_size: int = 1000,
+        max_waiting: int = MAX_WAITING,
+        staggered: bool = False,
+        wait_seconds: float = ROUND_TRIP_SECONDS,
+    ) -> None:
+        self._run = run
+        self._max_size = max_size
+        self._max_waiting = max_waiting
+        self._staggered = staggered
+        self._wait_seconds = wait_seconds
+        self._queue: deque[Waiting[Item, Result]] = deque()
+        # Strong references: the loop itself keeps only weak ones. The values are starting times.
+        self._in_flight: dict[asyncio.Task[None], float] = {}
+        self._stagger: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+
+    async def submit(self, item: Item) -> Result:
+        """What comes of ``item``.
+
+        Raises ``Unavailable``, or what the batch raised for this item. A caller who is cancelled
+        takes only the own item along, and only while it has not started.
+        """
+        loop = asyncio.get_running_loop()
+        if len(self._queue) >= self._max_waiting:
+            raise Unavailable("The service is too busy; nothing was changed.")
+        waiting = Waiting[Item, Result](
+            item, loop.create_future(), loop.time() + self._wait_seconds
+        )
+        self._queue.append(waiting)
+        if not self._in_flight:
+            self._start()
+        else:
+            self._arm(loop)
+        return await waiting.outcome
+
+    async def drain(self) -> None:
+        """Returns when all that was submitted has come to its end."""
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
+
+    def _start(self) -> None:
+        """Sends the next batch, without those who left the queue."""
+        batch: list[Waiting[Item, Result]] = []
+        while self._queue and len(batch) < self._max_size:
+            waiting = self._queue.popleft()
+            if not waiting.outcome.done():
+                batch.append(waiting)
+        if batch:
+            # In an empty context, or it would log and give up as its first caller.
+            task = asyncio.create_task(self._send(batch), context=Context())
+            self._in_flight[task] = asyncio.get_running_loop().time()
+            task.add_done_callback(self._finish)
+
+    def _finish(self, task: "asyncio.Task[None]") -> None:
+        del self._in_flight[task]
+        if self._queue:
+            self._start()
+        if not self._queue:
+            self._disarm()
+
+    async def _send(self, batch: list[Waiting[Item, Result]]) -> None:
+        try:
+            results = await self._run([waiting.item for waiting in batch])
+        except Unavailable as error:
+            for waiting in batch:
+                _settle(waiting, error)
+        except Exception as error:
+            if len(batch) == 1:
+                _settle(batch[0], error)
+            else:
+                # One of them is to blame, and the others shall not fail with it.
+                for waiting in batch:
+                    await self._send([waiting])
+        else:
+            for waiting, result in zip(batch, results, strict=True):
+                _settle(waiting, result)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._expiry is None:
+            self._expiry = loop.call_at(self._queue[0].deadline, self._expire)
+        if self._staggered and self._stagger is None and len(self._in_flight) == 1:
+            started = next(iter(self._in_flight.values()))
+            self._stagger = loop.call_at(started + STAGGER_SECONDS, self._start_second)
+
+    def _disarm(self) -> None:
+        for handle in (self._expiry, self._stagger):
+            if handle is not None:
+                handle.cancel()
+        self._expiry = self._stagger = None
+
+    def _start_second(self) -> None:
+        self._stagger = None
+        if self._queue and len(self._in_flight) == 1:
+            self._start()
+
+    def _expire(self) -> None:
+        """Lets those go who have waited long enough; the queue is in the order of arrival."""
+        self._expiry = None
+        loop = asyncio.get_running_loop()
+        while self._queue and self._queue[0].deadline <= loop.time():
+            waiting = self._queue.popleft()
+            _settle(waiting, Unavailable("The service is too busy; nothing was changed."))
+        if self._queue:
+            self._arm(loop)
+
+
+def _settle(waiting: Waiting[Item, Result], result: Result | Exception) -> None:
+    if waiting.outcome.done():
+        return
+    if isinstance(result, Exception):
+        waiting.outcome.set_exception(result)
+    else:
+        waiting.outcome.set_result(result)

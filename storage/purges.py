@@ -1,0 +1,88 @@
+"""Sweeping the ballots of sessions that were deleted.
+
+Deleting is two steps. One transaction removes the session and notes it here: from then on it is
+gone for everybody, and a cast finds no session. Its ballots, which may be very many, are removed
+afterwards, some at a time, by whichever process holds the lease; after a kill another goes on.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from storage.client import Database, Session, round_trip
+from storage.errors import Unavailable
+
+BALLOTS_AT_A_TIME = 1000
+LEASE_SECONDS = 30
+LOOK_AGAIN_SECONDS = 5.0
+NEVER_LEASED = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Purges:
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+        self._purges = database.collection("purges")
+        self._ballots = database.collection("ballots")
+        self._clock = clock
+        self._noted = asyncio.Event()
+
+    async def note(self, session: Session, session_ids: Iterable[int]) -> None:
+        """Marks sessions for sweeping, in the transaction that removes them."""
+        notes = [{"_id": number, "leased_until": NEVER_LEASED} for number in session_ids]
+        if notes:
+            await self._purges.insert_many(notes, session=session)
+
+    def wake(self) -> None:
+        """Lets ``run`` look at once, after the transaction of a note was committed."""
+        self._noted.set()
+
+    async def is_noted(self, session_id: int) -> bool:
+        """Whether a session was deleted and its ballots may still be there."""
+        with round_trip():
+            return await self._purges.find_one({"_id": session_id}) is not None
+
+    async def run(self) -> None:
+        """Sweeps whatever is noted, here or elsewhere; never returns."""
+        while True:
+            self._noted.clear()
+            # What cannot be reached now is swept when it can.
+            with suppress(Unavailable):
+                while await self._sweep_one():
+                    pass
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._noted.wait(), LOOK_AGAIN_SECONDS)
+
+    async def _sweep_one(self) -> bool:
+        """Sweeps one session that nobody else is sweeping; false where there is none."""
+        now = self._clock()
+        with round_trip():
+            note = await self._purges.find_one_and_update(
+                {"leased_until": {"$lte": now}}, {"$set": {"leased_until": _lease(now)}}
+            )
+        if note is None:
+            return False
+        while await self._sweep_some(note["_id"]):
+            with round_trip():
+                lease = {"leased_until": _lease(self._clock())}
+                await self._purges.update_one({"_id": note["_id"]}, {"$set": lease})
+        with round_trip():
+            await self._purges.delete_one({"_id": note["_id"]})
+        return True
+
+    async def _sweep_some(self, session_id: int) -> bool:
+        with round_trip():
+            cursor = self._ballots.find({"session_id": session_id}, {"_id": 1})
+            some = [one["_id"] for one in await cursor.limit(BALLOTS_AT_A_TIME).to_list(None)]
+        if not some:
+            return False
+        with round_trip():
+            await self._ballots.delete_many({"_id": {"$in": some}})
+        return True
+
+
+def _lease(now: datetime) -> datetime:
+    return now + timedelta(seconds=LEASE_SECONDS)

@@ -1,0 +1,216 @@
+"""The rules of casting: pure, one place for both faces (contract, section 5).
+
+Deciding looks at a session and at the voter's ballot in it, as one transaction has read them, and
+says what they become. It knows neither the database nor who may vote: that is asked before.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from storage.documents import (
+    IDEMPOTENCY_SECONDS,
+    BallotDocument,
+    BallotRequest,
+    SessionDocument,
+    SessionRules,
+    is_open,
+)
+from storage.errors import Conflict, NotFound
+
+MAX_REQUESTS = 20
+"""How many Idempotency-Keys of one voter in one session are remembered."""
+
+
+class SessionClosed(Conflict):
+    """The session takes no votes any more, or not yet."""
+
+
+class AlreadyVoted(Conflict):
+    """One submission a user and session, and the poll does not allow to change it."""
+
+
+class InvalidVote(Conflict):
+    """The vote does not fit the poll: none, too many or repeated options, or a comment.
+
+    The text is a predicate of the options, or of the comment where ``is_comment``.
+    """
+
+    def __init__(self, predicate: str, *, is_comment: bool = False) -> None:
+        super().__init__(predicate)
+        self.is_comment = is_comment
+
+
+class UnknownOption(Conflict):
+    """The poll has no such option."""
+
+
+class NoVote(NotFound):
+    """There is nothing to withdraw."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteKey:
+    """An Idempotency-Key of a cast: keyed hashes of the key and of the whole request."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What a user casts in a session; ``options`` None withdraws the vote that is there.
+
+    ``ballot_id`` names session and voter; ``number`` is for a ballot that is new.
+    """
+
+    session_id: int
+    ballot_id: str
+    user_id: int
+    options: tuple[str, ...] | None
+    comment: str | None
+    number: int
+    cast_at: datetime
+    request: VoteKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """What came of a vote: the ballot to answer with, and the session's rules at that moment."""
+
+    ballot: BallotDocument
+    rules: SessionRules
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a vote changes.
+
+    ``stored`` is what the ballot becomes, None where it goes; ``is_change`` is false where an
+    earlier request did all this.
+    """
+
+    cast: Cast
+    stored: BallotDocument | None
+    session: SessionDocument
+    is_change: bool
+
+
+def ballot_id(secret: bytes, session_id: int, user_id: int) -> str:
+    """The key of a voter in a session: who has the store but not the secret cannot tell whose."""
+    voter = hmac.new(secret, f"voter:{session_id}:{user_id}".encode(), hashlib.sha256).hexdigest()
+    return f"{session_id}:{voter}"
+
+
+def vote_key(secret: bytes, key: str, fingerprint: str) -> VoteKey:
+    """Both as keyed hashes: neither tells anything to who has the store but not the secret."""
+    return VoteKey(
+        key=hmac.new(secret, f"request:{key}".encode(), hashlib.sha256).hexdigest(),
+        fingerprint=hmac.new(secret, f"body:{fingerprint}".encode(), hashlib.sha256).hexdigest(),
+    )
+
+
+def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) -> Decision:
+    """What ``session`` and ``ballot`` become by ``vote``; the arguments stay as they are.
+
+    A request that was answered before gets the same answer, whatever has become of the session.
+    Raises ``Conflict`` (another request under the same key), ``SessionClosed``, ``UnknownOption``,
+    ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
+    """
+    if ballot is not None and vote.request is not None:
+        earlier = _find_request(ballot, vote)
+        if earlier is not None:
+            answered: BallotDocument = {
+                **ballot,
+                "choices": earlier["choices"],
+                "comment": earlier["comment"],
+                "updated_at": earlier["at"],
+            }
+            cast = Cast(answered, session["rules"])
+            return Decision(cast, ballot, session, is_change=False)
+    if not is_open(session, vote.cast_at):
+        raise SessionClosed("This poll session is not open for submissions.")
+    if vote.options is None:
+        return _withdraw(session, ballot)
+    _require_valid(session["rules"], vote.options, vote.comment)
+    if ballot is not None and not session["rules"]["settings"]["allowRevote"]:
+        raise AlreadyVoted("can only submit one choice per poll session.")
+    stored = _new_ballot(session["rules"], ballot, vote, vote.options)
+    counted = _count(session, -1, ballot["choices"]) if ballot is not None else session
+    counted = _count(counted, +1, vote.options)
+    if ballot is None:
+        counted["participants"] += 1
+    return Decision(Cast(stored, session["rules"]), stored, counted, is_change=True)
+
+
+def _withdraw(session: SessionDocument, ballot: BallotDocument | None) -> Decision:
+    if ballot is None:
+        raise NoVote("There is no vote to withdraw.")
+    if not session["rules"]["settings"]["allowRevote"]:
+        raise AlreadyVoted("This poll does not allow to change a vote.")
+    counted = _count(session, -1, ballot["choices"])
+    counted["participants"] -= 1
+    return Decision(Cast(ballot, session["rules"]), None, counted, is_change=True)
+
+
+def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
+    known = set(rules["options"])
+    for option_id in options:
+        if option_id not in known:
+            raise UnknownOption(f"The poll has no option {option_id}.")
+    if not options:
+        raise InvalidVote("must name at least one option")
+    if len(set(options)) < len(options):
+        raise InvalidVote("must not name an option twice")
+    if len(options) > 1 and not rules["settings"]["allowSelectionOfMultipleOptions"]:
+        raise InvalidVote("must name one option: this poll allows no more")
+    if comment is not None and not rules["settings"]["allowComment"]:
+        raise InvalidVote("must not be sent: this poll takes no comments", is_comment=True)
+
+
+def _new_ballot(
+    rules: SessionRules, ballot: BallotDocument | None, vote: Vote, options: tuple[str, ...]
+) -> BallotDocument:
+    """The setting at the time of the cast decides about the name; a revote removes it too."""
+    requests = ballot["requests"] if ballot is not None else []
+    if vote.request is not None:
+        made = BallotRequest(
+            key=vote.request.key,
+            fingerprint=vote.request.fingerprint,
+            choices=list(options),
+            comment=vote.comment,
+            at=vote.cast_at,
+        )
+        requests = [*requests[1 - MAX_REQUESTS :], made]
+    return {
+        "_id": vote.ballot_id,
+        "session_id": vote.session_id,
+        "number": ballot["number"] if ballot is not None else vote.number,
+        "choices": list(options),
+        "comment": vote.comment,
+        "user_id": vote.user_id if rules["settings"]["saveParticipantNames"] else None,
+        "requests": requests,
+        "created_at": ballot["created_at"] if ballot is not None else vote.cast_at,
+        "updated_at": vote.cast_at,
+    }
+
+
+def _count(
+    session: SessionDocument, step: int, options: tuple[str, ...] | list[str]
+) -> SessionDocument:
+    results = dict(session["results"])
+    for option_id in options:
+        results[option_id] += step
+    return {**session, "results": results}
+
+
+def _find_request(ballot: BallotDocument, vote: Vote) -> BallotRequest | None:
+    assert vote.request is not None  # noqa: S101 - for the type checker
+    day_ago = vote.cast_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
+    for request in ballot["requests"]:
+        if request["key"] == vote.request.key and request["at"] > day_ago:
+            if request["fingerprint"] != vote.request.fingerprint:
+                raise Conflict("This Idempotency-Key was sent before, with another request.")
+            return request
+    return None
