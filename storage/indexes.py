@@ -14,6 +14,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "tokens": [IndexModel("live_name", unique=True, sparse=True)],
     "sequences": [],
     "idempotency": [IndexModel("created_at", expireAfterSeconds=IDEMPOTENCY_SECONDS)],
+    "claims": [IndexModel("created_at", expireAfterSeconds=ATTEMPT_SECONDS)],
     "attempts": [IndexModel("created_at", expireAfterSeconds=ATTEMPT_SECONDS)],
     "meta": [],
 }

@@ -31,6 +31,7 @@ class Polls:
     def __init__(self, database: Database, sequences: Sequences, idempotency: Idempotency) -> None:
         self._database = database
         self._containers = database.collection("containers")
+        self._claims = database.collection("claims")
         self._sequences = sequences
         self._idempotency = idempotency
 
@@ -75,12 +76,27 @@ class Polls:
             "version": 1,
         }
 
+        async def make(session: Session) -> PollDocument:
+            if "id" in definition:
+                await self._claim(session, poll["id"], now)
+            return await self._push(session, key, poll)
+
         async def work(session: Session) -> PollDocument:
             return await self._idempotency.once(
-                session, idempotency_key, now, lambda: self._push(session, key, poll)
+                session, idempotency_key, now, lambda: make(session)
             )
 
         return await self._database.transaction(work)
+
+    async def _claim(self, session: Session, poll_id: str, now: datetime) -> None:
+        """Lets those who bring the same id at once conflict, so that one sees the other's poll.
+
+        The unique index does not do that: where polls are pushed into two containers at once, the
+        embedded server looks only at what either transaction has read.
+        """
+        # Counted, since a write that changes nothing conflicts with nothing.
+        claim = {"$set": {"created_at": now}, "$inc": {"claims": 1}}
+        await self._claims.update_one({"_id": poll_id}, claim, upsert=True, session=session)
 
     async def _push(self, session: Session, key: ContainerKey, poll: PollDocument) -> PollDocument:
         container = await self._read(key, session)
