@@ -242,12 +242,19 @@ async def test_an_id_that_comes_along_is_kept_in_lower_case(
     assert [poll["id"] for poll in stored_polls(raw)] == [moved]
 
 
-@pytest.mark.parametrize("place", [ISSUE, PAGE], ids=["same container", "another container"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(ISSUE, id="same container"),
+        pytest.param(PAGE, id="another container"),
+        pytest.param({**PAGE, "container": "macro-2"}, id="a new container"),
+    ],
+)
 async def test_an_id_that_a_poll_has_is_a_conflict(
     api: Client, raw: Raw, place: dict[str, str]
 ) -> None:
     taken = (await create(api))["id"]
-    seed(raw, {**PAGE, "container": "macro-2"}, document(1000))
+    seed(raw, PAGE, document(1000))
     before = everything(raw)
     response = await api.post("/rest", params=place, json=a_poll(id=taken.upper()))
     problem = await refused(response, 409)
