@@ -158,3 +158,19 @@ async def test_a_content_that_is_almost_full_takes_one_of_many_at_once(
     assert sorted(response.status for response in responses) == [200] + [409] * 5
     assert len(stored_polls(raw)) == 500
     assert len(everything(raw)) == 1
+
+
+async def test_a_reader_sees_the_neighbours_at_every_moment_of_a_deletion(
+    api: Client, raw: Raw
+) -> None:
+    neighbours = [document(number)["id"] for number in (1, 3)]
+    for _ in range(ROUNDS):
+        raw.containers.delete_many({})
+        seed(raw, ISSUE, *(document(number) for number in (1, 2, 3)))
+        deleted = asyncio.create_task(insist(api, "DELETE", query_of(2)))
+        while not deleted.done():
+            listed = await (await api.get("/rest", params=ISSUE)).json()
+            seen = [poll["id"] for poll in listed if poll["id"] != document(2)["id"]]
+            assert seen == neighbours
+        assert (await deleted).status == 200
+    assert len(stored_polls(raw)) == 2
