@@ -20,7 +20,7 @@ MESSAGES: dict[str, Any] = {
 
 RFC3339 = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<minute>\d{2}:\d{2}):(?P<second>\d{2})(?:\.\d+)?"
-    r"(?P<offset>[Zz]|[+-]\d{2}:\d{2})",
+    r"(?P<offset>[Zz]|[+-]\d{2}:[0-5]\d)",
     re.ASCII,
 )
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)

@@ -10,7 +10,7 @@ from schemas.polling import MAX_ID
 from service import keys
 from service.bodies import CastKey
 from storage import voting
-from storage.documents import SessionDocument
+from storage.documents import Settings
 from storage.errors import StorageError
 from storage.voting import Cast, InvalidVote, Vote
 
@@ -56,35 +56,34 @@ POLLING = Face(
 )
 
 
-def note_anonymity(request: web.Request, session: SessionDocument) -> None:
+def note_anonymity(request: web.Request, settings: Settings) -> None:
     """The line of a cast where names are not saved shall not tell who it was.
 
-    To be called as soon as the session is known: what is refused tells as much.
+    To be called as soon as the poll's settings are known: what is refused tells as much.
     """
-    if not session["rules"]["settings"]["saveParticipantNames"]:
+    if not settings["saveParticipantNames"]:
         request[keys.IS_ANONYMOUS] = True
 
 
 async def cast(
     request: web.Request,
     face: Face,
-    session: SessionDocument,
+    session_id: int,
     options: list[str] | None,
     *,
     comment: str | None = None,
     cast_key: CastKey | None = None,
 ) -> Cast:
-    """Casts the caller's vote in ``session``; without ``options`` withdraws it.
+    """Casts the caller's vote in a session; without ``options`` withdraws it.
 
     Raises ``CastRefused``, ``Conflict`` for a key that was sent with another request, ``NotFound``
     where the session is gone, ``Unavailable``.
     """
-    note_anonymity(request, session)
     ballots = request.app[keys.STORE].ballots
     user_id = request[keys.PRINCIPAL].user_id
     vote = Vote(
-        session_id=session["_id"],
-        ballot_id=ballots.id_of(session["_id"], user_id),
+        session_id=session_id,
+        ballot_id=ballots.id_of(session_id, user_id),
         user_id=user_id,
         options=None if options is None else tuple(options),
         comment=comment,
@@ -93,9 +92,11 @@ async def cast(
         request=ballots.vote_key(*cast_key) if cast_key is not None else None,
     )
     try:
-        return await ballots.cast(vote)
+        outcome = await ballots.cast(vote)
     except tuple(face.statuses) as refusal:
         _refuse(face, refusal)
+    note_anonymity(request, outcome.rules["settings"])
+    return outcome
 
 
 def _refuse(face: Face, refusal: StorageError) -> NoReturn:

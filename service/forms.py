@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from marshmallow import ValidationError
 
 MAX_FIELDS = 1000
-MAX_SHOWN = 60
+
 
 MEMBERS = re.compile(r"(?:\[[^\[\]]*\])*")
 MEMBER = re.compile(r"\[([^\[\]]*)\]")
@@ -80,8 +80,7 @@ def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
 
 
 def _refuse(name: str, message: str) -> NoReturn:
-    shown = name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…"
-    raise ValidationError(message, shown)
+    raise ValidationError(message, name)
 
 
 def read_json(body: Any, resource: Resource) -> Objects:

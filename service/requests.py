@@ -22,6 +22,8 @@ ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
 ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
 
 TOKEN_PARAMETERS = ("token", "access_token")
+MAX_SHOWN = 200
+"""So much of a path is repeated: a member's name may be a megabyte long."""
 BODY = "body"
 """What a fault of the body as a whole is filed under."""
 
@@ -40,17 +42,19 @@ def parse_query(request: web.BaseRequest) -> list[tuple[str, str]]:
     return parse_qsl(request.rel_url.raw_query_string, True, errors="surrogateescape")
 
 
-def read_content_query(request: web.Request, kind: str = "polls") -> ContentQuery:
+def read_content_query(
+    request: web.Request, kind: str = "polls", *, needs_poll: bool = False
+) -> ContentQuery:
     """The container, and the poll where ``pollId`` is there; one fault for each bad parameter.
 
-    ``kind`` is the ``type`` that the handler is for.
+    ``kind`` is the ``type`` that the handler is for, ``needs_poll`` that ``pollId`` must be there.
     """
     query = request[keys.QUERY]
     faults: dict[str, Any] = {}
     given = _read_parameter(query, "type", faults)
     workspace = _read_parameter(query, "workspace", faults)
     content = _read_parameter(query, "content", faults)
-    poll_id = _read_parameter(query, "pollId", faults, required=False)
+    poll_id = _read_parameter(query, "pollId", faults, required=needs_poll)
     container = _read_container(query, content, faults)
     if given not in (None, kind):
         faults["type"] = ["must be polls or votes, and votes cannot be put"]
@@ -66,10 +70,8 @@ def read_content_query(request: web.Request, kind: str = "polls") -> ContentQuer
 
 def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[ContainerKey, str]:
     """Like ``read_content_query``, where ``pollId`` must be there."""
-    query = read_content_query(request, kind)
-    if query.poll_id is None:
-        raise ValidationError("is missing", "pollId")
-    return query.key, query.poll_id
+    query = read_content_query(request, kind, needs_poll=True)
+    return query.key, query.poll_id or ""
 
 
 def _read_container(
@@ -77,8 +79,9 @@ def _read_container(
 ) -> str | None:
     """Issues have no containers, everything else does."""
     if content is not None and ISSUE_KEY.fullmatch(content):
-        if any(value for name, value in query if name == "container"):
-            faults["container"] = ["must be empty for an issue"]
+        containers = [value for name, value in query if name == "container"]
+        if any(containers) or len(containers) > 1:
+            faults["container"] = ["must be empty, and given once, for an issue"]
         return ""
     return _read_parameter(query, "container", faults, required=content is not None)
 
@@ -124,7 +127,7 @@ def read_if_match(request: web.Request) -> Revisions | None:
 def field_faults(messages: Mapping[Any, Any] | list[Any], path: str = "") -> list[tuple[str, str]]:
     """Flattens marshmallow's messages to pairs of path, as ``options[2].title``, and sentence."""
     if isinstance(messages, list):
-        field = path or BODY
+        field = (path or BODY)[:MAX_SHOWN]
         return [(field, f"{field} {message}") for message in messages]
     faults: list[tuple[str, str]] = []
     for member, below in messages.items():

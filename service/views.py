@@ -124,7 +124,7 @@ def share(votes: int, participants: int) -> int:
 
 def enrollment(document: EnrollmentDocument, *, state: str = "active") -> dict[str, Any]:
     return {
-        "id": document["_id"],
+        "id": document["number"],
         "user_id": document["user_id"],
         "course_id": document["course_id"],
         "course_section_id": document["course_section_id"],
@@ -135,7 +135,7 @@ def enrollment(document: EnrollmentDocument, *, state: str = "active") -> dict[s
 
 def time(moment: datetime) -> str:
     """UTC, to the second: ``2014-01-07T15:16:18Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment.astimezone(UTC).isoformat()[:19]}Z"
 
 
 # Votes -----------------------------------------------------------------------------------------

@@ -73,9 +73,8 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         if len(self._queue) >= self._max_waiting:
             raise Unavailable("The service is too busy; nothing was changed.")
-        waiting = Waiting[Item, Result](
-            item, loop.create_future(), loop.time() + self._wait_seconds
-        )
+        outcome: asyncio.Future[Result] = loop.create_future()
+        waiting = Waiting(item, outcome, loop.time() + self._wait_seconds)
         self._queue.append(waiting)
         if not self._in_flight:
             self._start()

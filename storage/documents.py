@@ -190,10 +190,10 @@ EnrollmentType = Literal["StudentEnrollment", "TeacherEnrollment", "TaEnrollment
 
 
 class EnrollmentDocument(TypedDict):
-    """``key`` names user, course, section and type together: there is one of each."""
+    """``_id`` names course, user, section and type together: there is one of each."""
 
-    _id: int
-    key: str
+    _id: str
+    number: int
     user_id: int
     course_id: int
     course_section_id: int | None

@@ -35,15 +35,15 @@ class Enrollments:
         return [found[user_id] for user_id in user_ids]
 
     async def of_course(self, course_id: int, window: Window) -> Page[EnrollmentDocument]:
-        """The enrollments of a course, oldest first; bookmarks are their ids."""
+        """The enrollments of a course, oldest first; bookmarks are their numbers."""
         query: Mapping[str, object] = {"course_id": course_id}
         if window.after is not None:
-            query = {**query, "_id": {"$gt": window.after}}
+            query = {**query, "number": {"$gt": window.after}}
         with round_trip():
-            cursor = self._enrollments.find(query).sort("_id", 1)
+            cursor = self._enrollments.find(query).sort("number", 1)
             found = await cursor.skip(window.skip).limit(window.limit + 1).to_list(None)
         return page_of(
-            cast(list[EnrollmentDocument], found), window, lambda enrollment: enrollment["_id"]
+            cast(list[EnrollmentDocument], found), window, lambda enrollment: enrollment["number"]
         )
 
     async def add(
@@ -59,8 +59,8 @@ class Enrollments:
         """The new enrollment, or the one there is of the same user, course, section and type."""
         key = f"{course_id}:{user_id}:{course_section_id or ''}:{kind}"
         enrollment: EnrollmentDocument = {
-            "_id": await self._sequences.take("enrollments"),
-            "key": key,
+            "_id": key,
+            "number": await self._sequences.take("enrollments"),
             "user_id": user_id,
             "course_id": course_id,
             "course_section_id": course_section_id,
@@ -69,7 +69,7 @@ class Enrollments:
         }
 
         async def work(session: Session) -> EnrollmentDocument:
-            there = await self._enrollments.find_one({"key": key}, session=session)
+            there = await self._enrollments.find_one({"_id": key}, session=session)
             if there is not None:
                 return cast(EnrollmentDocument, there)
             await self._enrollments.insert_one(dict(enrollment), session=session)
@@ -77,11 +77,11 @@ class Enrollments:
 
         return await self._idempotency.transaction(idempotency_key, work)
 
-    async def delete(self, course_id: int, enrollment_id: int) -> EnrollmentDocument:
+    async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
         """The enrollment that was there; raises ``NotFound``."""
         with round_trip():
             found = await self._enrollments.find_one_and_delete(
-                {"_id": enrollment_id, "course_id": course_id}
+                {"course_id": course_id, "number": number}
             )
         if found is None:
             raise NotFound("There is no such enrollment.")

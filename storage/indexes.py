@@ -6,12 +6,8 @@ from storage.documents import IDEMPOTENCY_SECONDS
 ATTEMPT_SECONDS = 60 * 60
 
 INDEXES: dict[str, list[IndexModel]] = {
-    # Sparse, or two containers without polls would be duplicates of each other.
-    "containers": [
-        IndexModel("polls.id", unique=True, sparse=True),
-        IndexModel("polls.number", unique=True, sparse=True),
-        IndexModel([("owner_id", 1), ("number", -1)]),
-    ],
+    "containers": [IndexModel([("owner_id", 1), ("number", -1)])],
+    "addresses": [IndexModel("number")],
     "sessions": [
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("course_id", 1), ("_id", 1)]),
@@ -19,9 +15,8 @@ INDEXES: dict[str, list[IndexModel]] = {
     "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True)],
     "purges": [],
     "enrollments": [
-        IndexModel("key", unique=True),
         IndexModel("user_id"),
-        IndexModel([("course_id", 1), ("_id", 1)]),
+        IndexModel([("course_id", 1), ("number", 1)]),
     ],
     "tokens": [IndexModel("live_name", unique=True, sparse=True)],
     "sequences": [],

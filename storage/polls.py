@@ -30,6 +30,7 @@ from storage.pages import Page, Window, page_of
 from storage.purges import Purges
 from storage.reading import Reader
 from storage.sequences import Sequences
+from storage.turns import Turns
 
 Revisions = frozenset[str]
 """Revisions that a caller accepts; see ``documents.revision``."""
@@ -46,7 +47,9 @@ class Polls:
         self._database = database
         self._purges = purges
         self._containers = database.collection("containers")
+        self._addresses = database.collection("addresses")
         self._sessions = database.collection("sessions")
+        self._turns = Turns()
         self._reader: Reader[str, ContainerDocument] = Reader(self._containers)
         self._sequences = sequences
         self._idempotency = idempotency
@@ -62,15 +65,13 @@ class Polls:
 
     async def find(self, reference: int | str) -> LocatedPoll:
         """A poll by its number or its UUID, wherever it is; raises ``NotFound``."""
-        by = {"number": reference} if isinstance(reference, int) else {"id": reference}
-        field, value = next(iter(by.items()))
+        field = "number" if isinstance(reference, int) else "_id"
         with round_trip():
-            found = await self._containers.find_one(
-                {f"polls.{field}": value}, {"polls": {"$elemMatch": by}}
-            )
-        if found is None:
+            address = await self._addresses.find_one({field: reference})
+        if address is None:
             raise NotFound("There is no such poll.")
-        return LocatedPoll(ContainerKey.of(found["_id"]), found["polls"][0])
+        key = ContainerKey.of(address["container"])
+        return LocatedPoll(key, await self.get(key, address["_id"]))
 
     async def made_by(self, owner_id: int, window: Window) -> Page[LocatedPoll]:
         """The polls that a user made under ``/api/v1``, newest first; bookmarks are numbers."""
@@ -106,11 +107,13 @@ class Polls:
 
         async def push(session: Session) -> PollDocument:
             await self._push(session, key, poll)
+            await self._insert_address(session, key, poll)
             run = new_session(standing, LocatedPoll(key, poll), now, is_published=True)
             await self._sessions.insert_one(dict(run), session=session)
             return poll
 
-        return await self._idempotency.transaction(idempotency_key, push)
+        async with self._turns.take(key.id):
+            return await self._idempotency.transaction(idempotency_key, push)
 
     async def add_own(
         self,
@@ -131,6 +134,7 @@ class Polls:
         async def insert(session: Session) -> PollDocument:
             container = {**_new_container(key, poll), "owner_id": owner_id, "number": number}
             await self._containers.insert_one(container, session=session)
+            await self._insert_address(session, key, poll)
             return poll
 
         return await self._idempotency.transaction(idempotency_key, insert)
@@ -138,17 +142,25 @@ class Polls:
     async def _push(self, session: Session, key: ContainerKey, poll: PollDocument) -> None:
         container = await self._read(key, session)
         polls = container["polls"] if container else []
-        # Within one document the unique index does not look.
-        if any(other["id"] == poll["id"] for other in polls):
-            raise Conflict(f"There is a poll with the id {poll['id']}.")
         if len(polls) >= MAX_POLLS:
             raise Conflict(f"This content holds {MAX_POLLS} polls, and no more fit.")
+        if container is None:
+            await self._containers.insert_one(dict(_new_container(key, poll)), session=session)
+        else:
+            _require_room({**container, "polls": [*polls, poll]})
+            await self._change(session, key, {"$push": {"polls": poll}})
+
+    async def _insert_address(
+        self, session: Session, key: ContainerKey, poll: PollDocument
+    ) -> None:
+        """Makes the poll's id unique in the store, and the poll known by its number.
+
+        A unique index on the embedded ids would not do: the embedded server never takes the entry
+        of an array out of one by an update, and does not hold it against a push at the same time.
+        """
+        address = {"_id": poll["id"], "number": poll["number"], "container": key.id}
         try:
-            if container is None:
-                await self._containers.insert_one(dict(_new_container(key, poll)), session=session)
-            else:
-                _require_room({**container, "polls": [*polls, poll]})
-                await self._change(session, key, {"$push": {"polls": poll}})
+            await self._addresses.insert_one(address, session=session)
         except DuplicateKeyError as error:
             raise Conflict(f"There is a poll with the id {poll['id']}.") from error
 
@@ -209,7 +221,8 @@ class Polls:
             await self._change(session, key, {"$set": {f"polls.{place}": changed}})
             return changed
 
-        return await self._idempotency.transaction(idempotency_key, work)
+        async with self._turns.take(key.id):
+            return await self._idempotency.transaction(idempotency_key, work)
 
     async def _update_sessions(
         self, session: Session, before: PollDocument, after: PollDocument
@@ -245,13 +258,15 @@ class Polls:
             runs = self._sessions.find({"poll_id": poll_id}, {"_id": 1}, session=session)
             await self._purges.note(session, [one["_id"] for one in await runs.to_list(None)])
             await self._sessions.delete_many({"poll_id": poll_id}, session=session)
+            await self._addresses.delete_one({"_id": poll_id}, session=session)
             if key.workspace == USERS:
                 await self._containers.delete_one({"_id": key.id}, session=session)
             else:
                 await self._change(session, key, {"$pull": {"polls": {"id": poll_id}}})
             return poll
 
-        deleted = await self._database.transaction(work)
+        async with self._turns.take(key.id):
+            deleted = await self._database.transaction(work)
         self._purges.wake()
         return deleted
 

@@ -1,6 +1,8 @@
 """Numbers that are small, increasing, never reused, and unique across processes."""
 
-from storage.client import Database, ReturnDocument, round_trip
+from contextlib import suppress
+
+from storage.client import Database, DuplicateKeyError, ReturnDocument, round_trip
 
 
 class Sequences:
@@ -14,11 +16,15 @@ class Sequences:
         a number whose use fails is a gap, and gaps are fine.
         """
         with round_trip():
-            document = await self._sequences.find_one_and_update(
-                {"_id": name},
-                {"$inc": {"last": 1}},
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
-        number: int = document["last"]
-        return number
+            while True:
+                document = await self._sequences.find_one_and_update(
+                    {"_id": name},
+                    {"$inc": {"last": 1}},
+                    return_document=ReturnDocument.AFTER,
+                )
+                if document is not None:
+                    number: int = document["last"]
+                    return number
+                # No upsert: of several at once the embedded server answers some with nothing.
+                with suppress(DuplicateKeyError):
+                    await self._sequences.insert_one({"_id": name, "last": 0})

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pymongo
 import pytest
@@ -99,6 +99,12 @@ async def api(
     app = create_app(settings, clock=clock, request_log=RequestLog(request_lines))
     client: Client = await aiohttp_client(app, headers={"Authorization": f"Bearer {ADMIN}"})
     return client
+
+
+@pytest.fixture
+async def anonymous(aiohttp_client: AiohttpClient, api: Client) -> Client:
+    """The same service, called without any token unless a request brings one."""
+    return cast(Client, await aiohttp_client(api.server))
 
 
 TokenMaker = Callable[..., Awaitable[dict[str, str]]]

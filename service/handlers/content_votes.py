@@ -6,30 +6,32 @@ from aiohttp import web
 
 from service import bodies, casts, keys, pagination, policy, requests, responses, views
 from service.policy import Caller
-from storage.documents import BallotDocument, ContainerKey, SessionDocument, SessionRules
+from storage.documents import BallotDocument, ContainerKey, PollDocument, SessionRules
 from storage.errors import Conflict
 
 VOTES = "votes"
 
 
-class Standing(NamedTuple):
-    """A content poll and the session that its votes go to."""
+class Voting(NamedTuple):
+    """A content poll, and the session that its votes go to."""
 
     key: ContainerKey
-    poll_id: str
-    session: SessionDocument
+    poll: PollDocument
+    session_id: int
 
 
 async def list_votes(request: web.Request) -> web.Response:
     paging = pagination.read_paging(request)
-    key, poll_id, session = await _find_standing(request)
+    key, poll, session_id = await _find_voting(request)
+    session = await request.app[keys.STORE].sessions.get(session_id)
+    poll_id = poll["id"]
     principal = request[keys.PRINCIPAL]
     ballots = request.app[keys.STORE].ballots
-    own_id = ballots.id_of(session["_id"], principal.user_id)
+    own_id = ballots.id_of(session_id, principal.user_id)
     rules = session["rules"]
     saves_names = rules["settings"]["saveParticipantNames"]
     if saves_names and policy.manages(Caller(principal), key, session["owner_id"]):
-        page = await ballots.of_session(session["_id"], paging.window)
+        page = await ballots.of_session(session_id, paging.window)
         shown = [
             views.content_vote(ballot, rules, poll_id, author_id=None)
             if ballot["_id"] != own_id
@@ -44,12 +46,12 @@ async def list_votes(request: web.Request) -> web.Response:
 
 
 async def cast_vote(request: web.Request) -> web.Response:
-    standing = await _find_standing(request)
+    voting = await _find_voting(request)
     vote, cast_key = await bodies.read_vote(request)
     outcome = await casts.cast(
         request,
         casts.CONTENT,
-        standing.session,
+        voting.session_id,
         vote["optionIds"],
         comment=vote["comment"],
         cast_key=cast_key,
@@ -57,15 +59,15 @@ async def cast_vote(request: web.Request) -> web.Response:
     # Whoever sent the vote knows it, also who acts for another.
     author_id = request[keys.PRINCIPAL].user_id
     return responses.json_response(
-        views.content_vote(outcome.ballot, outcome.rules, standing.poll_id, author_id=author_id)
+        views.content_vote(outcome.ballot, outcome.rules, voting.poll["id"], author_id=author_id)
     )
 
 
 async def withdraw_vote(request: web.Request) -> web.Response:
-    standing = await _find_standing(request)
-    outcome = await casts.cast(request, casts.CONTENT, standing.session, None)
+    voting = await _find_voting(request)
+    outcome = await casts.cast(request, casts.CONTENT, voting.session_id, None)
     return responses.json_response(
-        _show_own(request, outcome.ballot, outcome.rules, standing.poll_id)
+        _show_own(request, outcome.ballot, outcome.rules, voting.poll["id"])
     )
 
 
@@ -79,13 +81,11 @@ def _show_own(
     return views.hidden_content_vote(ballot, poll_id, principal.user_id)
 
 
-async def _find_standing(request: web.Request) -> Standing:
+async def _find_voting(request: web.Request) -> Voting:
     key, poll_id = requests.read_poll_address(request, VOTES)
     policy.require_content(request[keys.PRINCIPAL], policy.VOTE, key)
-    store = request.app[keys.STORE]
-    poll = await store.polls.get(key, poll_id)
+    poll = await request.app[keys.STORE].polls.get(key, poll_id)
+    casts.note_anonymity(request, poll["settings"])
     if poll["standing_session"] is None:
         raise Conflict("Votes in this poll are cast in its sessions, under /api/v1.")
-    session = await store.sessions.get(poll["standing_session"])
-    casts.note_anonymity(request, session)
-    return Standing(key, poll_id, session)
+    return Voting(key, poll, poll["standing_session"])

@@ -56,14 +56,14 @@ async def create_submission(request: web.Request) -> web.Response:
     principal = request[keys.PRINCIPAL]
     policy.require_action(principal, policy.VOTE)
     session = await lookups.find_session(request, "poll_session_id")
-    casts.note_anonymity(request, session)
+    casts.note_anonymity(request, session["rules"]["settings"])
     caller = Caller(principal)
     if not principal.is_admin and not principal.is_acting:
         caller = await lookups.read_caller(request, policy.VOTE)
     policy.require_voter(caller, session)
     options, comment, cast_key = await bodies.read_submission(request, SUBMISSION)
     outcome = await casts.cast(
-        request, casts.POLLING, session, options, comment=comment, cast_key=cast_key
+        request, casts.POLLING, session["_id"], options, comment=comment, cast_key=cast_key
     )
     shown = views.submission(outcome.ballot, outcome.rules, author_id=principal.user_id)
     if not policy.sees_own_choice(principal, outcome.ballot, outcome.rules):
