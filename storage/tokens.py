@@ -127,7 +127,12 @@ class Tokens:
             )
         if changed.matched_count == 0:
             raise NotFound(f"There is no live token named {name!r}.")
+        self.forget()
+
+    def forget(self) -> None:
+        """Lets the next look-ups ask the database, as 4 s would."""
         self._known.clear()
+        self._unknown.clear()
 
     async def is_empty(self) -> bool:
         with round_trip():

@@ -85,6 +85,12 @@ def seed(raw: Raw, place: dict[str, str], *polls: Json) -> None:
         raw.addresses.insert_one(address)
 
 
+def clear(raw: Raw) -> None:
+    """Removes all polls, past the service."""
+    for name in ("containers", "addresses", "sessions"):
+        raw[name].delete_many({})
+
+
 def everything(raw: Raw) -> list[Json]:
     """Every document that a request of ``/rest`` may change."""
     return [*raw.containers.find().sort("_id"), *raw.idempotency.find().sort("_id")]

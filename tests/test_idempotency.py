@@ -7,6 +7,7 @@ from typing import Any
 import pymongo
 import pytest
 
+from service import keys
 from storage import embedded
 from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
 from tests.seeds import ISSUE, PAGE, Json, a_poll, everything, refused, stored_polls
@@ -126,6 +127,7 @@ async def test_a_token_whose_user_changed_is_another_acting_user(
     headers = {**await make_token(name="shared"), **KEY}
     assert (await post(api, headers=headers)).status == 200
     raw.tokens.update_one({"name": "shared"}, {"$set": {"user_id": 8}})
+    api.app[keys.STORE].tokens.forget()
     await refused(await post(api, headers=headers), 409)
     assert len(stored_polls(raw)) == 1
 
@@ -189,8 +191,10 @@ async def test_rights_are_checked_each_time(api: Client, raw: Raw, make_token: T
     for workspaces, actions in ((["DOCS"], ["write"]), (["PLAT"], ["read"])):
         change = {"workspaces": workspaces, "actions": actions}
         raw.tokens.update_one({"name": "scribe"}, {"$set": change})
+        api.app[keys.STORE].tokens.forget()
         await refused(await post(api, headers=headers), 403)
     raw.tokens.update_one({"name": "scribe"}, {"$set": {"actions": ["write"]}})
+    api.app[keys.STORE].tokens.forget()
     assert await (await post(api, headers=headers)).json() == first
     assert everything(raw) == before
 

@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 
 from tests.conftest import Client, Raw
-from tests.seeds import ISSUE, PAGE, UNKNOWN, Json, a_poll, document, everything, seed, stored_polls
+from tests.seeds import (
+    ISSUE,
+    PAGE,
+    UNKNOWN,
+    Json,
+    a_poll,
+    clear,
+    document,
+    everything,
+    seed,
+    stored_polls,
+)
 
 ROUNDS = 20
 
@@ -54,7 +65,7 @@ async def test_a_replacement_and_a_deletion_of_its_neighbour_both_take_effect(
     api: Client, raw: Raw
 ) -> None:
     for _ in range(ROUNDS):
-        raw.containers.delete_many({})
+        clear(raw)
         seed(raw, ISSUE, *(document(number) for number in range(1, 5)))
         replaced, deleted = await asyncio.gather(
             insist(api, "PUT", query_of(3), json=a_poll(title="New")),
@@ -67,7 +78,7 @@ async def test_a_replacement_and_a_deletion_of_its_neighbour_both_take_effect(
 
 async def test_of_two_replacements_of_the_same_revision_one_wins(api: Client, raw: Raw) -> None:
     for _ in range(ROUNDS):
-        raw.containers.delete_many({})
+        clear(raw)
         seed(raw, ISSUE, document(1))
         headers = {"If-Match": '"1-1"'}
         first, second = await asyncio.gather(
@@ -100,7 +111,7 @@ async def test_of_two_creations_with_the_same_id_one_wins(
     api: Client, raw: Raw, place: dict[str, str], has_polls: bool
 ) -> None:
     for _ in range(ROUNDS):
-        raw.containers.delete_many({})
+        clear(raw)
         if has_polls:
             seed(raw, ISSUE, document(1001))
             seed(raw, PAGE, document(1002))
@@ -114,7 +125,7 @@ async def test_of_two_creations_with_the_same_id_one_wins(
 
 async def test_a_creation_and_a_deletion_at_once_both_take_effect(api: Client, raw: Raw) -> None:
     for _ in range(ROUNDS):
-        raw.containers.delete_many({})
+        clear(raw)
         seed(raw, ISSUE, document(1001), document(1002))
         created, deleted = await asyncio.gather(
             insist(api, "POST", ISSUE, json=a_poll(title="New")),
@@ -127,7 +138,7 @@ async def test_a_creation_and_a_deletion_at_once_both_take_effect(api: Client, r
 
 async def test_of_two_deletions_at_once_one_finds_the_poll(api: Client, raw: Raw) -> None:
     for _ in range(ROUNDS):
-        raw.containers.delete_many({})
+        clear(raw)
         seed(raw, ISSUE, document(1), document(2))
         responses = await asyncio.gather(*(insist(api, "DELETE", query_of(1)) for _ in range(2)))
         assert sorted(response.status for response in responses) == [200, 404]
@@ -138,7 +149,7 @@ async def test_a_replacement_and_a_deletion_of_the_same_poll_leave_no_poll(
     api: Client, raw: Raw
 ) -> None:
     for _ in range(ROUNDS):
-        raw.containers.delete_many({})
+        clear(raw)
         seed(raw, ISSUE, document(1))
         replaced, deleted = await asyncio.gather(
             insist(api, "PUT", query_of(1), json=a_poll()), insist(api, "DELETE", query_of(1))
@@ -165,7 +176,7 @@ async def test_a_reader_sees_the_neighbours_at_every_moment_of_a_deletion(
 ) -> None:
     neighbours = [document(number)["id"] for number in (1, 3)]
     for _ in range(ROUNDS):
-        raw.containers.delete_many({})
+        clear(raw)
         seed(raw, ISSUE, *(document(number) for number in (1, 2, 3)))
         deleted = asyncio.create_task(insist(api, "DELETE", query_of(2)))
         while not deleted.done():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service import keys
 from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
 from tests.seeds import ISSUE, PAGE, a_poll, document, everything, refused, seed, stored_polls
 
@@ -108,6 +109,7 @@ async def test_a_revoked_token_is_refused(api: Client, raw: Raw, make_token: Tok
     assert (await call(api, "POST", ISSUE, headers)).status == 200
     before = everything(raw)
     raw.tokens.update_one({"name": "lost"}, {"$set": {"revoked_at": POLL["created_at"]}})
+    api.app[keys.STORE].tokens.forget()
     for method in ("GET", "POST"):
         await refused(await call(api, method, ISSUE, headers), 403)
     assert everything(raw) == before
