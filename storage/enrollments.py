@@ -66,6 +66,14 @@ class Enrollments:
 
         return await self._idempotency.transaction(idempotency_key, work)
 
+    async def require(self, course_id: int, enrollment_id: int) -> None:
+        """Raises ``NotFound`` where the course has no such enrollment."""
+        query = {"_id": enrollment_id, "course_id": course_id}
+        with round_trip():
+            found = await self._enrollments.find_one(query, {"_id": 1})
+        if found is None:
+            raise NotFound("There is no such enrollment.")
+
     async def delete(self, course_id: int, enrollment_id: int) -> EnrollmentDocument:
         """The enrollment that was there; raises ``NotFound``."""
         with round_trip():

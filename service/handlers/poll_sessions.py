@@ -17,8 +17,8 @@ SESSION = Resource("poll_sessions", "poll_session")
 
 async def list_sessions(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
-    located = await lookups.find_managed_poll(request, caller)
     paging = pagination.read_paging(request)
+    located = await lookups.find_managed_poll(request, caller)
     page = await request.app[keys.STORE].sessions.of_poll(located.poll["id"], paging.window)
     return _respond_page(request, caller, paging, page)
 
@@ -64,8 +64,7 @@ async def create_session(request: web.Request) -> web.Response:
 
 async def update_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    session = await lookups.find_session(request, located)
+    located, session = await lookups.find_managed_session(request, caller)
     changes = await bodies.read_changes(request, SESSION, SESSION_CHANGES)
     if changes.get("course_id", session["course_id"]) != session["course_id"]:
         policy.require_teaching(caller, changes["course_id"])
@@ -84,21 +83,18 @@ async def close_session(request: web.Request) -> web.Response:
 
 async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    session = await request.app[keys.STORE].sessions.set_published(
-        located.poll["id"],
-        lookups.read_path_id(request, "id"),
-        request.app[keys.CLOCK](),
-        is_published=is_published,
+    located, session = await lookups.find_managed_session(request, caller)
+    sessions, now = request.app[keys.STORE].sessions, request.app[keys.CLOCK]()
+    changed = await sessions.set_published(
+        located.poll["id"], session["_id"], now, is_published=is_published
     )
-    return _respond(request, caller, session)
+    return _respond(request, caller, changed)
 
 
 async def delete_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    session_id = lookups.read_path_id(request, "id")
-    await request.app[keys.STORE].sessions.delete(located.poll["id"], session_id)
+    located, session = await lookups.find_managed_session(request, caller)
+    await request.app[keys.STORE].sessions.delete(located.poll["id"], session["_id"])
     return web.Response(status=204)
 
 
