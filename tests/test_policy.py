@@ -247,6 +247,7 @@ def test_the_rights_of_a_token_on_a_content_poll(covering: str, actions: frozens
             has_both = covers and action in actions
             assert allows(policy.require_content, asking, action, CONTENT) == has_both
         assert allows(policy.require_creation, asking, CONTENT) == manages
+        assert allows(policy.require_change, asking, located_poll(CONTENT).poll)
 
 
 @pytest.mark.parametrize("user_id", [OWNER, 17])
