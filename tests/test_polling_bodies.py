@@ -224,6 +224,15 @@ async def test_an_empty_value_of_a_form_is_absent_in_a_post(
     assert shape(session) == (5, None, False, False)
 
 
+async def test_a_form_is_utf_8_with_and_without_percent_encoding(
+    api: Client, sessions: str
+) -> None:
+    path = sessions.removesuffix("/poll_sessions")
+    for data in ("poll[question]=Thé+🍵?", urlencode({"poll[question]": "Thé 🍵?"})):
+        poll = await put(api, path, data=data.encode(), headers=FORM)
+        assert poll["question"] == "Thé 🍵?"
+
+
 # PUT -------------------------------------------------------------------------------------------
 
 
