@@ -121,9 +121,9 @@ async def _read_objects(request: web.Request, resource: Resource) -> tuple[Objec
 
 def _parse_form(raw: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(raw.decode("ascii"), True, errors="strict", max_num_fields=MAX_FIELDS)
+        return parse_qsl(raw.decode(), True, errors="strict", max_num_fields=MAX_FIELDS)
     except UnicodeError as error:
-        raise ValidationError("must be UTF-8, percent-encoded", BODY) from error
+        raise ValidationError("must be UTF-8", BODY) from error
     except ValueError as error:
         raise ValidationError(f"must have at most {MAX_FIELDS:,} fields", BODY) from error
 

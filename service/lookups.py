@@ -110,3 +110,13 @@ async def find_managed_poll(request: web.Request, caller: Caller) -> LocatedPoll
     located = await find_poll(request)
     policy.require_manager(caller, located.key, located.poll["owner_id"])
     return located
+
+
+async def find_managed_choice(
+    request: web.Request, caller: Caller
+) -> tuple[LocatedPoll, OptionDocument]:
+    """Like ``find_managed_poll``, with the choice of ``:id``: existence comes before rights."""
+    located = await find_poll(request)
+    option = find_choice(request, located)
+    policy.require_manager(caller, located.key, located.poll["owner_id"])
+    return located, option

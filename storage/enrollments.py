@@ -77,6 +77,14 @@ class Enrollments:
 
         return await self._idempotency.transaction(idempotency_key, work)
 
+    async def require(self, course_id: int, number: int) -> None:
+        """Raises ``NotFound`` where the course has no such enrollment."""
+        query = {"course_id": course_id, "number": number}
+        with round_trip():
+            found = await self._enrollments.find_one(query, {"_id": 1})
+        if found is None:
+            raise NotFound("There is no such enrollment.")
+
     async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
         """The enrollment that was there; raises ``NotFound``."""
         with round_trip():

@@ -14,9 +14,9 @@ ENROLLMENT = Resource("enrollments", "enrollment")
 
 async def list_enrollments(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
+    paging = pagination.read_paging(request)
     course_id = lookups.read_path_id(request, "course_id")
     policy.require_admin(caller)
-    paging = pagination.read_paging(request)
     page = await request.app[keys.STORE].enrollments.of_course(course_id, paging.window)
     shown = [views.enrollment(enrollment) for enrollment in page.rows]
     headers = pagination.link_header(request, paging, page)
@@ -42,9 +42,11 @@ async def create_enrollment(request: web.Request) -> web.Response:
 async def delete_enrollment(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     course_id = lookups.read_path_id(request, "course_id")
-    policy.require_admin(caller)
+    enrollment_id = lookups.read_path_id(request, "id")
     enrollments = request.app[keys.STORE].enrollments
-    ended = await enrollments.delete(course_id, lookups.read_path_id(request, "id"))
+    await enrollments.require(course_id, enrollment_id)
+    policy.require_admin(caller)
+    ended = await enrollments.delete(course_id, enrollment_id)
     return responses.polling_response(request, views.enrollment(ended, state="deleted"))
 
 

@@ -17,9 +17,9 @@ CHOICE = Resource("poll_choices", "poll_choice")
 
 async def list_choices(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
+    paging = pagination.read_paging(request, _is_place)
     located = await lookups.find_poll(request)
     shows_answer = await _shows_answer(request, caller, located)
-    paging = pagination.read_paging(request, _is_place)
     window = paging.window
     after = [
         option
@@ -44,8 +44,8 @@ def _is_place(after: Any) -> bool:
 async def show_choice(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
-    shows_answer = await _shows_answer(request, caller, located)
     option = lookups.find_choice(request, located)
+    shows_answer = await _shows_answer(request, caller, located)
     return _respond(request, option, located.poll, shows_answer=shows_answer)
 
 
@@ -73,8 +73,8 @@ async def create_choice(request: web.Request) -> web.Response:
 
 async def update_choice(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    option_id = lookups.find_choice(request, located)["id"]
+    located, option = await lookups.find_managed_choice(request, caller)
+    option_id = option["id"]
     changes = await bodies.read_changes(request, CHOICE, CHOICE_CHANGES)
     poll = await request.app[keys.STORE].polls.edit(
         located.key, located.poll["id"], lambda poll: choices.changed(poll, option_id, changes)
@@ -84,8 +84,8 @@ async def update_choice(request: web.Request) -> web.Response:
 
 async def delete_choice(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
-    located = await lookups.find_managed_poll(request, caller)
-    option_id = lookups.find_choice(request, located)["id"]
+    located, option = await lookups.find_managed_choice(request, caller)
+    option_id = option["id"]
     await request.app[keys.STORE].polls.edit(
         located.key, located.poll["id"], lambda poll: choices.removed(poll, option_id)
     )

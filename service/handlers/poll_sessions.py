@@ -18,8 +18,8 @@ MAX_SUBMISSIONS = 1000
 
 async def list_sessions(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
-    located = await lookups.find_managed_poll(request, caller)
     paging = pagination.read_paging(request)
+    located = await lookups.find_managed_poll(request, caller)
     page = await request.app[keys.STORE].sessions.of_poll(located.poll["id"], paging.window)
     return await _respond_page(request, caller, paging, page)
 

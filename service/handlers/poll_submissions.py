@@ -15,9 +15,9 @@ SUBMISSION = Resource("poll_submissions", "poll_submission")
 
 async def list_submissions(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
+    paging = pagination.read_paging(request)
     session = await lookups.find_session(request, "poll_session_id")
     policy.require_manager(caller, ContainerKey.of(session["container"]), session["owner_id"])
-    paging = pagination.read_paging(request)
     page = await request.app[keys.STORE].ballots.of_session(session["_id"], paging.window)
     headers = pagination.link_header(request, paging, page)
     shown = [show(request, ballot, session) for ballot in page.rows]
