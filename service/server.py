@@ -15,12 +15,21 @@ log = structlog.get_logger(__name__)
 
 
 class _Protocol(web.RequestHandler):
-    """Answers what is no HTTP with a problem body too.
-
-    aiohttp would repeat the broken line to the caller and to the log, and a token may stand in it.
-    """
+    """aiohttp's protocol, where it would say too much or lose a request."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads a request that is under way to its end, also once the service stops.
+
+        aiohttp would drop the rest of its body, and the handler would wait for that in vain.
+        """
+        closing = self._close, self._force_close
+        if self._request_in_progress and self.transport is not None:
+            self._close = self._force_close = False
+        super().data_received(data)
+        self._close |= closing[0]
+        self._force_close |= closing[1]
 
     def handle_error(
         self,
@@ -29,6 +38,11 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature
     ) -> web.StreamResponse:
+        """Answers what is no HTTP with a problem body too.
+
+        aiohttp would repeat the broken line to the caller and to the log, and a token may stand
+        in it.
+        """
         request_id = read_request_id(request)
         if status == 500:
             log.error("unhandled error", request_id=request_id, exc_info=exc)
