@@ -53,6 +53,18 @@ class Connection:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
+    def await_bytes(self, expected: bytes) -> None:
+        """Fails where anything else comes first."""
+        received = b""
+        while len(received) < len(expected) and (more := self._socket.recv(1)):
+            received += more
+        assert received == expected
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the other side ends it; to be asked when all was read."""
+        return self._socket.recv(1) == b""
+
     def read(self) -> Answer:
         return _read(self._socket)
 
