@@ -104,6 +104,19 @@ class Service:
         return int(self.url.rpartition(":")[2])
 
     @property
+    def store_port(self) -> int:
+        """That of the embedded server, as its guard says."""
+        endpoint = until(self._endpoint, "the endpoint of the embedded server")
+        return int(endpoint["port"])
+
+    def _endpoint(self) -> dict[str, Any] | None:
+        directory = Path(_command_line(self.guard_pid).split()[3])
+        with contextlib.suppress(OSError):
+            endpoint: dict[str, Any] = json.loads((directory / "endpoint.json").read_bytes())
+            return endpoint
+        return None
+
+    @property
     def guard_pid(self) -> int:
         return self._relative(self.pid, "storage.embedded")
 
