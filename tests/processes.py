@@ -69,6 +69,7 @@ class Service:
         self._process = process
         self._out = out
         self._log = log
+        self._begun = time.time()
         self.pid = process.pid
         self.family: set[int] = {process.pid}
 
@@ -79,6 +80,11 @@ class Service:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    @property
+    def last_word_after(self) -> float:
+        """Seconds from its begin to the last line of its log."""
+        return self._log.stat().st_mtime - self._begun
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
@@ -157,13 +163,8 @@ class Service:
         return self.wait()
 
     def clear_away(self) -> list[int]:
-        """Ends what is left of it; tells which processes outlived their service."""
-        if self.is_running:
-            self._process.terminate()
-            try:
-                self._process.wait(PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        """Kills it if need be; tells which processes outlived their service by 5 s."""
+        self.kill()
         deadline = time.monotonic() + 5
         while any(map(is_running, self.family)) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)

@@ -98,20 +98,16 @@ def test_the_first_start_prints_an_admin_token_and_no_later_one_does(services: S
     assert listed.data == [created.data]  # also: the data is still there
 
 
-def test_with_an_admin_token_of_ones_own_none_is_made(services: Services) -> None:
+def test_with_an_admin_token_of_ones_own_none_is_made_and_it_works_only_while_it_is_set(
+    services: Services,
+) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
     assert "Admin token" not in service.output
+    assert call(service.url, "GET", place(), token=ADMIN).status == 200
     with services.raw() as raw:
         assert raw.polls.tokens.count_documents({}) == 0
-    assert call(service.url, "GET", place(), token=ADMIN).status == 200
     assert service.stop() == 0
     assert ADMIN not in service.output + service.log
-
-
-def test_the_admin_token_works_only_while_it_is_set(services: Services) -> None:
-    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
-    assert call(service.url, "GET", place(), token=ADMIN).status == 200
-    assert service.stop() == 0
     service = services.start()
     assert call(service.url, "GET", place(), token=ADMIN).status == 403
 
