@@ -2,12 +2,13 @@
 
 import os
 import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from service import keys
 from tests.calls import POLL, Connection, call, is_refused, place, request
-from tests.conftest import ADMIN, Client
+from tests.conftest import ADMIN, Client, Raw, TokenMaker
 from tests.processes import Services, is_running, slow, until
 
 
@@ -54,6 +55,7 @@ def test_ctrl_c_drains_too_and_reaches_the_store_only_through_the_service(
 ) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
     family = service.guard_pid, service.server_pid
+    assert os.getsid(service.guard_pid) == service.guard_pid != os.getsid(service.pid)
     sending = request("POST", place(), token=ADMIN, body=POLL)
     with ExitStack() as stack:
         unfinished = connected(service.url, stack)
@@ -73,6 +75,20 @@ async def test_a_draining_service_is_not_ready_but_healthy(api: Client) -> None:
     assert ready.headers["Retry-After"] == "1"
     assert ready.content_type == "application/problem+json"
     assert (await api.get("/healthz")).status == 200
+
+
+async def test_a_request_of_many_round_trips_waits_no_longer_than_one(
+    api: Client, make_token: TokenMaker, raw: Raw
+) -> None:
+    """Each of them would have 4 s, and a caller hears within 5."""
+    headers = await make_token()
+    created = await (await api.post(place(), json=POLL)).json()
+    started = time.monotonic()
+    with slow(raw.client, "find", 1800):  # the token, the poll, the poll in its transaction
+        answer = await api.put(place(pollId=created["id"]), json=POLL, headers=headers)
+    assert answer.status == 503
+    assert time.monotonic() - started < 5
+    assert await (await api.get(place())).json() == [created]
 
 
 async def test_health_and_readiness_need_no_token(api: Client) -> None:

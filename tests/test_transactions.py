@@ -275,6 +275,15 @@ async def test_a_commit_that_was_sent_is_not_cut_short_by_impatience(
     assert applied(raw) == 1
 
 
+async def test_the_outcome_of_a_commit_is_asked_for_past_the_patience_of_the_caller(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits(monkeypatch, iter(["lost"] * 40))
+    with patience(0.2):
+        assert await database.transaction(Work(database)) == 1
+    assert applied(raw) == 1
+
+
 async def test_of_two_transactions_that_cross_no_update_is_lost(
     database: Database, raw: Raw
 ) -> None:
