@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 
 from service import keys
 from service.middleware.scope import REQUEST_ID_HEADER, read_request_id
@@ -15,12 +16,29 @@ log = structlog.get_logger(__name__)
 
 
 class _Protocol(web.RequestHandler):
-    """Answers what is no HTTP with a problem body too.
-
-    aiohttp would repeat the broken line to the caller and to the log, and a token may stand in it.
-    """
+    """aiohttp's protocol, where it would say too much or lose a request."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Brings the body of a request under way to an end, so that no handler waits in vain.
+
+        aiohttp drops the rest of a body once a stop has begun, and tells nobody who reads a body
+        that it has found it broken.
+        """
+        closing = self._close, self._force_close
+        if self._request_in_progress and self.transport is not None:
+            self._close = self._force_close = False
+        super().data_received(data)
+        self._close |= closing[0]
+        self._force_close |= closing[1]
+        if self._current_request is not None and self._messages:
+            message, _ = self._messages[-1]
+            body = self._current_request.content
+            if not isinstance(message, RawRequestMessage) and not body.is_eof():
+                body.set_exception(web.RequestPayloadError("broken"))
+                body.feed_eof()
+                self.close()
 
     def handle_error(
         self,
@@ -29,16 +47,24 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature
     ) -> web.StreamResponse:
+        """Answers what is no HTTP with a problem body too.
+
+        aiohttp would repeat the broken line to the caller and to the log, and a token may stand
+        in it.
+        """
         request_id = read_request_id(request)
         if status == 500:
             log.error("unhandled error", request_id=request_id, exc_info=exc)
-            fault = Fault(None, "Something went wrong here; the log knows more.")
-        else:
-            log.info("no valid HTTP", request_id=request_id, remote=request.remote)
-            fault = Fault(None, "This is not a valid HTTP/1.1 request.")
-        response = problem(status, [fault], headers={REQUEST_ID_HEADER: request_id})
-        response.force_close()
-        return response
+            return _refusal(status, "Something went wrong here; the log knows more.", request_id)
+        log.info("no valid HTTP", request_id=request_id, remote=request.remote)
+        return _refusal(status, "This is not a valid HTTP/1.1 request.", request_id)
+
+
+def _refusal(status: int, sentence: str, request_id: str) -> web.Response:
+    """The answer where no middleware gives one; the connection ends with it."""
+    response = problem(status, [Fault(None, sentence)], headers={REQUEST_ID_HEADER: request_id})
+    response.force_close()
+    return response
 
 
 class _Server(web.Server):
@@ -54,8 +80,18 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
+        handle = server.request_handler
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await handle(request)
+            except web.HTTPExpectationFailed:  # raised before any middleware is asked
+                request_id = read_request_id(request)
+                log.info("unknown expectation", request_id=request_id, remote=request.remote)
+                return _refusal(417, "Of all that Expect may ask, 100-continue is met.", request_id)
+
         options = server._kwargs  # noqa: SLF001 - aiohttp has no other way to name a protocol
-        return _Server(server.request_handler, request_factory=server.request_factory, **options)
+        return _Server(answer, request_factory=server.request_factory, **options)
 
 
 async def run(app: web.Application, announce: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 import uuid
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -186,22 +187,25 @@ class Database:
         set: transactions need one. No text of an error holds any part of ``uri``.
         """
         try:
-            client: AgnosticClient[Document] = AsyncIOMotorClient(
-                uri,
-                tz_aware=True,
-                tzinfo=UTC,
-                serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
-                connectTimeoutMS=int(SELECTION_SECONDS * 1000),
-                retryWrites=True,
-                retryReads=True,
-                appname="polls",
-            )
+            # The driver ignores an option it does not know, with a warning that repeats it: that
+            # may be a piece of a password, or the option that was to protect the connection.
+            with warnings.catch_warnings(action="error", category=UserWarning):
+                client: AgnosticClient[Document] = AsyncIOMotorClient(
+                    uri,
+                    tz_aware=True,
+                    tzinfo=UTC,
+                    serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
+                    connectTimeoutMS=int(SELECTION_SECONDS * 1000),
+                    retryWrites=True,
+                    retryReads=True,
+                    appname="polls",
+                )
             name = client.get_default_database(DEFAULT_DATABASE).name
-        except (ConfigurationError, InvalidURI, ValueError) as error:
+        except (ConfigurationError, InvalidURI, ValueError, UserWarning, OSError) as error:
             raise StartupRefused(
                 "MONGODB_URI cannot be used: write it as "
                 "mongodb://user:password@host:27017/polls?replicaSet=rs0, with user and password "
-                "percent-encoded."
+                "percent-encoded, and with options that PyMongo knows and files that are there."
             ) from error
         try:
             _require_replica_set(await cls._greet(client))

@@ -202,11 +202,10 @@ class EnrollmentDocument(TypedDict):
 
 
 class TokenDocument(TypedDict):
-    """``_id`` is the SHA-256 of the secret, in hex; ``live_name`` is there while it is held."""
+    """``_id`` is the SHA-256 of the secret, in hex; ``live_names`` says which names are held."""
 
     _id: str
     name: str
-    live_name: NotRequired[str]
     user_id: int
     admin: bool
     workspaces: list[str]

@@ -6,11 +6,11 @@ nothing away to a clock.
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from storage.client import Database, DuplicateKeyError, round_trip
+from storage.client import Database, Session, round_trip
 from storage.documents import TokenDocument
 from storage.errors import Conflict, NotFound
 from storage.reading import Reader
@@ -54,7 +54,11 @@ class Tokens:
     """``monotonic`` gives seconds; what was read is kept for ``FRESH_SECONDS`` of them."""
 
     def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
         self._tokens = database.collection("tokens")
+        # A unique index on the name would not do: the embedded server never releases the key of a
+        # document that is changed, only that of one that is deleted.
+        self._live_names = database.collection("live_names")
         self._reader: Reader[str, TokenDocument] = Reader(self._tokens)
         self._monotonic = monotonic
         # Two, so that who tries many secrets does not push out those that are good.
@@ -94,7 +98,6 @@ class Tokens:
         token: TokenDocument = {
             "_id": token_id(secret),
             "name": name,
-            "live_name": name,
             "user_id": user_id,
             "admin": admin,
             "workspaces": list(workspaces),
@@ -103,14 +106,20 @@ class Tokens:
             "expires_at": expires_at,
             "revoked_at": None,
         }
-        with round_trip():
-            await self._tokens.update_many(
-                {"live_name": name, "expires_at": {"$lte": now}}, {"$unset": {"live_name": ""}}
+
+        async def work(session: Session) -> None:
+            holder = await self._live_names.find_one({"_id": name}, session=session)
+            if holder is not None and not _is_expired(holder, now):
+                raise Conflict(f"There is a live token named {name!r}.")
+            await self._live_names.replace_one(
+                {"_id": name},
+                {"_id": name, "token": token["_id"], "expires_at": expires_at},
+                upsert=True,
+                session=session,
             )
-            try:
-                await self._tokens.insert_one(dict(token))
-            except DuplicateKeyError as error:
-                raise Conflict(f"There is a live token named {name!r}.") from error
+            await self._tokens.insert_one(dict(token), session=session)
+
+        await self._database.transaction(work)
         return token
 
     async def all(self) -> list[TokenDocument]:
@@ -121,12 +130,17 @@ class Tokens:
 
     async def revoke(self, name: str, now: datetime) -> None:
         """Ends the live token of that name; raises ``NotFound`` where there is none."""
-        with round_trip():
-            changed = await self._tokens.update_one(
-                {"live_name": name}, {"$set": {"revoked_at": now}, "$unset": {"live_name": ""}}
+
+        async def work(session: Session) -> None:
+            holder = await self._live_names.find_one({"_id": name}, session=session)
+            if holder is None:
+                raise NotFound(f"There is no live token named {name!r}.")
+            await self._live_names.delete_one({"_id": name}, session=session)
+            await self._tokens.update_one(
+                {"_id": holder["token"]}, {"$set": {"revoked_at": now}}, session=session
             )
-        if changed.matched_count == 0:
-            raise NotFound(f"There is no live token named {name!r}.")
+
+        await self._database.transaction(work)
         self.forget()
 
     def forget(self) -> None:
@@ -139,5 +153,5 @@ class Tokens:
             return await self._tokens.find_one({}) is None
 
 
-def _is_expired(token: TokenDocument, now: datetime) -> bool:
+def _is_expired(token: Mapping[str, Any], now: datetime) -> bool:
     return token["expires_at"] is not None and token["expires_at"] <= now

@@ -20,6 +20,7 @@ from service.logs import RequestLog
 from service.settings import Settings
 from storage import embedded
 from storage.store import Location, Store, open_store
+from tests.processes import Services, services_in
 
 Client = TestClient[web.Request, web.Application]
 Raw = RawDatabase[dict[str, Any]]
@@ -63,6 +64,13 @@ def raw(mongodb_uri: str) -> Iterator[Raw]:
     """The documents as they are stored."""
     with pymongo.MongoClient[dict[str, Any]](mongodb_uri, tz_aware=True) as client:
         yield client.get_default_database()
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    """Starts services and commands as processes, on a data directory of this test alone."""
+    with services_in(tmp_path) as services:
+        yield services
 
 
 @pytest.fixture

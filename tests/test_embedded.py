@@ -1,0 +1,200 @@
+"""The embedded server: it is kept alive, it is never left behind, and nothing else bends it."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from storage import embedded
+from storage.errors import StartupRefused
+from tests.calls import POLL, Answer, call, place
+from tests.conftest import ADMIN, Raw
+from tests.processes import Service, Services, child_of, is_running, until
+
+
+def asked(service: Service, content: str = "PLAT-1") -> Answer:
+    return call(service.url, "GET", place(content), token=ADMIN)
+
+
+def answers_again(service: Service) -> None:
+    """By itself, and to reads and writes alike."""
+    until(lambda: asked(service).status == 200, "an answer", within=10)
+    created = call(service.url, "POST", place("PLAT-2"), token=ADMIN, body=POLL)
+    assert created.status == 200
+    assert call(service.url, "GET", "/readyz").status == 200
+
+
+def test_a_server_that_was_killed_is_started_again_on_its_port(services: Services) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    guard, server = service.guard_pid, service.server_pid
+    port = service.store_port
+    stored = call(service.url, "POST", place(), token=ADMIN, body=POLL).data
+    os.kill(server, signal.SIGKILL)
+    assert asked(service).status in (200, 503)
+    answers_again(service)
+    assert asked(service).data == [stored]
+    assert service.guard_pid == guard
+    assert service.server_pid != server
+    assert service.store_port == port
+    assert service.stop() == 0
+
+
+def test_with_a_guard_that_was_killed_the_server_dies_and_both_come_back_on_the_port(
+    services: Services,
+) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    guard, server = service.guard_pid, service.server_pid
+    port = service.store_port
+    stored = call(service.url, "POST", place(), token=ADMIN, body=POLL).data
+    os.kill(guard, signal.SIGKILL)
+    until(lambda: not is_running(server), "the end of the server", within=5)
+    answers_again(service)
+    assert asked(service).data == [stored]
+    assert service.guard_pid != guard
+    assert service.store_port == port
+    family = service.guard_pid, service.server_pid
+    assert service.stop() == 0
+    assert not any(map(is_running, family))
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_while_the_database_is_away_everybody_hears_so_within_5_seconds(
+    services: Services,
+) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
+
+    def ask(number: int) -> tuple[Answer, float]:
+        started = time.monotonic()
+        if number % 10 == 0:
+            answer = call(service.url, "GET", "/readyz")
+        elif number % 2:
+            answer = asked(service)
+        else:
+            answer = call(service.url, "POST", place("AWAY-1"), token=ADMIN, body=POLL)
+        return answer, time.monotonic() - started
+
+    with stopped(service.server_pid), ThreadPoolExecutor(100) as threads:
+        for answer, seconds in threads.map(ask, range(100)):
+            assert answer.status == 503
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert seconds < 5
+        assert call(service.url, "GET", "/healthz").status == 200
+    until(lambda: asked(service).status == 200, "an answer", within=10)
+    assert asked(service, "AWAY-1").data == []  # who heard 503 finds nothing done
+    answers_again(service)
+
+
+def test_a_guard_whose_standard_input_closes_takes_its_server_along(tmp_path: Path) -> None:
+    """What ends it where there is no death signal: the parent's end of the pipe is gone."""
+    server = embedded.start(tmp_path / "data")
+    child = until(lambda: child_of(server.guard_pid, "secantusd-rs"), "the server")
+    assert server._guard.stdin is not None
+    server._guard.stdin.close()
+    until(lambda: not is_running(child), "the end of the server", within=5)
+    assert server._guard.wait(5) == 0
+    server.stop()
+
+
+def test_a_directory_has_one_server_and_who_asks_hears_whose_it_is(tmp_path: Path) -> None:
+    server = embedded.start(tmp_path / "data")
+    child = until(lambda: child_of(server.guard_pid, "secantusd-rs"), "the server")
+    with stopped(child):
+        guard = embedded._spawn_guard(tmp_path / "data", "service", 0)
+        with pytest.raises(embedded.DirectoryTaken) as taken:
+            embedded._await_port(guard, tmp_path / "data")
+        assert taken.value.endpoint is not None
+        assert taken.value.endpoint["pid"] == os.getpid()
+        with pytest.raises(StartupRefused, match=f"is held by process {os.getpid()}:"):
+            embedded.start(tmp_path / "data")
+    shared = embedded.start_or_share(tmp_path / "data")
+    assert isinstance(shared, embedded.SharedServer)
+    assert shared.uri == server.uri
+    shared.stop()
+    assert is_running(child)
+    server.stop()
+    assert not is_running(child)
+
+
+def test_an_endpoint_that_was_left_behind_misleads_nobody(services: Services) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    family = service.guard_pid, service.server_pid
+    left = (services.data_dir / "endpoint.json").read_bytes()
+    service.kill()
+    until(lambda: not any(map(is_running, family)), "the end of its family", within=5)
+    (services.data_dir / "endpoint.json").write_bytes(left)
+    assert services.run("token", "list").status == 0
+    (services.data_dir / "endpoint.json").write_bytes(b"{")
+    assert services.start(POLLS_ADMIN_TOKEN=ADMIN).stop() == 0
+
+
+def test_the_server_of_a_command_ends_with_the_command(services: Services) -> None:
+    command = services.begin("token", "create", "--name", "bot", "--user", "7")
+    assert is_running(command.server_pid)
+    family = command.guard_pid, command.server_pid
+    assert command.wait() == 0
+    assert not any(map(is_running, family))
+
+
+def test_the_server_of_a_command_that_is_killed_ends_too(services: Services) -> None:
+    command = services.begin("token", "create", "--name", "bot", "--user", "7")
+    family = command.guard_pid, command.server_pid
+    command.kill()
+    until(lambda: not any(map(is_running, family)), "the end of its family", within=5)
+    assert services.run("token", "list").status == 0
+
+
+def test_settings_that_lie_about_for_the_server_change_nothing(services: Services) -> None:
+    """It would read a secantusd.toml of its directory or home, and SECANTUS_* variables."""
+    stray = "this = is not [toml\n"
+    home = services.home / "home"
+    for directory in (services.home, services.data_dir, home / ".secantus"):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("secantusd.toml", "secantusdb.toml"):
+            (directory / name).write_text(stray)
+    service = services.start(
+        POLLS_ADMIN_TOKEN=ADMIN,
+        HOME=str(home),
+        SECANTUS_CONFIG=str(services.home / "secantusd.toml"),
+        SECANTUS_STANDALONE="1",
+        SECANTUS_PORT="1",
+        SECANTUS_AUTH="1",
+        SECANTUS_DATA_NONLOGGED="1",
+        SECANTUS_STORAGE_PATH=str(services.home / "elsewhere"),
+        SECANTUS_CHECKPOINT_SECONDS="none",
+    )
+    assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
+    assert (services.data_dir / "store").is_dir()
+    assert not (services.home / "elsewhere").exists()
+    environment = Path(f"/proc/{service.server_pid}/environ").read_bytes()
+    assert b"SECANTUS" not in environment
+    assert service.stop() == 0
+
+
+def test_large_documents_and_large_indexes_work(raw: Raw) -> None:
+    """With a smaller cache than it is given, the server would spin for ever on either."""
+    large = {"_id": 1, "text": "x" * 12_000_000}
+    raw.large.insert_one(large)
+    assert raw.large.find_one({"_id": 1}) == large
+    raw.large.update_one({"_id": 1}, {"$set": {"text": "y" * 12_000_000}})
+    assert raw.large.count_documents({"text": {"$regex": "^y"}}) == 1
+
+    raw.many.create_index([("b", 1), ("a", 1)])
+    for start in range(0, 100_000, 5_000):
+        raw.many.insert_many([{"a": a, "b": a % 10} for a in range(start, start + 5_000)])
+    assert raw.many.find_one({"b": 9, "a": 99_999}, {"_id": 0}) == {"a": 99_999, "b": 9}
+    assert raw.many.count_documents({"b": 3}) == 10_000

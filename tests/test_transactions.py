@@ -1,0 +1,364 @@
+"""Transactions are applied exactly once, whatever happens between the service and the store."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pymongo
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
+from pymongo import WriteConcern
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from storage import client as storage_client
+from storage.client import Database, DuplicateKeyError, Session, patience, round_trip
+from storage.errors import Conflict, Unavailable
+from storage.indexes import ensure_indexes
+from storage.sequences import Sequences
+from tests.conftest import Raw
+from tests.processes import failing, slow
+
+TRANSIENT = "TransientTransactionError"
+NO_SUCH_TRANSACTION = 251
+COMMANDS = ("find", "update", "insert", "commitTransaction")
+FAULTS: dict[str, dict[str, Any]] = {
+    **{
+        f"error {code}{' with its label' if labels else ''}": {
+            "errorCode": code,
+            **({"errorLabels": labels} if labels else {}),
+        }
+        for code in (91, 10107, 11600, 189, 112, 24)
+        for labels in ([], [TRANSIENT])
+    },
+    "a lost connection": {"closeConnection": True},
+    "a slow answer": {"blockConnection": True, "blockTimeMS": 100},
+}
+
+
+@pytest.fixture
+async def database(mongodb_uri: str) -> AsyncIterator[Database]:
+    database = await Database.connect(mongodb_uri)
+    await ensure_indexes(database)
+    for name in ("counters", "entries"):
+        await database.ensure(name, [])
+    await database.collection("counters").insert_one({"_id": "a", "n": 0})
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def admin(raw: Raw) -> pymongo.MongoClient[dict[str, Any]]:
+    return raw.client
+
+
+class Work:
+    """Reads, changes one document and adds another: applied whole, or not at all."""
+
+    def __init__(self, database: Database) -> None:
+        self._counters = database.collection("counters")
+        self._entries = database.collection("entries")
+        self.runs = 0
+
+    async def __call__(self, session: Session) -> int:
+        self.runs += 1
+        counter = await self._counters.find_one({"_id": "a"}, session=session)
+        assert counter is not None
+        n: int = counter["n"] + 1
+        await self._counters.update_one({"_id": "a"}, {"$set": {"n": n}}, session=session)
+        await self._entries.insert_one({"n": n}, session=session)
+        return n
+
+
+def applied(raw: Raw) -> int:
+    """How often it was applied; fails where a part of it was, or the mark is missing."""
+    counter = raw.counters.find_one({"_id": "a"})
+    assert counter is not None
+    entries = sorted(entry["n"] for entry in raw.entries.find())
+    assert entries == list(range(1, counter["n"] + 1))
+    assert raw.attempts.count_documents({}) == len(entries)
+    return len(entries)
+
+
+CASES = [
+    (command, fault)
+    for command in COMMANDS
+    for fault in FAULTS
+    # A server that is no primary costs half a second: once for a statement, once for a commit.
+    if command in ("insert", "commitTransaction")
+    or FAULTS[fault].get("errorCode", 0) not in (91, 10107, 11600, 189)
+]
+
+
+@pytest.mark.parametrize(("command", "fault"), CASES)
+async def test_one_failure_leaves_the_work_done_once_or_not_at_all(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str, fault: str
+) -> None:
+    heard: int | Exception
+    with failing(admin, {"times": 1}, failCommands=[command], **FAULTS[fault]):
+        try:
+            heard = await database.transaction(Work(database))
+        except (Unavailable, PyMongoError) as error:
+            heard = error
+    if isinstance(heard, int) or "error" not in fault or "label" in fault or "24" in fault:
+        assert heard == 1  # what the driver calls transient is not the caller's concern
+        assert applied(raw) == 1
+    else:
+        assert applied(raw) == 0
+    assert await database.transaction(Work(database)) == applied(raw)
+
+
+@pytest.mark.parametrize("command", ["insert", "commitTransaction"])
+async def test_several_lost_connections_do_not_matter(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
+) -> None:
+    with failing(admin, {"times": 3}, failCommands=[command], closeConnection=True):
+        assert await database.transaction(Work(database)) == 1
+    assert applied(raw) == 1
+
+
+def commits(monkeypatch: pytest.MonkeyPatch, failures: Iterator[str]) -> None:
+    """Lets commits fail: ``stored`` and ``lost`` after the fact, ``aborted`` before it."""
+    commit = AsyncIOMotorClientSession.commit_transaction
+
+    async def fail(session: Any) -> None:
+        failure = next(failures, "")
+        if failure == "aborted":
+            await session.abort_transaction()
+        else:
+            await commit(session)
+        if failure == "lost":
+            raise AutoReconnect("connection closed")
+        if failure:
+            answer = {"ok": 0, "code": NO_SUCH_TRANSACTION, "errorLabels": [TRANSIENT]}
+            raise OperationFailure("no such transaction", NO_SUCH_TRANSACTION, answer)
+
+    monkeypatch.setattr(AsyncIOMotorClientSession, "commit_transaction", fail)
+
+
+@pytest.mark.parametrize("failures", [["stored"], ["lost"], ["lost", "stored"], ["lost"] * 5])
+async def test_a_stored_commit_with_a_wrong_answer_is_a_success_and_not_done_again(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, failures: list[str]
+) -> None:
+    commits(monkeypatch, iter(failures))
+    work = Work(database)
+    assert await database.transaction(work) == 1
+    assert work.runs == 1
+    assert applied(raw) == 1
+
+
+async def test_a_commit_that_was_not_stored_is_done_again(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits(monkeypatch, iter(["aborted", "aborted"]))
+    work = Work(database)
+    assert await database.transaction(work) == 1
+    assert work.runs == 3
+    assert applied(raw) == 1
+
+
+async def test_a_commit_whose_outcome_nobody_can_say_is_reported_as_such(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_client, "OUTCOME_SECONDS", 0.3)
+    commits(monkeypatch, iter(["lost"] * 1000))
+    work = Work(database)
+    with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
+        await database.transaction(work)
+    assert work.runs == 1
+    assert applied(raw) == 1
+
+
+async def test_a_mark_that_cannot_be_read_for_a_while_is_asked_for_again(
+    database: Database,
+    raw: Raw,
+    admin: pymongo.MongoClient[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commits(monkeypatch, iter(["stored"]))
+
+    async def work(session: Session) -> None:
+        """Finds nothing, so that the next find is that of the mark."""
+        await database.collection("entries").insert_one({"n": 1}, session=session)
+
+    with failing(admin, {"times": 2}, failCommands=["find"], closeConnection=True):
+        await database.transaction(work)
+    assert raw.entries.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("raised", [Conflict("no"), ValueError("no"), asyncio.CancelledError()])
+async def test_what_the_work_raises_ends_the_transaction_and_nothing_is_stored(
+    database: Database, raw: Raw, raised: BaseException
+) -> None:
+    work = Work(database)
+
+    async def broken(session: Session) -> None:
+        await work(session)
+        raise raised
+
+    with pytest.raises(type(raised)):
+        await database.transaction(broken)
+    assert work.runs == 1
+    assert applied(raw) == 0
+    started = time.monotonic()
+    raw.counters.update_one({"_id": "a"}, {"$set": {"m": 1}})  # no lock was left behind
+    assert time.monotonic() - started < 1
+
+
+async def test_a_duplicate_is_the_caller_s_to_decide_on(database: Database, raw: Raw) -> None:
+    raw.entries.insert_one({"_id": "there"})
+
+    async def work(session: Session) -> None:
+        await database.collection("counters").insert_one({"_id": "b"}, session=session)
+        await database.collection("entries").insert_one({"_id": "there"}, session=session)
+
+    with pytest.raises(DuplicateKeyError):
+        await database.transaction(work)
+    assert raw.counters.count_documents({"_id": "b"}) == 0
+
+
+@pytest.mark.parametrize("limits", [(0.5, 0.5), (60.0, 1.5)])
+async def test_endless_conflicts_end_in_time(
+    database: Database,
+    raw: Raw,
+    admin: pymongo.MongoClient[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[float, float],
+) -> None:
+    """The time for the statements is 4 s, within what the request has left; here 1.5."""
+    seconds, used = limits
+    assert storage_client.ROUND_TRIP_SECONDS == 4
+    monkeypatch.setattr(storage_client, "ROUND_TRIP_SECONDS", 1.5)
+    work = Work(database)
+    started = time.monotonic()
+    with (
+        failing(admin, failCommands=["insert"], errorCode=112, errorLabels=[TRANSIENT]),
+        patience(seconds),
+        pytest.raises(Unavailable),
+    ):
+        await database.transaction(work)
+    assert used - 0.2 < time.monotonic() - started < used + 0.5
+    # Between two runs it rests: 5 ms at the least.
+    assert 5 < work.runs < used / 0.005
+    assert applied(raw) == 0
+
+
+@pytest.mark.parametrize("command", ["find", "update", "insert"])
+async def test_a_store_that_hangs_is_waited_for_no_longer_than_the_patience_lasts(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
+) -> None:
+    started = time.monotonic()
+    with slow(admin, command, 2000), patience(0.4), pytest.raises(Unavailable):
+        await database.transaction(Work(database))
+    assert time.monotonic() - started < 1.4
+    assert applied(raw) == 0
+
+
+async def test_patience_is_not_won_by_asking_for_more_inside(
+    database: Database, admin: pymongo.MongoClient[Any]
+) -> None:
+    started = time.monotonic()
+    with slow(admin, "find", 2000), patience(0.3), patience(60):
+        with pytest.raises(Unavailable), round_trip():
+            await database.collection("counters").find_one({})
+        with pytest.raises(Unavailable):
+            await database.transaction(Work(database))
+    assert time.monotonic() - started < 1.2
+
+
+async def test_a_commit_that_was_sent_is_not_cut_short_by_impatience(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
+) -> None:
+    with slow(admin, "commitTransaction", 1000), patience(0.5):
+        assert await database.transaction(Work(database)) == 1
+    assert applied(raw) == 1
+
+
+async def test_the_outcome_of_a_commit_is_asked_for_past_the_patience_of_the_caller(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits(monkeypatch, iter(["lost"] * 40))
+    with patience(0.2):
+        assert await database.transaction(Work(database)) == 1
+    assert applied(raw) == 1
+
+
+async def test_of_two_transactions_that_cross_no_update_is_lost(
+    database: Database, raw: Raw
+) -> None:
+    for _ in range(20):
+        have_read = asyncio.Barrier(2)
+        works = [Crossing(database, have_read) for _ in range(2)]
+        await asyncio.gather(*map(database.transaction, works))
+        assert sum(work.runs for work in works) > 2  # they did cross
+    assert applied(raw) == 40
+
+
+class Crossing(Work):
+    """Waits, in its first run, until the other has read too."""
+
+    def __init__(self, database: Database, have_read: asyncio.Barrier) -> None:
+        super().__init__(database)
+        self._have_read = have_read
+
+    async def __call__(self, session: Session) -> int:
+        if self.runs == 0:
+            await self._counters.find_one({"_id": "a"}, session=session)
+            await self._have_read.wait()
+        return await super().__call__(session)
+
+
+class Heard(CommandListener):
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.commands.append((event.command_name, event.command))
+
+    def succeeded(self, event: object) -> None:
+        """Nothing to note."""
+
+    def failed(self, event: object) -> None:
+        """Nothing to note."""
+
+    def of(self, name: str) -> Any:
+        return [command for said, command in self.commands if said == name]
+
+
+async def test_what_is_answered_is_on_the_disks_of_a_majority(
+    mongodb_uri: str,
+) -> None:
+    heard = Heard()
+    client: Any = AsyncIOMotorClient(mongodb_uri, event_listeners=[heard], tz_aware=True)
+    watched = Database(client, client.get_default_database().name)
+    await ensure_indexes(watched)
+    await watched.collection("counters").insert_one({"_id": "a", "n": 0})
+    try:
+        assert watched.collection("tokens").write_concern == WriteConcern("majority", j=True)
+        await watched.transaction(Work(watched))
+        await Sequences(watched).take("polls")
+    finally:
+        client.close()
+    first, *_ = heard.of("find")
+    assert first["startTransaction"] is True
+    assert first["readConcern"]["level"] == "snapshot"
+    for command in (*heard.of("commitTransaction"), *heard.of("findAndModify")):
+        assert command["writeConcern"] == {"w": "majority", "j": True}
+    assert len(heard.of("commitTransaction")) == 1
+
+
+async def test_a_hundred_numbers_taken_at_once_are_1_to_100(database: Database) -> None:
+    sequences = Sequences(database)
+    assert await sequences.take("polls") == 1
+    taken = await asyncio.gather(*(sequences.take("polls") for _ in range(99)))
+    assert sorted(taken) == list(range(2, 101))
+    assert await sequences.take("sessions") == 1
+
+
+async def test_the_first_numbers_of_all_are_unique_with_gaps_at_most(database: Database) -> None:
+    sequences = Sequences(database)
+    for name in map(str, range(10)):
+        taken = await asyncio.gather(*(sequences.take(name) for _ in range(100)))
+        assert len(set(taken)) == 100
+        assert min(taken) >= 1
