@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from tests.conftest import Client, Raw, TokenMaker
 from tests.polling import API, STUDENT, TA, TEACHER, call, enroll
@@ -82,7 +83,7 @@ async def test_a_list_is_a_bare_array_with_links_of_that_course_alone(
     answer = await api.get(COURSE, params={"per_page": "2"})
     assert answer.status == 200
     assert await answer.json() == made[:2]
-    following = answer.links["next"]["url"]
+    following = URL(answer.links["next"]["url"])
     answer = await api.get(following.relative())
     assert await answer.json() == made[2:]
     assert "next" not in answer.links
