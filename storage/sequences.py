@@ -13,12 +13,15 @@ class Sequences:
         Taken outside of any transaction, or everything that is numbered would wait for each other;
         a number whose use fails is a gap, and gaps are fine.
         """
-        with round_trip():
-            document = await self._sequences.find_one_and_update(
-                {"_id": name},
-                {"$inc": {"last": 1}},
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
+        document = None
+        # Of several first numbers taken at once, the embedded server tells some callers nothing.
+        while document is None:
+            with round_trip():
+                document = await self._sequences.find_one_and_update(
+                    {"_id": name},
+                    {"$inc": {"last": 1}},
+                    upsert=True,
+                    return_document=ReturnDocument.AFTER,
+                )
         number: int = document["last"]
         return number
