@@ -88,7 +88,7 @@ async def test_twenty_requests_at_once_under_one_key_make_one_thing(
 
 @on_every_route
 async def test_a_key_is_forgotten_after_a_day_and_belongs_to_its_token(
-    api: Client, raw: Raw, clock: Clock, make_token: TokenMaker, route: str, body: dict[str, Any]
+    api: Client, raw: Raw, clock: Clock, make_token: TokenMaker, *, route: str, body: dict[str, Any]
 ) -> None:
     await make_poll(api)
     other = await make_token(user_id=3, admin=True)
