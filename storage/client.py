@@ -311,7 +311,7 @@ class Database:
                     mark = {"_id": attempt, "created_at": datetime.now(UTC)}
                     await self._attempts.insert_one(mark, session=session)
             except BaseException as error:
-                await self._abort(session)
+                await self._abort(session, deadline)
                 if isinstance(error, Unavailable) and time.monotonic() < deadline:
                     raise RunAgain from error
                 raise
@@ -320,9 +320,14 @@ class Database:
             raise RunAgain
 
     @staticmethod
-    async def _abort(session: Session) -> None:
-        """Ends the transaction; where the database is away it ends there by itself."""
-        with suppress(Unavailable, PyMongoError), round_trip(time.monotonic() + 0.5):
+    async def _abort(session: Session, deadline: float) -> None:
+        """Ends the transaction; where the database is away it ends there by itself.
+
+        After a broken connection the driver looks for the server for half a second or more. Until
+        it was told, the server holds what this transaction wrote, and the next run conflicts.
+        """
+        until = max(deadline, time.monotonic() + 0.5)
+        with suppress(Unavailable, PyMongoError), round_trip(until):
             await session.abort_transaction()
 
     async def _commit(self, session: Session, attempt: str) -> bool:

@@ -56,6 +56,8 @@ def mongodb_uri(server: embedded.EmbeddedServer) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     yield server.uri.replace("/?", f"/{name}?")
     with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
+        # A transaction that a failed test left open would hold this up for ever.
+        client.admin.command("killAllSessions", [])
         client.drop_database(name)
 
 

@@ -56,10 +56,13 @@ async def create_session(request: web.Request) -> web.Response:
     located = await lookups.find_managed_poll(request, caller)
     wanted, idempotency_key = await bodies.read_new(request, SESSION, NEW_SESSION)
     policy.require_teaching(caller, wanted["course_id"])
+    now = request.app[keys.CLOCK]()
     session = await request.app[keys.STORE].sessions.create(
-        located, **wanted, now=request.app[keys.CLOCK](), idempotency_key=idempotency_key
+        located, **wanted, now=now, idempotency_key=idempotency_key
     )
-    return await _respond(request, caller, session)
+    # A retry gets this answer too, whatever has been voted since.
+    shown = views.session(session, now, is_manager=True, sees_results=True, submissions=[])
+    return responses.polling_response(request, {SESSION.plural: [shown]})
 
 
 async def update_session(request: web.Request) -> web.Response:

@@ -40,7 +40,9 @@ async def create_poll(request: web.Request) -> web.Response:
         now=request.app[keys.CLOCK](),
         idempotency_key=idempotency_key,
     )
-    return await _respond(request, [poll], is_manager=True)
+    # A retry gets this answer too, whatever has been voted since.
+    shown = [views.poll(poll, total_results={})]
+    return responses.polling_response(request, {POLL.plural: shown})
 
 
 async def update_poll(request: web.Request) -> web.Response:

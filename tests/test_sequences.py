@@ -1,0 +1,23 @@
+"""Numbers that every process takes from one place."""
+
+import asyncio
+
+from storage.client import Database
+from storage.sequences import Sequences
+from tests.conftest import Raw
+
+
+async def test_first_numbers_that_are_taken_at_once_are_all_different(
+    mongodb_uri: str, raw: Raw
+) -> None:
+    database = await Database.connect(mongodb_uri)
+    await database.ensure("sequences", [])
+    sequences = Sequences(database)
+    for turn in range(10):
+        name = f"sequence {turn}"
+        numbers = await asyncio.gather(*(sequences.take(name) for _ in range(20)))
+        assert len(set(numbers)) == 20
+        stored = raw.sequences.find_one({"_id": name})
+        assert stored is not None
+        assert stored["last"] >= max(numbers)
+    database.close()
