@@ -76,8 +76,10 @@ OUTCOME_SECONDS = 20.0
 """How long the outcome of a commit that was sent is asked for: longer than an election takes."""
 STARTUP_SECONDS = 10.0
 BACKOFF_SECONDS = (0.005, 0.030)
+MAX_COMMIT_REFUSALS = 5
 
 NAMESPACE_EXISTS = 48
+NO_SUCH_TRANSACTION = 251
 LOCK_TIMEOUT = 24
 """The engine of the embedded store gives up a lock with this code and no label."""
 
@@ -103,8 +105,9 @@ def _waiting_until(deadline: float) -> Iterator[None]:
         _patience.reset(token)
 
 
-def _deadline(seconds: float = ROUND_TRIP_SECONDS) -> float:
-    return min(_patience.get(), time.monotonic() + seconds)
+def _deadline(seconds: float | None = None) -> float:
+    limit = ROUND_TRIP_SECONDS if seconds is None else seconds
+    return min(_patience.get(), time.monotonic() + limit)
 
 
 @contextmanager
@@ -138,6 +141,19 @@ def _is_transient(error: PyMongoError) -> bool:
     return error.has_error_label("TransientTransactionError") or (
         isinstance(error, OperationFailure) and error.code == LOCK_TIMEOUT
     )
+
+
+def _is_lost(error: PyMongoError) -> bool:
+    """Whether the answer to a commit never came, or says that nobody knows."""
+    return (
+        isinstance(error, ConnectionFailure)
+        or error.timeout
+        or error.has_error_label("UnknownTransactionCommitResult")
+    )
+
+
+def _is_unknown(error: PyMongoError) -> bool:
+    return isinstance(error, OperationFailure) and error.code == NO_SUCH_TRANSACTION
 
 
 def stored_size(document: Document) -> int:
@@ -268,7 +284,7 @@ class Database:
         work: Callable[[Session], Awaitable[T]],
         *,
         max_conflicts: int | None = None,
-        seconds: float = ROUND_TRIP_SECONDS,
+        seconds: float | None = None,
     ) -> T:
         """Runs ``work`` in one snapshot transaction until it is committed, and returns its result.
 
@@ -281,7 +297,7 @@ class Database:
         mark tells whether it was stored: nothing is done twice, no success is reported as a
         failure.
 
-        Raises ``Unavailable`` when conflicts or an absent database used up ``seconds``, and
+        Raises ``Unavailable`` when conflicts or an absent database used up ``seconds`` (4 unless given), and
         ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
         attempt = uuid.uuid4().hex
@@ -311,7 +327,7 @@ class Database:
                     mark = {"_id": attempt, "created_at": datetime.now(UTC)}
                     await self._attempts.insert_one(mark, session=session)
             except BaseException as error:
-                await self._abort(session, deadline)
+                await self._abort(session, deadline, error)
                 if isinstance(error, Unavailable) and time.monotonic() < deadline:
                     raise RunAgain from error
                 raise
@@ -319,30 +335,35 @@ class Database:
                 return result
             raise RunAgain
 
-    @staticmethod
-    async def _abort(session: Session, deadline: float) -> None:
-        """Ends the transaction; where the database is away it ends there by itself.
+    async def _abort(self, session: Session, deadline: float, error: BaseException) -> None:
+        """Ends the transaction; where the database is gone it is gone with it.
 
-        After a broken connection the driver looks for the server for half a second or more. Until
-        it was told, the server holds what this transaction wrote, and the next run conflicts.
+        Until it was told, the server holds what this transaction wrote, and the next run conflicts:
+        for a minute on MongoDB, for ever on the embedded server. The driver keeps silent about an
+        abort that was lost, so after a broken connection the session is ended by name.
         """
+        # After a broken connection the driver looks for the server for half a second or more.
         until = max(deadline, time.monotonic() + 0.5)
         with suppress(Unavailable, PyMongoError), round_trip(until):
             await session.abort_transaction()
+            if isinstance(error.__cause__, ConnectionFailure):
+                await self._client.admin.command("killSessions", [session.session_id])
 
     async def _commit(self, session: Session, attempt: str) -> bool:
         """True: it is stored. False: it certainly is not. ``Unavailable``: nobody could say."""
         deadline = time.monotonic() + OUTCOME_SECONDS
+        refusals = 0
         with _waiting_until(deadline):
             while True:
                 try:
                     with pymongo.timeout(ROUND_TRIP_SECONDS):
                         await session.commit_transaction()
                 except PyMongoError as error:
-                    lost = isinstance(error, ConnectionFailure) or error.timeout
-                    if not lost and not error.has_error_label("UnknownTransactionCommitResult"):
-                        # The driver itself sends a commit again, and the answer to that may be
-                        # "no such transaction" although the first one was stored.
+                    # After a refusal it may still be open, and hold what it wrote: sent again, it
+                    # is stored, or unknown. And the driver itself sends a commit again, so "no such
+                    # transaction" may be the second answer to one that was stored.
+                    refusals += not _is_lost(error)
+                    if _is_unknown(error) or refusals == MAX_COMMIT_REFUSALS:
                         return await self._has_mark(attempt, deadline)
                     if time.monotonic() >= deadline:
                         raise Unavailable(

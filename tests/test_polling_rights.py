@@ -78,10 +78,11 @@ async def room(api: Client, make_token: TokenMaker) -> Classroom:
 
 
 def test_every_route_of_the_polling_api_has_its_row() -> None:
+    """Submissions have rules of their own (404 to strangers, acting vouches), and their tests."""
     routes = {
         (method, path)
         for path, methods in ROUTES.items()
-        if path.startswith(API)
+        if path.startswith(API) and "poll_submissions" not in path
         for method in methods
     }
     assert routes == TABLE.keys()
