@@ -297,7 +297,8 @@ class Database:
         mark tells whether it was stored: nothing is done twice, no success is reported as a
         failure.
 
-        Raises ``Unavailable`` when conflicts or an absent database used up ``seconds`` (4 unless given), and
+        Raises ``Unavailable`` when conflicts or an absent database used up ``seconds``, 4 of them
+        unless given, and
         ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
         attempt = uuid.uuid4().hex
