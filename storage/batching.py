@@ -146,8 +146,7 @@ class Batcher(Generic[Item, Result]):
 
     def _start_second(self) -> None:
         self._stagger = None
-        if self._queue and len(self._in_flight) == 1:
-            self._start()
+        self._start()
 
     def _expire(self) -> None:
         """Lets those go who have waited long enough; the queue is in the order of arrival."""

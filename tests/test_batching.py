@@ -5,70 +5,12 @@ Batches end when a test says so, and the loop's clock goes as far as a test sets
 
 import asyncio
 from collections.abc import Sequence
-from contextvars import ContextVar
 
 import pytest
 
 from storage.batching import Batcher
-from storage.errors import Conflict, StorageError, Unavailable
-
-who: ContextVar[str] = ContextVar("who", default="nobody")
-
-
-class Desk:
-    """The work of a batch, which takes until the test lets it end; gives ten times each item."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self._ends: list[asyncio.Future[Exception | None]] = []
-        self.callers: list[str] = []
-        self.errors: dict[int, Exception] = {}
-        self.refusals: dict[int, StorageError] = {}
-
-    async def run(self, items: Sequence[int]) -> Sequence[int | StorageError]:
-        self.callers.append(who.get())
-        self.batches.append(list(items))
-        end: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self._ends.append(end)
-        error = await end
-        if error is not None:
-            raise error
-        for item in items:
-            if item in self.errors:
-                raise self.errors[item]
-        return [self.refusals.get(item, item * 10) for item in items]
-
-    async def end(self, batch: int, error: Exception | None = None) -> None:
-        """Lets the batch of this place end, and everybody who waits for that go on."""
-        self._ends[batch].set_result(error)
-        await turns()
-
-    async def end_all(self) -> None:
-        while any(not end.done() for end in self._ends):
-            for end in self._ends:
-                if not end.done():
-                    end.set_result(None)
-            await turns()
-
-
-class LoopClock:
-    """The clock of the running loop, as the test sets it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def advance(self, seconds: float) -> None:
-        self.now += seconds
-        await turns()
-
-
-async def turns() -> None:
-    """Lets everything happen that can happen now."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+from storage.errors import Conflict, Unavailable
+from tests.desk import Desk, LoopClock, assert_at_rest, submit, turns, who
 
 
 @pytest.fixture
@@ -81,24 +23,6 @@ async def loop_clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
     clock = LoopClock()
     monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
     return clock
-
-
-async def submit(batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
-    """Callers who ask at once; on return all that can start has started."""
-    callers = [asyncio.create_task(batcher.submit(item)) for item in items]
-    await turns()
-    return callers
-
-
-def assert_at_rest(batcher: Batcher[int, int]) -> None:
-    """No task, no timer, nobody in the queue."""
-    assert (list(batcher._queue), batcher._in_flight) == ([], {})
-    assert (batcher._stagger, batcher._expiry) == (None, None)
-    loop = asyncio.get_running_loop()
-    timers = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined] # asyncio's own list
-    assert [handle for handle in timers if "Batcher" in repr(handle)] == []
-    current = asyncio.current_task()
-    assert {task for task in asyncio.all_tasks() if task is not current} == set()
 
 
 async def test_an_item_goes_at_once_when_nothing_is_in_flight(desk: Desk) -> None:
@@ -169,14 +93,15 @@ async def test_an_item_that_breaks_its_batch_fails_alone(desk: Desk) -> None:
 
 async def test_a_failed_batch_fails_its_own_callers_and_later_ones_work(desk: Desk) -> None:
     batcher = Batcher(desk.run)
-    failing = await submit(batcher, 1)
-    later = await submit(batcher, 2, 3)
-    await desk.end(0, Unavailable("away"))
-    assert desk.batches == [[1], [2, 3]]  # not one by one: the database was away
-    await desk.end(1)
-    with pytest.raises(Unavailable):
-        await failing[0]
-    assert await asyncio.gather(*later) == [20, 30]
+    await submit(batcher, 0)
+    failing = await submit(batcher, 1, 2)
+    await desk.end(0)
+    later = await submit(batcher, 3, 4)
+    await desk.end(1, Unavailable("away"))
+    assert desk.batches == [[0], [1, 2], [3, 4]]  # not one by one: the database was away
+    assert [type(caller.exception()) for caller in failing] == [Unavailable] * 2
+    await desk.end(2)
+    assert await asyncio.gather(*later) == [30, 40]
     assert_at_rest(batcher)
 
 
