@@ -9,6 +9,7 @@ from pytest_aiohttp import AiohttpClient
 
 from service.app import create_app
 from service.settings import Settings
+from storage import purges
 from storage.purges import BALLOTS_AT_A_TIME, LEASE_SECONDS, NEVER_LEASED, Purges
 from storage.store import Store
 from tests.casting import (
@@ -29,6 +30,12 @@ from tests.seeds import refused
 VOTES = 5000
 SWEPT_SECONDS = 20.0
 ORPHANED = Run("p", 1, 77, {})
+
+
+@pytest.fixture(autouse=True)
+def looks_when_it_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a deletion does not wake the sweeper for would lie there for an hour."""
+    monkeypatch.setattr(purges, "LOOK_AGAIN_SECONDS", 3600.0)
 
 
 async def swept(raw: Raw) -> None:
@@ -116,23 +123,23 @@ async def test_a_lease_that_another_holds_is_respected_until_it_ends(
 ) -> None:
     ends = clock.now + timedelta(seconds=LEASE_SECONDS)
     orphan(raw, 10, leased_until=ends)
-    purges = Purges(store._database, clock)
+    sweeper = Purges(store._database, clock)
     clock.now = ends - timedelta(milliseconds=1)
-    assert await purges._sweep_one() is False
+    assert await sweeper._sweep_one() is False
     assert raw.ballots.count_documents({}) == 10
     assert raw.purges.find_one({}) == {"_id": ORPHANED.session, "leased_until": ends}
     clock.now = ends
-    assert await purges._sweep_one() is True
+    assert await sweeper._sweep_one() is True
     assert (raw.ballots.count_documents({}), raw.purges.count_documents({})) == (0, 0)
-    assert await purges._sweep_one() is False
+    assert await sweeper._sweep_one() is False
 
 
 async def test_a_lease_is_taken_before_the_sweep_and_lengthened_while_it_lasts(
     store: Store, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orphan(raw, 2 * BALLOTS_AT_A_TIME + 1)
-    purges = Purges(store._database, clock)
-    sweep, leases, left = purges._sweep_some, [], []
+    sweeper = Purges(store._database, clock)
+    sweep, leases, left = sweeper._sweep_some, [], []
 
     async def slowly(session_id: int) -> bool:
         [note] = raw.purges.find()
@@ -141,8 +148,8 @@ async def test_a_lease_is_taken_before_the_sweep_and_lengthened_while_it_lasts(
         clock.advance(seconds=LEASE_SECONDS - 1)
         return await sweep(session_id)
 
-    monkeypatch.setattr(purges, "_sweep_some", slowly)
-    assert await purges._sweep_one() is True
+    monkeypatch.setattr(sweeper, "_sweep_some", slowly)
+    assert await sweeper._sweep_one() is True
     assert leases == [timedelta(seconds=LEASE_SECONDS)] * 4
     assert left == [2 * BALLOTS_AT_A_TIME + 1, BALLOTS_AT_A_TIME + 1, 1, 0]
 

@@ -252,7 +252,7 @@ async def test_the_right_choice_is_told_to_who_has_voted_and_may_vote_no_more(
     assert await answers(voter) == told
 
 
-async def test_the_right_choice_stays_told_to_who_left_the_section_of_the_vote(
+async def test_who_left_the_section_of_the_vote_is_told_the_right_choice_once_that_is_closed(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     run = await course_run(api, raw, section=3)
@@ -260,12 +260,13 @@ async def test_the_right_choice_stays_told_to_who_left_the_section_of_the_vote(
     await enroll(api, 7, section=3)
     who = await make_token(user_id=7, workspaces=[])
     await submitted(api, run, 1, who=who)
-    await answered(await api.get(f"{run.url}/close"))
-    [choice] = await listed(api, f"{run.poll_url}/poll_choices/1", who)
-    assert choice["is_correct"] is False
     [enrollment] = raw.enrollments.find({"user_id": 7})
     await enroll(api, 7)
     await api.delete(f"/api/v1/courses/{COURSE}/enrollments/{enrollment['number']}")
+    await refused(await api.get(run.url, headers=who), 403)
+    [choice] = await listed(api, f"{run.poll_url}/poll_choices/1", who)
+    assert "is_correct" not in choice
+    await answered(await api.get(f"{run.url}/close"))
     [choice] = await listed(api, f"{run.poll_url}/poll_choices/1", who)
     assert choice["is_correct"] is False
 
