@@ -106,4 +106,5 @@ def _refuse(face: Face, refusal: StorageError) -> NoReturn:
         message = f"{field} {refusal}"
     elif isinstance(refusal, voting.UnknownOption):
         field = face.options_field
+        message = f"{field} {refusal}"
     raise CastRefused(face.statuses[type(refusal)], field, message) from refusal

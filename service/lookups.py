@@ -82,15 +82,15 @@ async def knows_answers(request: web.Request, caller: Caller, located: LocatedPo
     Who has submitted to a session that is closed now, and may vote in none that is open.
     """
     store, now = request.app[keys.STORE], request.app[keys.CLOCK]()
-    sessions = [
-        session
-        for session in await store.sessions.all_of_poll(located.poll["id"])
-        if policy.may_vote(caller, session)
-    ]
-    if any(is_open(session, now) for session in sessions):
+    sessions = await store.sessions.all_of_poll(located.poll["id"])
+    if any(is_open(session, now) and policy.may_vote(caller, session) for session in sessions):
         return False
     user_id = caller.principal.user_id
-    own_ids = [store.ballots.id_of(session["_id"], user_id) for session in sessions]
+    own_ids = [
+        store.ballots.id_of(session["_id"], user_id)
+        for session in sessions
+        if not is_open(session, now)
+    ]
     return bool(await store.ballots.find_all(own_ids))
 
 

@@ -144,14 +144,19 @@ def time(moment: datetime) -> str:
 def content_vote(
     ballot: BallotDocument, rules: SessionRules, poll_id: str, *, author_id: int | None
 ) -> dict[str, Any]:
-    """The Vote of ``/rest``; ``author_id`` is the caller where the vote is the caller's own."""
+    """The Vote of ``/rest``; ``author_id`` is the caller where the vote is the caller's own.
+
+    Of a vote without a name the times are not shown either: who knows when a user voted would know
+    which vote it is.
+    """
+    voter = _voter(ballot, rules) if author_id is None else author_id
     return {
         "pollId": poll_id,
-        "userId": _voter(ballot, rules) if author_id is None else author_id,
+        "userId": voter,
         "optionIds": ballot["choices"],
         "comment": ballot["comment"],
-        "createdAt": time(ballot["created_at"]),
-        "updatedAt": time(ballot["updated_at"]),
+        "createdAt": time(ballot["created_at"]) if voter is not None else None,
+        "updatedAt": time(ballot["updated_at"]) if voter is not None else None,
     }
 
 

@@ -101,11 +101,13 @@ class Batcher(Generic[Item, Result]):
             task.add_done_callback(self._finish)
 
     def _finish(self, task: "asyncio.Task[None]") -> None:
+        """Who is left in the queue waits for a batch that is young now: the timers begin anew."""
         del self._in_flight[task]
+        self._disarm()
         if self._queue:
             self._start()
-        if not self._queue:
-            self._disarm()
+        if self._queue:
+            self._arm(asyncio.get_running_loop())
 
     async def _send(self, batch: list[Waiting[Item, Result]]) -> None:
         try:
@@ -120,6 +122,11 @@ class Batcher(Generic[Item, Result]):
                 # One of them is to blame, and the others shall not fail with it.
                 for waiting in batch:
                     await self._send([waiting])
+        except asyncio.CancelledError:
+            # The driver or the loop is being closed: nobody else would wake the callers.
+            for waiting in batch:
+                _settle(waiting, Unavailable("The service stops; ask whether it was changed."))
+            raise
         else:
             for waiting, result in zip(batch, results, strict=True):
                 _settle(waiting, result)
@@ -139,8 +146,7 @@ class Batcher(Generic[Item, Result]):
 
     def _start_second(self) -> None:
         self._stagger = None
-        if self._queue and len(self._in_flight) == 1:
-            self._start()
+        self._start()
 
     def _expire(self) -> None:
         """Lets those go who have waited long enough; the queue is in the order of arrival."""

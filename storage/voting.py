@@ -43,7 +43,7 @@ class InvalidVote(Conflict):
 
 
 class UnknownOption(Conflict):
-    """The poll has no such option."""
+    """The poll has no such option; the text is a predicate of the options."""
 
 
 class NoVote(NotFound):
@@ -158,7 +158,7 @@ def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str |
     known = set(rules["options"])
     for option_id in options:
         if option_id not in known:
-            raise UnknownOption(f"The poll has no option {option_id}.")
+            raise UnknownOption("must be among those of this poll")
     if not options:
         raise InvalidVote("must name at least one option")
     if len(set(options)) < len(options):

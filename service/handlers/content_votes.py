@@ -32,12 +32,13 @@ async def list_votes(request: web.Request) -> web.Response:
     saves_names = rules["settings"]["saveParticipantNames"]
     if saves_names and policy.manages(Caller(principal), key, session["owner_id"]):
         page = await ballots.of_session(session_id, paging.window)
-        shown = [
-            views.content_vote(ballot, rules, poll_id, author_id=None)
-            if ballot["_id"] != own_id
-            else _show_own(request, ballot, rules, poll_id)
-            for ballot in page.rows
-        ]
+        shown = []
+        for ballot in page.rows:
+            # An own vote that may not be known stays one among the others: marked, it would be
+            # found in the list of another manager, at the same place.
+            is_own = ballot["_id"] == own_id and policy.sees_own_choice(principal, ballot, rules)
+            author_id = principal.user_id if is_own else None
+            shown.append(views.content_vote(ballot, rules, poll_id, author_id=author_id))
         headers = pagination.link_header(request, paging, page)
         return responses.json_response(shown, headers=headers)
     own = await ballots.find(own_id)
