@@ -31,7 +31,8 @@ class _Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         request_id = read_request_id(request)
         if status == 500:
-            log.error("unhandled error", request_id=request_id, exc_info=exc)
+            if not isinstance(exc, ConnectionError):  # who hung up has a line of the request log
+                log.error("unhandled error", request_id=request_id, exc_info=exc)
             fault = Fault(None, "Something went wrong here; the log knows more.")
         else:
             log.info("no valid HTTP", request_id=request_id, remote=request.remote)
