@@ -1,6 +1,7 @@
 """Listening: from a socket to ``create_app``, and a stop that loses no accepted request."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 
@@ -70,6 +71,7 @@ async def run(app: web.Application, announce: Callable[[str], None]) -> None:
     runner = Runner(app)
     try:
         await runner.setup()
+        _calm_collector()
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         await site.start()
         announce(f"http://{_shown(settings.host)}:{site.port}")
@@ -77,6 +79,17 @@ async def run(app: web.Application, announce: Callable[[str], None]) -> None:
         app[keys.DRAINING].set()
     finally:
         await runner.cleanup()
+
+
+def _calm_collector() -> None:
+    """Leaves what lives as long as the process out of every garbage collection.
+
+    Some hundred requests at once are ten thousands of young objects, nearly all of which go without
+    the collector; looking through them every 700 took an eighth of the CPU of a request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _shown(host: str) -> str:
