@@ -3,9 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Rebuilt whenever what the project needs has changed.
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.ready-bench
+INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet \
+	--disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format clean
+.PHONY: help run test lint bench format clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,10 +19,15 @@ run: $(READY) ## serve on 127.0.0.1:8080, with the embedded store in ./data unle
 test: $(READY) ## the whole test suite, on an embedded server of its own
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(READY) ## formatting, lint, strict types: code and tests
+lint: $(BENCH_READY) ## formatting, lint, strict types: code, tests and bench
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(BENCH_READY) ## speed beside others that do the same work, about 30 minutes; ARGS=--quick: 4
+	@command -v wrk > /dev/null || { \
+		echo "wrk is needed to make load, and is not installed: apt-get install wrk"; exit 1; }
+	@exec $(BIN)/python -m bench $(ARGS)
 
 format: $(READY) ## put the code into its one format
 	$(BIN)/ruff format .
@@ -32,6 +40,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet \
-		--disable-pip-version-check --editable '.[embedded,dev]'
+	$(INSTALL) '.[embedded,dev]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	$(INSTALL) '.[embedded,dev,bench]'
 	@touch $@

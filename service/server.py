@@ -1,6 +1,7 @@
 """Listening: from a socket to ``create_app``, and a stop that loses no accepted request."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 
@@ -54,7 +55,8 @@ class _Protocol(web.RequestHandler):
         """
         request_id = read_request_id(request)
         if status == 500:
-            log.error("unhandled error", request_id=request_id, exc_info=exc)
+            if not isinstance(exc, ConnectionError):  # who hung up has a line of the request log
+                log.error("unhandled error", request_id=request_id, exc_info=exc)
             return _refusal(status, "Something went wrong here; the log knows more.", request_id)
         log.info("no valid HTTP", request_id=request_id, remote=request.remote)
         return _refusal(status, "This is not a valid HTTP/1.1 request.", request_id)
@@ -105,6 +107,7 @@ async def run(app: web.Application, announce: Callable[[str], None]) -> None:
     runner = Runner(app)
     try:
         await runner.setup()
+        _calm_collector()
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         await site.start()
         announce(f"http://{_shown(settings.host)}:{site.port}")
@@ -112,6 +115,17 @@ async def run(app: web.Application, announce: Callable[[str], None]) -> None:
         app[keys.DRAINING].set()
     finally:
         await runner.cleanup()
+
+
+def _calm_collector() -> None:
+    """Leaves what lives as long as the process out of every garbage collection.
+
+    Some hundred requests at once are ten thousands of young objects, nearly all of which go without
+    the collector; looking through them every 700 took an eighth of the CPU of a request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _shown(host: str) -> str:

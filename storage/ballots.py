@@ -124,9 +124,12 @@ class Ballots:
     async def _read(self, session: Session, votes: Sequence[Vote]) -> "_Tally":
         session_ids = sorted({vote.session_id for vote in votes})
         ballot_ids = list({vote.ballot_id for vote in votes})
-        sessions = self._sessions.find({"_id": {"$in": session_ids}}, session=session)
+        # Batches have room for one more, or a full one would be asked for what comes after it.
+        sessions = self._sessions.find(
+            {"_id": {"$in": session_ids}}, session=session, batch_size=len(session_ids) + 1
+        )
         ballots = self._ballots.find(
-            {"_id": {"$in": ballot_ids}}, session=session, batch_size=len(ballot_ids)
+            {"_id": {"$in": ballot_ids}}, session=session, batch_size=len(ballot_ids) + 1
         )
         return _Tally(
             {one["_id"]: cast(SessionDocument, one) for one in await sessions.to_list(None)},

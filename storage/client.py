@@ -298,8 +298,7 @@ class Database:
         failure.
 
         Raises ``Unavailable`` when conflicts or an absent database used up ``seconds``, 4 of them
-        unless given, and
-        ``TooManyConflicts`` after ``max_conflicts`` runs.
+        unless given, and ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
         attempt = uuid.uuid4().hex
         deadline = _deadline(seconds)

@@ -27,7 +27,8 @@ class Reader(Generic[Key, Shape]):
         if not wanted:
             return {}
         with round_trip():
-            cursor = self._collection.find({"_id": {"$in": wanted}}, batch_size=len(wanted))
+            # One more than there can be: a full batch leaves the cursor open, to be asked again.
+            cursor = self._collection.find({"_id": {"$in": wanted}}, batch_size=len(wanted) + 1)
             return {one["_id"]: cast(Shape, one) for one in await cursor.to_list(None)}
 
     async def _find_in_order(self, keys: Sequence[Key]) -> Sequence[Shape | None]:

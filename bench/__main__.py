@@ -1,0 +1,64 @@
+"""``python -m bench``: runs it all, prints the tables, keeps them in ``bench/results``."""
+
+import argparse
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import load
+from bench.arena import arena
+from bench.growth import TooSlow, grow
+from bench.judging import judge_growth, judge_speed, judge_truth
+from bench.measuring import Course, note, race
+from bench.plan import QUICK, WHOLE, Plan
+from bench.processes import DidNotStart
+from bench.report import Report
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """0, or 1 where a vote or an answer was not what it must be; missed floors are only marked."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round: whether it works, not how fast"
+    )
+    options = parser.parse_args()
+    if sys.platform != "linux":
+        print("bench: it reads /proc, so it runs on Linux only.", file=sys.stderr)
+        return 1
+    if load.find_wrk() is None:
+        print(load.MISSING, file=sys.stderr)
+        return 1
+    # A SIGTERM ends what was started too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        report = run(QUICK if options.quick else WHOLE)
+    except KeyboardInterrupt:
+        note("stopped")
+        return INTERRUPTED
+    except (DidNotStart, TooSlow, load.NoResult) as error:
+        note(str(error))
+        return 1
+    print(report.text())
+    note(f"written to {report.write()}")
+    return int(any(verdict.is_truth and not verdict.passed for verdict in report.verdicts))
+
+
+def run(plan: Plan) -> Report:
+    with tempfile.TemporaryDirectory(prefix="polls-bench-") as name, arena(Path(name)) as field:
+        course = Course(field)
+        results = race(course, field, plan)
+        growth = grow(course, field, plan)
+        note("recount")
+        verdicts = [
+            *judge_speed(results),
+            *judge_growth(growth),
+            *judge_truth(field, course.answers),
+        ]
+        return Report(plan, results, growth, course.answers, verdicts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""What was measured, held against the floors and against what must be true of every vote."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bench.arena import Arena
+from bench.growth import Growth
+from bench.measuring import Answers, Case, Results
+from bench.plan import (
+    FLOORS,
+    FULL,
+    MEMORY_BAND,
+    MOST_CPU_GROWTH,
+    MOST_LATENCY,
+    WORKLOADS,
+    Name,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``is_truth`` marks what no speed excuses: a vote lost, or an answer that was an error."""
+
+    what: str
+    measured: str
+    wanted: str
+    passed: bool
+    is_truth: bool = False
+
+
+def ratio(results: Results, workload: str, connections: int, other: Name) -> float:
+    """Our rate as a multiple of another's."""
+    ours = results[Case(workload, connections, "ours")].rate
+    return ours / max(results[Case(workload, connections, other)].rate, 0.001)
+
+
+def shown_ratio(number: float) -> str:
+    """Of one who answered next to nothing there is no ratio worth its digits."""
+    return f"{number:.2f}" if number < 1000 else "> 1,000"
+
+
+def judge_speed(results: Results) -> Iterator[Verdict]:
+    for floor in FLOORS:
+        reached = ratio(results, floor.workload, FULL, floor.other)
+        yield Verdict(
+            f"{floor.workload}, of {floor.other}, {FULL} connections",
+            shown_ratio(reached),
+            f"≥ {floor.least:g}",
+            reached >= floor.least,
+        )
+    for workload in WORKLOADS:
+        plain = results[Case(workload, 1, "plain")].p50_ms
+        slower = results[Case(workload, 1, "ours")].p50_ms / plain
+        yield Verdict(
+            f"{workload}, p50 of plain, 1 connection",
+            f"{slower:.2f}",
+            f"≤ {MOST_LATENCY:g}",
+            slower <= MOST_LATENCY,
+        )
+
+
+def judge_growth(growth: Growth) -> Iterator[Verdict]:
+    change = growth.end_mb / growth.start_mb - 1
+    yield Verdict(
+        f"resident memory over {growth.votes:,} votes",
+        f"{growth.start_mb:.1f} to {growth.end_mb:.1f} MiB ({change:+.1%})",
+        f"± {MEMORY_BAND:.0%}",
+        abs(change) <= MEMORY_BAND,
+    )
+    grown = growth.full_cpu_us / growth.empty_cpu_us
+    yield Verdict(
+        f"CPU of a vote after {growth.votes:,}, of one in an empty session",
+        f"{grown:.2f} ({growth.full_cpu_us:.0f} of {growth.empty_cpu_us:.0f} µs)",
+        f"≤ {MOST_CPU_GROWTH:g}",
+        grown <= MOST_CPU_GROWTH,
+    )
+
+
+def judge_truth(arena: Arena, answers: Mapping[str, Answers]) -> Iterator[Verdict]:
+    """Of our own service only; how the others answered is in the report."""
+    ours = answers["ours"]
+    yield Verdict(
+        "answers other than 2xx",
+        f"{ours.refused} refused, {ours.broken} not answered",
+        "0",
+        ours.refused + ours.broken == 0,
+        is_truth=True,
+    )
+    ballots = arena.count_ballots()
+    yield Verdict(
+        "ballots in the store",
+        f"{ballots:,}",
+        f"≥ {ours.good_votes:,} answered",
+        ballots >= ours.good_votes,
+        is_truth=True,
+    )
+    said = arena.recount()
+    yield Verdict("recount", said or "nothing to say", "nothing", said is None, is_truth=True)

@@ -1,0 +1,43 @@
+"""Callers who hang up, seen from the service as it listens."""
+
+import asyncio
+import io
+import json
+
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from service.app import create_app
+from service.logs import RequestLog
+from service.server import Runner
+from service.settings import Settings
+from tests.conftest import ADMIN
+
+BEGINNING = (
+    "POST /rest?type=polls&workspace=PLAT&content=PLAT-254604 HTTP/1.1\r\n"
+    f"Host: polls\r\nAuthorization: Bearer {ADMIN}\r\n"
+    'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"title":'
+)
+
+
+async def test_who_hangs_up_within_a_body_is_499_in_the_request_log_and_no_error(
+    settings: Settings,
+) -> None:
+    lines = io.BytesIO()
+    runner = Runner(create_app(settings, request_log=RequestLog(lines)))
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        with capture_logs() as events:
+            _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            writer.write(BEGINNING.encode())
+            await writer.drain()
+            await asyncio.sleep(0.2)
+            writer.transport.abort()
+            await asyncio.sleep(0.2)
+    finally:
+        await runner.cleanup()
+
+    assert [json.loads(line)["status"] for line in lines.getvalue().splitlines()] == [499]
+    assert events == []

@@ -1,0 +1,27 @@
+"""How often the database is asked: a failing command shows that it was not needed."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from storage.store import Store
+from tests.conftest import Raw
+
+
+@pytest.fixture
+def no_second_batch(raw: Raw) -> Iterator[None]:
+    """Lets every ``getMore`` on the server fail."""
+    point = {"configureFailPoint": "failCommand"}
+    data = {"failCommands": ["getMore"], "errorCode": 8}
+    raw.client.admin.command({**point, "mode": "alwaysOn", "data": data})
+    yield
+    raw.client.admin.command({**point, "mode": "off"})
+
+
+@pytest.mark.usefixtures("no_second_batch")
+async def test_a_read_of_many_documents_is_one_round_trip(store: Store, raw: Raw) -> None:
+    ids = [f"1:{number}" for number in range(150)]
+    raw.ballots.insert_many({"_id": id_, "session_id": 1, "number": n} for n, id_ in enumerate(ids))
+
+    assert (await store.ballots.find_all(ids)).keys() == set(ids)
+    assert await store.ballots.find(ids[0]) is not None
