@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format clean
+.PHONY: help run test soak lint format clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -15,6 +15,9 @@ run: $(READY) ## serve on 127.0.0.1:8080, with the embedded store in ./data unle
 
 test: $(READY) ## the whole test suite, on an embedded server of its own
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY) ## races, kills and faults for as long as it takes: about half an hour
+	$(BIN)/python -m pytest tests/long --timeout 1800 --durations 0 $(ARGS)
 
 lint: $(READY) ## formatting, lint, strict types: code and tests
 	$(BIN)/ruff format --check .
