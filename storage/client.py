@@ -315,11 +315,14 @@ class Database:
                 return result
             raise RunAgain
 
-    @staticmethod
-    async def _abort(session: Session) -> None:
-        """Ends the transaction; where the database is away it ends there by itself."""
+    async def _abort(self, session: Session) -> None:
+        """Ends the transaction; where the database is gone it is gone with it."""
         with suppress(Unavailable, PyMongoError), round_trip(time.monotonic() + 0.5):
             await session.abort_transaction()
+            # The driver keeps silent about an abort that was lost. The transaction would go on
+            # holding what it wrote: for a minute on MongoDB, for ever on the embedded server.
+            if session.delegate._server_session.dirty:  # noqa: SLF001 - known nowhere else
+                await self._client.admin.command("killSessions", [session.session_id])
 
     async def _commit(self, session: Session, attempt: str) -> bool:
         """True: it is stored. False: it certainly is not. ``Unavailable``: nobody could say."""
