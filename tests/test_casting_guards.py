@@ -1,6 +1,7 @@
 """Each guard of casting, alone, in the one interleaving that it is for."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from service import keys
 from storage.store import Store
 from tests.conftest import Client, Raw
 from tests.faulty_wire import losing_commits
-from tests.fleet import Poll
+from tests.fleet import Poll, eventually
 from tests.seeds import Json, a_poll
 from tests.test_faults import failing, make_poll, require_exact, session_of, vote
 
@@ -196,3 +197,38 @@ async def test_a_transaction_whose_commit_is_refused_leaves_nothing(api: Client,
     with failing(raw, ["commitTransaction"], conflict, times=1):
         assert (await api.delete("/rest", params=poll.votes(1))).status == 200
     require_exact(raw)
+
+
+@pytest.mark.parametrize("what", ["the session", "the poll"])
+async def test_the_ballots_of_what_was_deleted_are_swept(api: Client, raw: Raw, what: str) -> None:
+    poll = await make_poll(api)
+    session_id = (await new_session(api, poll))["id"]
+    assert (await api.put(poll.sessions(session_id, "open"))).status == 200
+    body = {"poll_submissions": {"poll_choice_id": 1}}
+    path = poll.sessions(session_id, "poll_submissions")
+    assert (await api.post(path, params={"as_user_id": "1"}, json=body)).status == 200
+    assert raw.ballots.count_documents({}) == 1
+    if what == "the session":
+        assert (await api.delete(poll.sessions(session_id))).status == 204
+    else:
+        assert (await api.delete("/rest", params=poll.query)).status == 200
+    await eventually(lambda: raw.ballots.count_documents({}) == 0)
+    await eventually(lambda: raw.purges.count_documents({}) == 0)
+
+
+async def test_sweeping_goes_on_after_an_error_that_nobody_thought_of(
+    api: Client, raw: Raw
+) -> None:
+    long_ago = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def is_swept() -> bool:
+        # Each try takes a lease of half a minute; here that is over at once.
+        raw.purges.update_many({}, {"$set": {"leased_until": long_ago}})
+        store_of(api).purges.wake()
+        return raw.purges.count_documents({}) == 0
+
+    raw.ballots.insert_one({"_id": "77:x", "session_id": 77, "number": 1})
+    with failing(raw, ["delete"], {"errorCode": 8}, times=1):
+        raw.purges.insert_one({"_id": 77, "leased_until": long_ago})
+        await eventually(is_swept)
+    assert raw.ballots.count_documents({}) == 0
