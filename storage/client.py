@@ -77,8 +77,9 @@ STARTUP_SECONDS = 10.0
 BACKOFF_SECONDS = (0.005, 0.030)
 
 NAMESPACE_EXISTS = 48
-LOCK_TIMEOUT = 24
-"""The engine of the embedded store gives up a lock with this code and no label."""
+UNLABELLED_TRANSIENT = frozenset({24, 251})
+"""The embedded server gives these no label: a lock given up, and a transaction that it does not
+know any more since it was started again."""
 
 _patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
 
@@ -135,7 +136,7 @@ def _is_absence(error: PyMongoError) -> bool:
 
 def _is_transient(error: PyMongoError) -> bool:
     return error.has_error_label("TransientTransactionError") or (
-        isinstance(error, OperationFailure) and error.code == LOCK_TIMEOUT
+        isinstance(error, OperationFailure) and error.code in UNLABELLED_TRANSIENT
     )
 
 

@@ -170,3 +170,16 @@ async def test_a_reply_that_is_slower_than_our_patience_counts_nothing_twice(
     assert response.status == 200, await response.text()
     assert raw.ballots.count_documents({}) == 1
     require_exact(raw)
+
+
+@pytest.mark.parametrize("command", ["insert", "update"])
+async def test_a_transaction_that_a_restarted_database_does_not_know_runs_again(
+    api: Client, raw: Raw, command: str
+) -> None:
+    """The embedded server says so (251) without the label that MongoDB gives it."""
+    poll = await make_poll(api)
+    with failing(raw, [command], {"errorCode": 251}, times=1):
+        response = await vote(api, poll, 1, "1")
+    assert response.status == 200, await response.text()
+    assert raw.ballots.count_documents({}) == 1
+    require_exact(raw)
