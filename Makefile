@@ -8,7 +8,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench format clean
+.PHONY: help run test soak lint bench format clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ run: $(READY) ## serve on 127.0.0.1:8080, with the embedded store in ./data unle
 
 test: $(READY) ## the whole test suite, on an embedded server of its own
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY) ## races, kills and faults for as long as it takes: about half an hour
+	$(BIN)/python -m pytest tests/long --timeout 1800 --durations 0 $(ARGS)
 
 lint: $(BENCH_READY) ## formatting, lint, strict types: code, tests and bench
 	$(BIN)/ruff format --check .

@@ -80,8 +80,9 @@ MAX_COMMIT_REFUSALS = 5
 
 NAMESPACE_EXISTS = 48
 NO_SUCH_TRANSACTION = 251
-LOCK_TIMEOUT = 24
-"""The engine of the embedded store gives up a lock with this code and no label."""
+UNLABELLED_TRANSIENT = frozenset({24, NO_SUCH_TRANSACTION})
+"""The embedded server gives these no label: a lock given up, and a transaction that it does not
+know any more since it was started again."""
 
 _patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
 
@@ -139,12 +140,12 @@ def _is_absence(error: PyMongoError) -> bool:
 
 def _is_transient(error: PyMongoError) -> bool:
     return error.has_error_label("TransientTransactionError") or (
-        isinstance(error, OperationFailure) and error.code == LOCK_TIMEOUT
+        isinstance(error, OperationFailure) and error.code in UNLABELLED_TRANSIENT
     )
 
 
 def _is_lost(error: PyMongoError) -> bool:
-    """Whether the answer to a commit never came, or says that nobody knows."""
+    """Whether an answer never came, or says that nobody knows."""
     return (
         isinstance(error, ConnectionFailure)
         or error.timeout
@@ -346,7 +347,8 @@ class Database:
         until = max(deadline, time.monotonic() + 0.5)
         with suppress(Unavailable, PyMongoError), round_trip(until):
             await session.abort_transaction()
-            if isinstance(error.__cause__, ConnectionFailure):
+            cause = error.__cause__
+            if isinstance(cause, PyMongoError) and _is_lost(cause):
                 await self._client.admin.command("killSessions", [session.session_id])
 
     async def _commit(self, session: Session, attempt: str) -> bool:

@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from storage.client import Database, Session, round_trip
 from storage.errors import Unavailable
+
+log = structlog.get_logger(__name__)
 
 BALLOTS_AT_A_TIME = 1000
 LEASE_SECONDS = 30
@@ -50,9 +54,14 @@ class Purges:
         while True:
             self._noted.clear()
             # What cannot be reached now is swept when it can.
-            with suppress(Unavailable):
+            try:
                 while await self._sweep_one():
                     pass
+            except Unavailable:
+                pass
+            except Exception:
+                # Nobody awaits this task: it would end, and nothing be swept until a new start.
+                log.exception("sweeping failed, and is tried again")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._noted.wait(), LOOK_AGAIN_SECONDS)
 

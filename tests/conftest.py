@@ -3,6 +3,7 @@
 import io
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +41,25 @@ class Clock:
 
     def advance(self, **duration: float) -> None:
         self.now += timedelta(**duration)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much the tests of races, kills and faults do: tests/long/conftest.py says more."""
+
+    processes: int = 2
+    users: int = 150
+    sessions: int = 5
+    session_users: int = 30
+    rounds: int = 5
+    kills: int = 3
+    ballots: int = 5_000
+    failures: tuple[int, ...] = (2,)
+
+
+@pytest.fixture
+def scale() -> Scale:
+    return Scale()
 
 
 @pytest.fixture(scope="session")

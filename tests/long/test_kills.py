@@ -1,0 +1,13 @@
+"""Twenty kills of the service, twenty of the database, and a poll with 100,000 ballots."""
+
+from tests.test_kills import (
+    test_a_deleted_poll_is_gone_at_once_and_its_ballots_soon_after_a_kill_too,
+    test_a_killed_database_comes_back_by_itself_with_every_vote,
+    test_a_killed_service_has_lost_no_vote_and_mistakes_no_first_one,
+)
+
+__all__ = [
+    "test_a_deleted_poll_is_gone_at_once_and_its_ballots_soon_after_a_kill_too",
+    "test_a_killed_database_comes_back_by_itself_with_every_vote",
+    "test_a_killed_service_has_lost_no_vote_and_mistakes_no_first_one",
+]
