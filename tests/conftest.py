@@ -51,7 +51,7 @@ class Scale:
     users: int = 150
     sessions: int = 5
     session_users: int = 30
-    rounds: int = 5
+    rounds: int = 4
     kills: int = 3
     ballots: int = 5_000
     failures: tuple[int, ...] = (2,)

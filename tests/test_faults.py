@@ -24,6 +24,8 @@ FAULTS: dict[str, Json] = {
     "a slow reply": {"blockConnection": True, "blockTimeMS": 60},
 }
 NEW = a_poll(options=[{"id": "1", "title": "aye"}, {"id": "2", "title": "no"}])
+SIBLINGS = ("shut down", "interrupted at shutdown", "stepped down")
+"""The driver takes them like "no primary": in the short version they fail commits only."""
 LONGER_THAN_PATIENCE = {"blockConnection": True, "blockTimeMS": 4_500}
 
 
@@ -92,8 +94,10 @@ async def answered(raw: Raw, response: ClientResponse, before: Json) -> bool:
 async def test_every_request_about_votes_is_answered_rightly_or_changes_nothing(
     api: Client, raw: Raw, scale: Scale, fault: str
 ) -> None:
+    is_short = len(scale.failures) == 1
+    commands_of_fault = COMMANDS[4:5] if is_short and fault in SIBLINGS else COMMANDS
     for times in scale.failures:
-        for command in COMMANDS:
+        for command in commands_of_fault:
             # Only where something else fails is a transaction aborted.
             commands = [command, "update"] if command == "abortTransaction" else [command]
             poll = await make_poll(api, allowRevote=True)
@@ -156,13 +160,12 @@ async def test_an_outage_under_load_loses_no_vote_and_counts_none_twice(
         await api.delete("/rest", params=poll.query)
 
 
-@pytest.mark.parametrize("command", ["update", "insert", "commitTransaction"])
 async def test_a_reply_that_is_slower_than_our_patience_counts_nothing_twice(
-    api: Client, raw: Raw, command: str
+    api: Client, raw: Raw
 ) -> None:
     poll = await make_poll(api)
     key = {"Idempotency-Key": "one vote"}
-    with failing(raw, [command], LONGER_THAN_PATIENCE, times=1):
+    with failing(raw, ["commitTransaction"], LONGER_THAN_PATIENCE, times=1):
         response = await vote(api, poll, 1, "1", headers=key)
     if response.status != 200:
         await refused(response, 503)

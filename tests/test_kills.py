@@ -219,7 +219,7 @@ async def test_a_deleted_poll_is_gone_at_once_and_its_ballots_soon_after_a_kill_
                 "configureFailPoint",
                 "failCommand",
                 mode="alwaysOn",
-                data={"failCommands": ["delete"], "blockConnection": True, "blockTimeMS": 300},
+                data={"failCommands": ["delete"], "blockConnection": True, "blockTimeMS": 150},
             )
             deleted = await service.call("DELETE", "/rest", params=poll.query)
             assert deleted.status == 200
