@@ -17,7 +17,7 @@ run: $(READY) ## serve on 127.0.0.1:8080, with the embedded store in ./data unle
 	@exec $(BIN)/python -m service
 
 test: $(READY) ## the whole test suite, on an embedded server of its own
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 soak: $(READY) ## races, kills and faults for as long as it takes: about half an hour
 	$(BIN)/python -m pytest tests/long --timeout 1800 --durations 0 $(ARGS)

@@ -23,6 +23,7 @@ Run = Callable[[Sequence[Item]], Awaitable[Sequence[Result | StorageError]]]
 
 MAX_WAITING = 10_000
 STAGGER_SECONDS = 0.020
+SHARED_FATE_SECONDS = 0.5
 
 
 class Waiting(Generic[Item, Result]):
@@ -113,7 +114,7 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._run([waiting.item for waiting in batch])
         except Unavailable as error:
-            for waiting in batch:
+            for waiting in [*batch, *self._take_patient()]:
                 _settle(waiting, error)
         except Exception as error:
             if len(batch) == 1:
@@ -130,6 +131,17 @@ class Batcher(Generic[Item, Result]):
         else:
             for waiting, result in zip(batch, results, strict=True):
                 _settle(waiting, result)
+
+    def _take_patient(self) -> list[Waiting[Item, Result]]:
+        """Those who have long waited for a batch that now failed for want of the database.
+
+        They share its fate: with a batch of their own they would wait as long again.
+        """
+        came_before = asyncio.get_running_loop().time() - SHARED_FATE_SECONDS
+        patient: list[Waiting[Item, Result]] = []
+        while self._queue and self._queue[0].deadline - self._wait_seconds <= came_before:
+            patient.append(self._queue.popleft())
+        return patient
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._expiry is None:

@@ -57,6 +57,7 @@ __all__ = [
     "TooManyConflicts",
     "UpdateOne",
     "patience",
+    "patience_left",
     "round_trip",
     "stored_size",
 ]
@@ -95,6 +96,12 @@ def patience(seconds: float) -> Iterator[None]:
     """
     with _waiting_until(min(_patience.get(), time.monotonic() + seconds)):
         yield
+
+
+def patience_left() -> float | None:
+    """The seconds that the caller may still wait; None where nobody said."""
+    until = _patience.get()
+    return None if until == float("inf") else max(until - time.monotonic(), 0.0)
 
 
 @contextmanager

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from storage.client import patience_left
+from storage.errors import Unavailable
+
 
 class Turns:
     """One at a time for each key.
@@ -18,12 +21,24 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, key: str) -> AsyncIterator[None]:
+        """Raises ``Unavailable`` where the turn does not come before the caller's patience ends."""
         lock = self._locks.setdefault(key, asyncio.Lock())
         self._interested[key] = self._interested.get(key, 0) + 1
         try:
-            async with lock:
+            await _acquire(lock)
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             self._interested[key] -= 1
             if not self._interested[key]:
                 del self._interested[key], self._locks[key]
+
+
+async def _acquire(lock: asyncio.Lock) -> None:
+    try:
+        async with asyncio.timeout(patience_left()):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise Unavailable("The service is too busy; nothing was changed.") from error

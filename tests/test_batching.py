@@ -187,6 +187,23 @@ async def test_who_has_not_started_in_time_leaves_also_while_a_batch_hangs(
     assert_at_rest(batcher)
 
 
+async def test_who_has_long_waited_for_a_batch_without_a_database_is_not_let_wait_for_another(
+    desk: Desk, loop_clock: LoopClock
+) -> None:
+    batcher = Batcher(desk.run)
+    await submit(batcher, 1)
+    [patient] = await submit(batcher, 2)
+    await loop_clock.advance(3.6)
+    [newcomer] = await submit(batcher, 3)
+    await loop_clock.advance(0.3)
+    await desk.end(0, Unavailable("away"))
+    assert isinstance(patient.exception(), Unavailable)
+    assert desk.batches == [[1], [3]]
+    await desk.end(1)
+    assert await newcomer == 30
+    assert_at_rest(batcher)
+
+
 async def test_a_small_patience_works_on_the_real_clock_too(desk: Desk) -> None:
     batcher = Batcher(desk.run, wait_seconds=0.01)
     [hanging] = await submit(batcher, 1)
