@@ -4,11 +4,12 @@ import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from itertools import product
 
 from bench import load
 from bench.arena import Arena
 from bench.load import Load, Users
-from bench.plan import CONNECTIONS, NAMES, WORKLOADS, Name, Plan
+from bench.plan import CONNECTIONS, HEATS, NAMES, WORKLOADS, Name, Plan
 from bench.processes import Contender
 
 
@@ -97,17 +98,16 @@ def race(course: Course, arena: Arena, plan: Plan) -> Results:
             course.run(arena.contenders[name], wanted, connections=64, seconds=plan.warmup_seconds)
     seen: dict[Case, list[Measurement]] = {}
     for round_number in range(1, plan.rounds + 1):
-        for workload, wanted in WORKLOADS.items():
-            for connections in CONNECTIONS:
-                note(f"round {round_number} of {plan.rounds}: {workload}, {connections}")
-                for name in NAMES:
-                    measurement, _ = course.run(
-                        arena.contenders[name],
-                        wanted,
-                        connections=connections,
-                        seconds=plan.seconds,
-                    )
-                    seen.setdefault(Case(workload, connections, name), []).append(measurement)
+        for heat, (workload, wanted), connections in product(HEATS, WORKLOADS.items(), CONNECTIONS):
+            note(f"round {round_number} of {plan.rounds}: {workload}, {connections}")
+            for name in heat:
+                measurement, _ = course.run(
+                    arena.contenders[name],
+                    wanted,
+                    connections=connections,
+                    seconds=plan.seconds,
+                )
+                seen.setdefault(Case(workload, connections, name), []).append(measurement)
     return {case: median(measurements) for case, measurements in seen.items()}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 10
 LISTENING = re.compile(rb"on (http://127\.0\.0\.1:[0-9]+)")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -38,7 +38,7 @@ class Process:
         return pages * PAGE_BYTES / 2**20
 
     def settle(self) -> None:
-        """Returns when it has nothing left to do, or after 30 s.
+        """Returns when it has nothing left to do, or after 10 s.
 
         What a load left in flight goes on after wrk has hung up, and must not be measured with the
         next contender.
