@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -40,6 +41,11 @@ class _Protocol(web.RequestHandler):
                 body.set_exception(web.RequestPayloadError("broken"))
                 body.feed_eof()
                 self.close()
+
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """What is left of a body that was refused as broken is no error of ours."""
+        if not isinstance(options.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **options)
 
     def handle_error(
         self,

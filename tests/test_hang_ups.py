@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from collections.abc import Callable
 
 from aiohttp import web
 from structlog.testing import capture_logs
@@ -20,6 +21,12 @@ BEGINNING = (
 )
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
 async def test_who_hangs_up_within_a_body_is_499_in_the_request_log_and_no_error(
     settings: Settings,
 ) -> None:
@@ -27,15 +34,16 @@ async def test_who_hangs_up_within_a_body_is_499_in_the_request_log_and_no_error
     runner = Runner(create_app(settings, request_log=RequestLog(lines)))
     await runner.setup()
     try:
+        server = runner.server
+        assert server is not None
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         with capture_logs() as events:
             _, writer = await asyncio.open_connection("127.0.0.1", site.port)
             writer.write(BEGINNING.encode())
-            await writer.drain()
-            await asyncio.sleep(0.2)
+            await until(lambda: server.requests_count == 1)
             writer.transport.abort()
-            await asyncio.sleep(0.2)
+            await until(lambda: bool(lines.getvalue()))
     finally:
         await runner.cleanup()
 

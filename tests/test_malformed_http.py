@@ -67,6 +67,22 @@ def test_what_is_no_http_is_answered_with_a_problem_and_repeated_nowhere(
         assert "Traceback" not in shown
 
 
+def test_a_body_that_cannot_be_unpacked_is_a_bad_request_and_no_error_of_ours(
+    service: Service,
+) -> None:
+    with Connection(service.url) as connection:
+        connection.send(
+            f"POST /rest?{PLACE} HTTP/1.1\r\n{AUTHORIZED}Content-Type: application/json\r\n"
+            f"Content-Encoding: gzip\r\nContent-Length: {len(TOKEN)}\r\n\r\n{TOKEN}".encode()
+        )
+        answer = connection.read()
+        assert connection.is_closed
+    assert answer.status == 400
+    assert [error["field"] for error in answer.data["errors"]] == ["body"]
+    until(lambda: answer.headers["X-Request-Id"] in service.log, "its line in the log", within=5)
+    assert "Unhandled" not in service.log
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_broken_chunks_are_a_bad_request(service: Service, at_once: bool) -> None:
     broken = f"{TOKEN}\r\n"
