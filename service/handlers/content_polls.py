@@ -1,12 +1,9 @@
 """Content polls, ``type=polls`` of ``/rest`` (contract, section 3)."""
 
-from typing import Any
-
 from aiohttp import web
 
-from service import bodies, keys, policy, requests, responses, views
-from service.policy import Caller
-from storage.documents import ContainerKey, PollDocument, is_open
+from service import bodies, keys, policy, requests, responses, results, views
+from storage.documents import ContainerKey
 
 
 async def list_polls(request: web.Request) -> web.Response:
@@ -20,39 +17,8 @@ async def list_polls(request: web.Request) -> web.Response:
         found, headers = await polls.in_container(query.key), None
     shown = [views.content_poll(poll) for poll in found]
     if query.expands_results:
-        for poll, results in zip(shown, await _results(request, query.key, found), strict=True):
-            poll.update(results)
+        await results.expand(request, query.key, found, shown)
     return responses.json_response(shown, headers=headers)
-
-
-async def _results(
-    request: web.Request, key: ContainerKey, polls: list[PollDocument]
-) -> list[dict[str, Any]]:
-    """For each poll its ``results``, or nothing where the caller may not see them."""
-    store, now = request.app[keys.STORE], request.app[keys.CLOCK]()
-    caller = Caller(request[keys.PRINCIPAL])
-    user_id = caller.principal.user_id
-    numbers = [poll["standing_session"] for poll in polls]
-    sessions = await store.sessions.find_all(number for number in numbers if number is not None)
-    own_ids = {number: store.ballots.id_of(number, user_id) for number in sessions}
-    voted = await store.ballots.find_all(own_ids.values())
-    results: list[dict[str, Any]] = []
-    for poll, number in zip(polls, numbers, strict=True):
-        session = sessions.get(number) if number is not None else None
-        if session is None:
-            results.append({})
-            continue
-        is_manager = policy.manages(caller, key, poll["owner_id"])
-        sees_results = policy.sees_results(
-            session,
-            is_manager=is_manager,
-            is_open=is_open(session, now),
-            has_voted=own_ids[session["_id"]] in voted,
-        )
-        hidden = not is_manager and session["rules"]["settings"]["hideAbsoluteNumbers"]
-        shown = views.content_results(session, now, hidden=hidden)
-        results.append({"results": shown} if sees_results else {})
-    return results
 
 
 async def create_poll(request: web.Request) -> web.Response:
