@@ -44,11 +44,6 @@ class Purges:
         """Lets ``run`` look at once, after the transaction of a note was committed."""
         self._noted.set()
 
-    async def is_noted(self, session_id: int) -> bool:
-        """Whether a session was deleted and its ballots may still be there."""
-        with round_trip():
-            return await self._purges.find_one({"_id": session_id}) is not None
-
     async def run(self) -> None:
         """Sweeps whatever is noted, here or elsewhere; never returns."""
         while True:
