@@ -1,0 +1,52 @@
+"""Turns: who changes the same document waits for its neighbours, and no longer than it may."""
+
+import asyncio
+
+import pytest
+
+from storage.client import patience
+from storage.errors import Unavailable
+from storage.turns import Turns
+
+
+async def test_one_at_a_time_has_the_turn_of_a_key_in_the_order_of_arrival() -> None:
+    turns = Turns()
+    seen: list[str] = []
+
+    async def take(name: str) -> None:
+        async with turns.take("a"):
+            seen.append(f"{name} begins")
+            await asyncio.sleep(0)
+            seen.append(f"{name} ends")
+
+    await asyncio.gather(take("first"), take("second"))
+    assert seen == ["first begins", "first ends", "second begins", "second ends"]
+    assert turns._locks == turns._interested == {}
+
+
+async def test_another_key_is_not_waited_for() -> None:
+    turns = Turns()
+    async with turns.take("a"), turns.take("b"):
+        assert set(turns._locks) == {"a", "b"}
+    assert turns._locks == {}
+
+
+async def test_who_has_no_patience_left_goes_without_a_turn_and_harms_nobody() -> None:
+    turns = Turns()
+    async with turns.take("a"):
+        with patience(0.01), pytest.raises(Unavailable):
+            async with turns.take("a"):
+                raise AssertionError("it had the turn")
+        assert turns._interested == {"a": 1}
+    async with turns.take("a"):
+        assert turns._interested == {"a": 1}
+    assert turns._locks == {}
+
+
+async def test_a_turn_that_fails_is_given_on() -> None:
+    turns = Turns()
+    with pytest.raises(ZeroDivisionError):
+        async with turns.take("a"):
+            raise ZeroDivisionError
+    async with turns.take("a"):
+        assert turns._interested == {"a": 1}
