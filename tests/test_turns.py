@@ -21,7 +21,8 @@ async def test_one_at_a_time_has_the_turn_of_a_key_in_the_order_of_arrival() -> 
 
     await asyncio.gather(take("first"), take("second"))
     assert seen == ["first begins", "first ends", "second begins", "second ends"]
-    assert turns._locks == turns._interested == {}
+    assert turns._locks == {}
+    assert turns._interested == {}
 
 
 async def test_another_key_is_not_waited_for() -> None:
