@@ -72,7 +72,9 @@ def seconds_of_a_stop() -> float:
     return Runner(web.Application())._shutdown_timeout + OUTCOME_SECONDS
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "deploy/kubernetes.yaml", "Dockerfile"])
+@pytest.mark.parametrize(
+    "name", ["compose.yaml", "deploy/kubernetes.yaml", "docs/deployment.md", "Dockerfile"]
+)
 def test_every_variable_that_is_named_is_a_setting(name: str) -> None:
     named = set(VARIABLE.findall((ROOT / name).read_text()))
     assert named
