@@ -25,8 +25,8 @@ from service.settings import Settings
 from storage import embedded
 from storage.store import Store
 from tests.calls import POLL, place
-from tests.conftest import ADMIN, SECRET, Client
-from tests.processes import ROOT, eventually, until
+from tests.conftest import ADMIN, SECRET, Client, Raw
+from tests.processes import ROOT, eventually, failing, until
 
 GUIDE = (ROOT / "docs" / "deployment.md").read_text()
 COURSE = 5
@@ -224,7 +224,7 @@ class Heard(monitoring.CommandListener):
 
 @pytest.fixture
 def heard() -> Iterator[Heard]:
-    """What all clients that are made meanwhile send."""
+    """What all clients that are made from now on send, those of the tests included."""
     listeners = monitoring._LISTENERS.command_listeners
     heard = Heard()
     monitoring.register(heard)
@@ -232,9 +232,14 @@ def heard() -> Iterator[Heard]:
     listeners.remove(heard)
 
 
-async def test_the_guide_names_every_command_that_is_sent(heard: Heard, settings: Settings) -> None:
+async def test_the_guide_names_every_command_that_is_sent(
+    raw: Raw, heard: Heard, settings: Settings, api: Client
+) -> None:
     answers = await walk(settings)
     assert {status for _, status in answers} == {200}
+    with failing(raw.client, {"times": 1}, failCommands=["update"], closeConnection=True):
+        assert (await api.post(place(), json=POLL)).status == 200
+    assert "killSessions" in heard.names
     _, _, table = GUIDE.partition("| commands | right |\n|---|---|\n")
     rows = [line.split("|")[1] for line in table.partition("\n\n")[0].splitlines()]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)} - {"recount"}

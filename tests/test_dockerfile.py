@@ -26,6 +26,9 @@ from tests.calls import POLL, call, place
 from tests.conftest import ADMIN, SECRET
 from tests.processes import ROOT, until
 
+# The first test that needs the image waits for what pip installs.
+pytestmark = pytest.mark.timeout(400)
+
 UID = 10001
 OWN_PATHS = ("/opt/polls", "/build")
 PACKAGES = ("schemas", "service", "storage")
@@ -159,6 +162,14 @@ def test_the_container_listens_on_all_its_addresses_and_gets_signals_itself() ->
         assert isinstance(json.loads(only(IMAGE, verb)), list)  # no shell stands before it
 
 
+def test_whatever_is_installed_is_pinned() -> None:
+    for text in [step.text for step in BUILD if step.verb == "RUN" and "pip " in step.text]:
+        from_index = " install " in f" {text} " and "--no-index" not in text
+        assert ("--constraint constraints.txt" in text) == from_index, text
+        # An environment of its own for the build would know no constraints.
+        assert ("--no-build-isolation" in text) == (" wheel " in text), text
+
+
 def test_no_secret_is_built_in() -> None:
     for stage in (BUILD, IMAGE):
         assert not {"POLLS_SECRET", "POLLS_ADMIN_TOKEN", "MONGODB_URI"} & set(environment_of(stage))
@@ -176,6 +187,7 @@ class Machine:
     context: Path
     python: Path
     pip: dict[str, str]
+    uses_pip: bool
     directory: str = "/"
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -191,8 +203,10 @@ class Machine:
         """Does one step as the builder would; fails where it does not know how."""
         match step.verb:
             case "FROM":
-                # The base image: a Python with pip, alone.
-                self.run([str(self.python), "-m", "venv", str(self.place_of("/usr/local"))])
+                # The base image: a Python alone, and pip where it is used.
+                local = str(self.place_of("/usr/local"))
+                pip = [] if self.uses_pip else ["--without-pip"]
+                self.run([str(self.python), "-m", "venv", *pip, local])
                 self.environment["PATH"] = f"{self.place_of('/usr/local/bin')}:{os.defpath}"
             case "ENV":
                 for name, value in environment_of([step]).items():
@@ -301,7 +315,8 @@ def image(patterns: list[str]) -> Iterator[Machine]:
         machines: dict[str, Machine] = {}
         python, pip = a_python(), pip_settings(home)
         for name, stage in (("build", BUILD), ("image", IMAGE)):
-            machine = Machine(home / name, context, python, pip)
+            uses_pip = any(step.verb == "RUN" for step in stage)
+            machine = Machine(home / name, context, python, pip, uses_pip)
             machine.root.mkdir()
             if nobody():
                 os.chown(machine.root, UID, UID)
