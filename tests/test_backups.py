@@ -52,15 +52,6 @@ def test_a_copy_of_a_stopped_store_is_the_store(services: Services) -> None:
     assert (recounted.status, recounted.out, recounted.err) == (0, "", "")
 
 
-def test_a_copy_without_its_secret_cannot_be_opened(services: Services) -> None:
-    services.start().stop()
-    (services.data_dir / "secret").unlink()
-    refused = services.run()
-    assert refused.status == 1
-    assert "secret is missing" in refused.sentence
-    assert list(services.data_dir.glob("secret*")) == []
-
-
 async def test_a_copy_of_one_moment_under_load_holds_every_vote_that_was_answered(
     tmp_path: Path,
 ) -> None:
