@@ -177,6 +177,8 @@ async def _read_raw(request: web.Request) -> bytes:
     if (request.content_length or 0) > limit:
         _refuse_size(limit)
     try:
+        if request.content.is_eof() and request.content.total_bytes <= limit:
+            return request.content.read_nowait()  # all of it came with the headers
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
         _refuse_size(limit)

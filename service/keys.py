@@ -14,6 +14,7 @@ from storage.store import Store
 SETTINGS = web.AppKey("settings", Settings)
 STORE = web.AppKey("store", Store)
 CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
+ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")
 REQUEST_LOG = web.AppKey("request_log", RequestLog)
 DRAINING = web.AppKey("draining", asyncio.Event)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from service import views
 from storage.documents import PollDocument, revision
 
+JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
 
 
@@ -23,13 +24,8 @@ class Fault(NamedTuple):
 def json_response(
     data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(data),
-        status=status,
-        headers=headers,
-        content_type="application/json",
-        charset="utf-8",
-    )
+    headers = JSON_HEADERS if headers is None else {**JSON_HEADERS, **headers}
+    return web.Response(body=orjson.dumps(data), status=status, headers=headers)
 
 
 def entity_tag(poll: PollDocument) -> dict[str, str]:

@@ -88,14 +88,22 @@ know any more since it was started again."""
 _patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
 
 
-@contextmanager
-def patience(seconds: float) -> Iterator[None]:
+class patience:  # noqa: N801 - used as the function it would be, were it not asked by each request
     """Bounds all round trips inside taken together: a request of several waits no longer than one.
 
     A commit that was sent is not cut short: its outcome is resolved, not guessed.
     """
-    with _waiting_until(min(_patience.get(), time.monotonic() + seconds)):
-        yield
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token = _patience.set(min(_patience.get(), time.monotonic() + self._seconds))
+
+    def __exit__(self, *_: object) -> None:
+        _patience.reset(self._token)
 
 
 def patience_left() -> float | None:
