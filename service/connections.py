@@ -211,7 +211,8 @@ UNREAD = {
 
 def refusal(status: int, sentence: str, request_id: str) -> web.Response:
     """The answer where no middleware gives one; the connection ends with it."""
-    response = problem(status, [Fault(None, sentence)], headers={REQUEST_ID_HEADER: request_id})
+    headers = {REQUEST_ID_HEADER: request_id, "Connection": "close"}
+    response = problem(status, [Fault(None, sentence)], headers=headers)
     response.force_close()
     return response
 

@@ -38,9 +38,9 @@ class Settings:
     log_level: LogLevel = "info"
     workers: int = 1
     max_connections: int = 10_000
-    client_seconds: int = 30
-    keepalive_seconds: int = 75
-    drain_seconds: int = 0
+    client_seconds: float = 30
+    keepalive_seconds: float = 75
+    drain_seconds: float = 0
 
     @property
     def location(self) -> Location:
