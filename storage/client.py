@@ -9,14 +9,15 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import bson
 import pymongo
+from bson.binary import UUID_SUBTYPE, Binary
 from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import (
@@ -54,6 +55,7 @@ __all__ = [
     "ReturnDocument",
     "RunAgain",
     "Session",
+    "SessionWatch",
     "TooManyConflicts",
     "UpdateOne",
     "patience",
@@ -66,6 +68,7 @@ Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
 Session = AgnosticClientSession
 T = TypeVar("T")
+SessionWatch = Callable[[bytes], None]
 
 DEFAULT_DATABASE = "polls"
 
@@ -210,6 +213,9 @@ class Database:
             write_concern=WriteConcern("majority", j=True),
         )
         self._attempts = self.collection("attempts")
+        self._watched: set[bytes] = set()
+        self.watch: SessionWatch | None = None
+        """Is told the id of each session of a transaction, once, before it is used."""
 
     @classmethod
     async def connect(cls, uri: str) -> "Database":
@@ -292,6 +298,12 @@ class Database:
         with round_trip():
             await self._client.admin.command("ping")
 
+    async def end_sessions(self, sessions: Iterable[bytes]) -> None:
+        """Ends sessions by name; what their transactions held is free again."""
+        names = [{"id": Binary(name, UUID_SUBTYPE)} for name in sessions]
+        with round_trip():
+            await self._client.admin.command("killSessions", names)
+
     def close(self) -> None:
         self._client.close()
 
@@ -333,6 +345,8 @@ class Database:
         self, work: Callable[[Session], Awaitable[T]], attempt: str, deadline: float
     ) -> T:
         async with await self._client.start_session() as session:
+            if self.watch is not None:
+                self._tell_watch(session, self.watch)
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"),
                 write_concern=WriteConcern("majority", j=True),
@@ -350,6 +364,12 @@ class Database:
             if await self._commit(session, attempt):
                 return result
             raise RunAgain
+
+    def _tell_watch(self, session: Session, watch: SessionWatch) -> None:
+        name = bytes(cast(Document, session.session_id)["id"])
+        if name not in self._watched:
+            self._watched.add(name)
+            watch(name)
 
     async def _abort(self, session: Session, deadline: float, error: BaseException) -> None:
         """Ends the transaction; where the database is gone it is gone with it.

@@ -41,7 +41,7 @@ class Answer:
 class Service:
     """One ``python -m service`` and how to call it; after ``kill`` it may be started again."""
 
-    def __init__(self, directory: Path, mongodb_uri: str | None = None) -> None:
+    def __init__(self, directory: Path, mongodb_uri: str | None = None, **environment: str) -> None:
         self._directory = directory
         self.environment = {
             **{name: text for name, text in os.environ.items() if not name.startswith("POLLS_")},
@@ -50,6 +50,7 @@ class Service:
             "POLLS_PORT": "0",
             "POLLS_DATA_DIR": str(directory / "data"),
             "POLLS_LOG_LEVEL": "warning",
+            **environment,
         }
         self.environment.pop("MONGODB_URI", None)
         if mongodb_uri is not None:
@@ -174,9 +175,9 @@ async def fleet_of(size: int, mongodb_uri: str, directory: Path) -> AsyncIterato
 
 
 @asynccontextmanager
-async def service_in(directory: Path) -> AsyncIterator[Service]:
+async def service_in(directory: Path, **environment: str) -> AsyncIterator[Service]:
     """A service with an embedded store of its own."""
-    service = Service(directory)
+    service = Service(directory, **environment)
     try:
         await service.start()
         yield service

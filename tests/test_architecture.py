@@ -10,7 +10,10 @@ from tests.processes import ROOT
 
 LAYERS: list[set[str]] = [
     {"service.__main__"},
-    {"service.cli", "service.app", "service.server"},
+    {"service.cli", "service.worker", "service.gunicorn"},
+    {"service.workers"},
+    {"service.server"},
+    {"service.app", "service.connections", "service.listening"},
     {"service.routes", "service.lifespan", "service.middleware"},
     {"service.handlers"},
     {
