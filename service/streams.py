@@ -14,6 +14,7 @@ from service import keys
 STREAM_SECONDS = 50.0
 """The longest that a stream may take: MongoDB keeps the moment that it reads from for a minute."""
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+END_AT_CLOSE = struct.pack("ii", 0, 0)
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ async def respond(
             await response.prepare(request)
             return response
         first = await anext(chunks)
+        _set_close(request, RESET_AT_CLOSE)
         try:
             async with asyncio.timeout_at(until):
                 await response.prepare(request)
@@ -45,18 +47,26 @@ async def respond(
                 await response.write_eof()
         except ConnectionError:
             raise
-        except BaseException as error:
-            _cut(request)
-            if not isinstance(error, Exception):
-                raise
-            log.exception("answer cut off", request_id=request[keys.REQUEST_ID])
+        except Exception as error:
+            request_id = request[keys.REQUEST_ID]
+            if isinstance(error, TimeoutError):
+                log.warning("answer cut off", reason="too slow", request_id=request_id)
+            else:
+                log.exception("answer cut off", request_id=request_id)
+            if request.transport is not None:
+                request.transport.abort()
             raise ConnectionAbortedError("The answer was cut off.") from error
+        _set_close(request, END_AT_CLOSE)
     return response
 
 
-def _cut(request: web.Request) -> None:
-    """Ends the connection with a reset: its mere end is the end of an answer in HTTP/1.0."""
-    if request.transport is not None:
-        connection = request.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
-        request.transport.abort()
+def _set_close(request: web.Request, how: bytes) -> None:
+    """What the caller sees of a connection that is closed, by whomever.
+
+    In HTTP/1.0 the end of a connection is the end of the answer, so until that is whole the
+    connection must not end but break.
+    """
+    transport = request.transport
+    if transport is not None and not transport.is_closing():
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)

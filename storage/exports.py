@@ -1,8 +1,8 @@
 """Everything of one session, read as of one moment."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple, cast
 
 from storage.client import Database, Session, round_trip
@@ -80,7 +80,20 @@ class Exports:
                 if not found:
                     return
                 yield cast(list[BallotDocument], found)
+        except Unavailable:
+            # The driver thinks that a cursor is gone with its connection.
+            with _closing():
+                ids = [cursor.cursor_id]
+                await self._ballots.database.command("killCursors", "ballots", cursors=ids)
+            raise
         finally:
             # The embedded server keeps a cursor whose transaction has ended.
-            with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
+            with _closing():
                 await cursor.close()
+
+
+@contextmanager
+def _closing() -> Iterator[None]:
+    """Where the database is away there is nothing to close."""
+    with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
+        yield
