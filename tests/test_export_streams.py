@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,10 +135,50 @@ async def test_votes_that_arrive_during_an_export_are_not_in_it(
     assert export.session["is_published"] is True
     assert len({ballot["_id"] for ballot in ballots}) == len(ballots) == stored
     assert {choice for ballot in ballots for choice in ballot["choices"]} == {"1"}
-    numbers = [ballot["number"] for ballot in ballots]
-    assert numbers == sorted(numbers)
     async with store.exports.open(run.session) as later:
         assert later.session["results"] == {"1": stored - 1, "2": 3, "3": 0}
+
+
+async def test_the_order_of_submissions_tells_nothing_of_when_they_came(
+    api: Client, raw: Raw, store: Store
+) -> None:
+    run = await course_run(api, raw)
+    seed_ballots(raw, run, 200)
+    # By its order the index would hide that nobody asked for one.
+    raw.ballots.drop_index("session_id_1_number_1")
+    async with store.exports.open(run.session) as export:
+        [ballots] = [ballots async for ballots in export.ballots]
+    numbers = [ballot["number"] for ballot in ballots]
+    assert numbers == sorted(numbers)
+    assert numbers != [ballot["number"] for ballot in raw.ballots.find()]
+
+
+class Meanwhile:
+    """A collection where something happens just before it is read."""
+
+    def __init__(self, collection: Any, happens: Callable[[], object]) -> None:
+        self._collection = collection
+        self._happens = happens
+
+    async def find_one(self, *query: Any, **options: Any) -> Any:
+        self._happens()
+        return await self._collection.find_one(*query, **options)
+
+
+async def test_session_and_poll_of_an_export_are_of_one_moment(
+    api: Client, raw: Raw, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw)
+
+    def rename() -> None:
+        raw.containers.update_one({}, {"$set": {"polls.0.title": "Coffee?"}})
+
+    meanwhile = Meanwhile(store.exports._containers, rename)
+    monkeypatch.setattr(store.exports, "_containers", meanwhile)
+    async with store.exports.open(run.session) as export:
+        assert export.poll["title"] == "Tea?"
+    async with store.exports.open(run.session) as export:
+        assert export.poll["title"] == "Coffee?"
 
 
 @pytest.mark.usefixtures("no_cursor_is_left")
@@ -218,6 +258,7 @@ async def test_a_database_that_fails_before_the_first_byte_is_a_problem(
             answer = await api.get(f"{run.url}/export", params={"format": "csv"})
             statuses.append(answer.status)
             if answer.status == 200:
+                assert (await answer.text()).count("\nsubmission,") == 1
                 break
             await refused(answer, 503)
     # The last one that failed was the read of the ballots.
