@@ -60,10 +60,13 @@ STRING_IDS = "application/json+canvas-string-ids"
 def polling_response(
     request: web.Request, data: Any, *, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """An answer of the polling API; every id is a string where the client accepts only that."""
-    if STRING_IDS in request.headers.get("Accept", ""):
-        data = _with_string_ids(data)
-    return json_response(data, headers=headers)
+    """An answer of the polling API, with the ids that the client accepts."""
+    return json_response(accepted_ids(request, data), headers=headers)
+
+
+def accepted_ids(request: web.Request, data: Any) -> Any:
+    """``data``, where every id is a string if the client accepts only that."""
+    return _with_string_ids(data) if STRING_IDS in request.headers.get("Accept", "") else data
 
 
 def _with_string_ids(data: Any) -> Any:

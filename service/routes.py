@@ -67,6 +67,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "GET": poll_sessions.close_session,
         "PUT": poll_sessions.close_session,
     },
+    f"{SESSIONS}/{{id}}/export": {"GET": poll_sessions.export_session},
     SUBMISSIONS: {
         "GET": poll_submissions.list_submissions,
         "POST": poll_submissions.create_submission,

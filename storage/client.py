@@ -9,8 +9,8 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -306,6 +306,19 @@ class Database:
 
     def close(self) -> None:
         self._client.close()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """A session whose reads all see one moment; for a minute at most, then MongoDB ends it."""
+        async with await self._client.start_session() as session:
+            session.start_transaction(read_concern=ReadConcern("snapshot"))
+            try:
+                yield session
+            except BaseException as error:
+                await self._abort(session, time.monotonic() + ROUND_TRIP_SECONDS, error)
+                raise
+            with suppress(Unavailable), round_trip(time.monotonic() + ROUND_TRIP_SECONDS):
+                await session.abort_transaction()
 
     async def transaction(
         self,

@@ -16,6 +16,7 @@ from storage.ballots import Ballots
 from storage.client import Database, DuplicateKeyError, SessionWatch, round_trip
 from storage.enrollments import Enrollments
 from storage.errors import StartupRefused
+from storage.exports import Exports
 from storage.idempotency import Idempotency
 from storage.indexes import ensure_indexes
 from storage.polls import Polls
@@ -58,6 +59,7 @@ class Store:
         self.ballots = Ballots(database, secret)
         self.enrollments = Enrollments(database, sequences, idempotency)
         self.recounts = Recounts(database)
+        self.exports = Exports(database)
 
     async def ping(self) -> None:
         """Raises ``Unavailable`` unless the database answers."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -90,6 +91,22 @@ class Service:
         assert self._http is not None
         async with self._http.request(method, path, **request) as response:
             return Answer(response.status, await response.read())
+
+    async def stream(self, path: str, **request: Any) -> AsyncIterator[bytes]:
+        """The body of an answer to a GET, piece by piece; raises like ``call``."""
+        assert self._http is not None
+        async with self._http.get(path, **request) as response:
+            assert response.status == 200, await response.text()
+            async for piece in response.content.iter_any():
+                yield piece
+
+    @property
+    def most_memory(self) -> int:
+        """The most bytes that it ever had in memory."""
+        [line] = re.findall(
+            r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE
+        )
+        return int(line) * 1024
 
     @property
     def pid(self) -> int:

@@ -18,7 +18,8 @@ LAYERS: list[set[str]] = [
     {"service.handlers"},
     {
         *("service.requests", "service.bodies", "service.forms", "service.pagination"),
-        *("service.lookups", "service.casts", "service.results"),
+        *("service.lookups", "service.casts", "service.results", "service.exports"),
+        "service.streams",
         *("service.responses", "service.policy", "service.views"),
     },
     {"service.keys", "service.principal", "service.settings", "service.logs"},
