@@ -9,6 +9,7 @@ from aiohttp import web
 from service import keys
 from service.lifespan import lifespan
 from service.logs import RequestLog, open_request_log
+from service.metrics import Metrics
 from service.middleware.scope import request_scope
 from service.middleware.tokens import identify
 from service.routes import add_routes
@@ -34,7 +35,9 @@ def create_app(
     app[keys.SETTINGS] = settings
     app[keys.CLOCK] = clock
     app[keys.ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None
-    app[keys.REQUEST_LOG] = request_log or open_request_log(settings.log_level)
+    app[keys.METRICS] = metrics = Metrics(settings.metrics_dir)
+    app[keys.REQUEST_LOG] = log = request_log or open_request_log(settings.log_level)
+    log.tell(metrics.count)
     app[keys.DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(lifespan)
     add_routes(app.router)

@@ -11,7 +11,7 @@ from service import keys
 from service.bodies import CastKey
 from storage import voting
 from storage.documents import Settings
-from storage.errors import StorageError
+from storage.errors import StorageError, Unavailable
 from storage.voting import Cast, InvalidVote, Vote
 
 
@@ -56,6 +56,17 @@ POLLING = Face(
 )
 
 
+OUTCOMES: dict[type[StorageError], str] = {
+    voting.SessionClosed: "closed",
+    voting.AlreadyVoted: "already_voted",
+    voting.InvalidVote: "invalid",
+    voting.UnknownOption: "invalid",
+    voting.NoVote: "no_vote",
+    Unavailable: "unavailable",
+}
+"""What metrics call a refusal; all else is ``refused``."""
+
+
 def note_anonymity(request: web.Request, settings: Settings) -> None:
     """The line of a cast where names are not saved shall not tell who it was.
 
@@ -91,10 +102,15 @@ async def cast(
         cast_at=request.app[keys.CLOCK](),
         request=ballots.vote_key(*cast_key) if cast_key is not None else None,
     )
+    counts = request.app[keys.METRICS].votes
     try:
         outcome = await ballots.cast(vote)
-    except tuple(face.statuses) as refusal:
-        _refuse(face, refusal)
+    except StorageError as refusal:
+        counts[OUTCOMES.get(type(refusal), "refused")] += 1
+        if type(refusal) in face.statuses:
+            _refuse(face, refusal)
+        raise
+    counts["withdrawn" if options is None else "accepted"] += 1
     note_anonymity(request, outcome.rules["settings"])
     return outcome
 

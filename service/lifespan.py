@@ -19,3 +19,4 @@ async def lifespan(app: web.Application) -> AsyncIterator[None]:
         await asyncio.gather(sweeper, return_exceptions=True)
         await store.ballots.drain()
     app[keys.REQUEST_LOG].flush()
+    app[keys.METRICS].share()

@@ -7,6 +7,7 @@ put together here and written with its neighbours.
 import asyncio
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
@@ -34,7 +35,7 @@ class RequestLine(NamedTuple):
 
 
 class RequestLog:
-    """Writes a line a request, those of ``FLUSH_SECONDS`` together; ``flush`` before the end.
+    """A line a request, those of ``FLUSH_SECONDS`` written together; ``flush`` before the end.
 
     Rendered one after the other, while the code for it is in the processor's cache, they take a
     third of what each took at the end of its request.
@@ -44,20 +45,27 @@ class RequestLog:
         self._stream = stream
         self._enabled = enabled
         self._render = _readable if readable else _as_json
+        self._listeners: list[Callable[[Sequence[RequestLine]], None]] = []
         self._waiting: list[RequestLine] = []
 
+    def tell(self, listener: Callable[[Sequence[RequestLine]], None]) -> None:
+        """Has it called with all lines, those that are not ``enabled`` to be written too."""
+        self._listeners.append(listener)
+
     def write(self, line: RequestLine) -> None:
-        if not self._enabled:
-            return
         if not self._waiting:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
         self._waiting.append(line)
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if waiting:
+        if not waiting:
+            return
+        if self._enabled:
             self._stream.write(b"".join(map(self._render, waiting)))
             self._stream.flush()
+        for listener in self._listeners:
+            listener(waiting)
 
 
 def _as_json(line: RequestLine) -> bytes:

@@ -41,6 +41,7 @@ class Settings:
     client_seconds: float = 30
     keepalive_seconds: float = 75
     drain_seconds: float = 0
+    metrics_dir: Path | None = None
 
     @property
     def location(self) -> Location:
@@ -70,6 +71,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         client_seconds=_whole(given, "POLLS_CLIENT_SECONDS", 30, least=1, most=3600),
         keepalive_seconds=_whole(given, "POLLS_KEEPALIVE_SECONDS", 75, least=1, most=3600),
         drain_seconds=_whole(given, "POLLS_DRAIN_SECONDS", 0, most=3600),
+        metrics_dir=Path(given["POLLS_METRICS_DIR"]) if "POLLS_METRICS_DIR" in given else None,
     )
     if settings.mongodb_uri is not None and settings.secret is None:
         raise InvalidSetting(

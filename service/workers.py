@@ -15,7 +15,8 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import tempfile
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -58,10 +59,15 @@ async def run(
         port = sockets[0].getsockname()[1]
         numbers = ",".join(str(listening.fileno()) for listening in sockets)
         command = [sys.executable, "-m", "service.worker", numbers, store.embedded_uri or ""]
-        workers = Workers(
-            command, sockets, store.end_sessions, drain_seconds=settings.drain_seconds
-        )
-        await workers.run(settings.workers, lambda: announce(base_url(settings.host, port)))
+        with tempfile.TemporaryDirectory(prefix="polls-metrics-") as shared:
+            workers = Workers(
+                command,
+                sockets,
+                store.end_sessions,
+                environment={"POLLS_METRICS_DIR": str(settings.metrics_dir or shared)},
+                drain_seconds=settings.drain_seconds,
+            )
+            await workers.run(settings.workers, lambda: announce(base_url(settings.host, port)))
 
 
 class Workers:
@@ -77,9 +83,11 @@ class Workers:
         sockets: Sequence[socket.socket],
         bury: Bury,
         *,
+        environment: Mapping[str, str] | None = None,
         drain_seconds: float = 0,
     ) -> None:
         self._command = command
+        self._environment = {**os.environ, "PYTHONPATH": ROOT, **(environment or {})}
         self._sockets = sockets
         self._bury = bury
         self._drain_seconds = drain_seconds
@@ -140,7 +148,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         pause, longest = BACKOFF_SECONDS
         while not self._stopping.is_set():
-            worker = await _Worker.start(self._command, self._sockets)
+            worker = await _Worker.start(self._command, self._sockets, self._environment)
             begun = loop.time()
             self._alive.add(worker)
             status = await worker.ended()
@@ -202,13 +210,18 @@ class _Worker:
         self.is_listening = False
 
     @classmethod
-    async def start(cls, command: Sequence[str], sockets: Sequence[socket.socket]) -> "_Worker":
+    async def start(
+        cls,
+        command: Sequence[str],
+        sockets: Sequence[socket.socket],
+        environment: Mapping[str, str],
+    ) -> "_Worker":
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *(*command, str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": ROOT},
+                env=environment,
                 pass_fds=[theirs.fileno(), *(listening.fileno() for listening in sockets)],
                 # Ctrl-C is for the parent, which tells them.
                 start_new_session=True,

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from storage.client import ROUND_TRIP_SECONDS
 from storage.errors import StorageError, Unavailable
+from storage.meters import BatchMeter
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,12 +54,14 @@ class Batcher(Generic[Item, Result]):
         max_waiting: int = MAX_WAITING,
         staggered: bool = False,
         wait_seconds: float = ROUND_TRIP_SECONDS,
+        meter: BatchMeter | None = None,
     ) -> None:
         self._run = run
         self._max_size = max_size
         self._max_waiting = max_waiting
         self._staggered = staggered
         self._wait_seconds = wait_seconds
+        self._meter = meter
         self._queue: deque[Waiting[Item, Result]] = deque()
         # Strong references: the loop itself keeps only weak ones. The values are starting times.
         self._in_flight: dict[asyncio.Task[None], float] = {}
@@ -103,8 +106,13 @@ class Batcher(Generic[Item, Result]):
                 batch.append(waiting)
         if self._queue:
             self._arm(asyncio.get_running_loop())
-        if batch:
-            await self._send(batch)
+        if not batch:
+            return
+        if self._meter is not None:
+            came = batch[0].deadline - self._wait_seconds
+            self._meter.sizes.observe(len(batch))
+            self._meter.waits.observe(max(asyncio.get_running_loop().time() - came, 0.0))
+        await self._send(batch)
 
     def _finish(self, task: "asyncio.Task[None]") -> None:
         """Who is left in the queue waits for a batch that is young now: the timers begin anew."""

@@ -42,6 +42,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from storage.errors import StartupRefused, Unavailable
+from storage.meters import database_errors
 
 __all__ = [
     "BulkWriteError",
@@ -142,11 +143,20 @@ def round_trip(deadline: float | None = None) -> Iterator[None]:
         with pymongo.timeout(max(until - time.monotonic(), 0.001)):
             yield
     except PyMongoError as error:
+        database_errors[_kind_of(error)] += 1
         if _is_absence(error):
             raise Unavailable(
                 "The database gave no answer in time; nothing was changed."
             ) from error
         raise
+
+
+def _kind_of(error: PyMongoError) -> str:
+    if error.timeout:
+        return "timeout"
+    if _is_transient(error):
+        return "transient"
+    return "network" if isinstance(error, ConnectionFailure) else "other"
 
 
 def _is_absence(error: PyMongoError) -> bool:

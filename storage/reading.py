@@ -5,6 +5,7 @@ from typing import Generic, TypeVar, cast
 
 from storage.batching import Batcher
 from storage.client import Collection, round_trip
+from storage.meters import batch_meter
 
 Key = TypeVar("Key", bound=Hashable)
 Shape = TypeVar("Shape")
@@ -15,7 +16,9 @@ class Reader(Generic[Key, Shape]):
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._batcher: Batcher[Key, Shape | None] = Batcher(self._find_in_order, staggered=True)
+        self._batcher: Batcher[Key, Shape | None] = Batcher(
+            self._find_in_order, staggered=True, meter=batch_meter(collection.name)
+        )
 
     def get(self, key: Key) -> Awaitable[Shape | None]:
         """The document with this ``_id``, as it is after this was called."""

@@ -22,7 +22,9 @@ LAYERS: list[set[str]] = [
         "service.streams",
         *("service.responses", "service.policy", "service.views"),
     },
-    {"service.keys", "service.principal", "service.settings", "service.logs"},
+    {"service.keys"},
+    {"service.principal", "service.settings", "service.metrics"},
+    {"service.logs"},
     {"schemas", "storage"},
 ]
 """From the top; a module imports what is on its own layer or below it."""

@@ -39,6 +39,8 @@ def request_scope(identify: Identify) -> Middleware:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else None
         status = CLIENT_CLOSED_REQUEST
+        metrics = request.app[keys.METRICS]
+        metrics.in_flight += 1
         try:
             try:
                 with patience(PATIENCE_SECONDS):
@@ -53,6 +55,7 @@ def request_scope(identify: Identify) -> Middleware:
             status = response.status
             return response
         finally:
+            metrics.in_flight -= 1
             user = token = remote = None
             if keys.IS_ANONYMOUS not in request:
                 remote = request.remote
