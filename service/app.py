@@ -9,11 +9,12 @@ from aiohttp import web
 from service import keys
 from service.lifespan import lifespan
 from service.logs import RequestLog, open_request_log
-from service.middleware.problems import problems
+from service.metrics import Metrics
 from service.middleware.scope import request_scope
-from service.middleware.tokens import require_token
+from service.middleware.tokens import identify
 from service.routes import add_routes
 from service.settings import Settings
+from storage.tokens import token_id
 
 
 def utc_now() -> datetime:
@@ -28,12 +29,15 @@ def create_app(
 ) -> web.Application:
     """The application for ``settings``; it opens its store when it is started."""
     app = web.Application(
-        middlewares=[request_scope, problems, require_token],
+        middlewares=[request_scope(identify)],
         client_max_size=settings.max_body_bytes,
     )
     app[keys.SETTINGS] = settings
     app[keys.CLOCK] = clock
-    app[keys.REQUEST_LOG] = request_log or open_request_log(settings.log_level)
+    app[keys.ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None
+    app[keys.METRICS] = metrics = Metrics(settings.metrics_dir)
+    app[keys.REQUEST_LOG] = log = request_log or open_request_log(settings.log_level)
+    log.tell(metrics.count)
     app[keys.DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(lifespan)
     add_routes(app.router)

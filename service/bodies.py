@@ -27,6 +27,9 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
+ENCODINGS = ("gzip", "deflate", "identity", "")
+"""The content codings that are undone before a body is read here."""
+
 MAX_CHOICES = MAX_OPTIONS + 1
 """No poll takes more choices than it may have options; one more is refused like any number."""
 
@@ -176,7 +179,13 @@ async def _read_raw(request: web.Request) -> bytes:
     limit = request.app[keys.SETTINGS].max_body_bytes
     if (request.content_length or 0) > limit:
         _refuse_size(limit)
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is not None and encoding.lower() not in ENCODINGS:
+        # The server has left it as it came, and it would be read as what it is not.
+        raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
     try:
+        if request.content.is_eof() and request.content.total_bytes <= limit:
+            return request.content.read_nowait()  # all of it came with the headers
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
         _refuse_size(limit)

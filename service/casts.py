@@ -1,17 +1,17 @@
 """Casting, for both faces: one way in, and each face's own words for a refusal."""
 
-import secrets
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
 from aiohttp import web
 
-from schemas.polling import MAX_ID
 from service import keys
 from service.bodies import CastKey
 from storage import voting
 from storage.documents import Settings
-from storage.errors import StorageError
+from storage.errors import StorageError, Unavailable
 from storage.voting import Cast, InvalidVote, Vote
 
 
@@ -56,6 +56,17 @@ POLLING = Face(
 )
 
 
+OUTCOMES: dict[type[StorageError], str] = {
+    voting.SessionClosed: "closed",
+    voting.AlreadyVoted: "already_voted",
+    voting.InvalidVote: "invalid",
+    voting.UnknownOption: "invalid",
+    voting.NoVote: "no_vote",
+    Unavailable: "unavailable",
+}
+"""What metrics call a refusal; all else is ``refused``."""
+
+
 def note_anonymity(request: web.Request, settings: Settings) -> None:
     """The line of a cast where names are not saved shall not tell who it was.
 
@@ -87,14 +98,19 @@ async def cast(
         user_id=user_id,
         options=None if options is None else tuple(options),
         comment=comment,
-        number=secrets.randbelow(MAX_ID) + 1,
+        number=next(_numbers),
         cast_at=request.app[keys.CLOCK](),
         request=ballots.vote_key(*cast_key) if cast_key is not None else None,
     )
+    counts = request.app[keys.METRICS].votes
     try:
         outcome = await ballots.cast(vote)
-    except tuple(face.statuses) as refusal:
-        _refuse(face, refusal)
+    except StorageError as refusal:
+        counts[OUTCOMES.get(type(refusal), "refused")] += 1
+        if type(refusal) in face.statuses:
+            _refuse(face, refusal)
+        raise
+    counts["withdrawn" if options is None else "accepted"] += 1
     note_anonymity(request, outcome.rules["settings"])
     return outcome
 
@@ -108,3 +124,19 @@ def _refuse(face: Face, refusal: StorageError) -> NoReturn:
         field = face.options_field
         message = f"{field} {refusal}"
     raise CastRefused(face.statuses[type(refusal)], field, message) from refusal
+
+
+def _make_numbers() -> Iterator[int]:
+    """Numbers from 1 to 2^53-1 that nobody can foresee, or trace back to their order.
+
+    The system is asked for many at once: asked by each vote it would take longer than its rules.
+    """
+    while True:
+        drawn = os.urandom(7 * 512)
+        for start in range(0, len(drawn), 7):
+            number = int.from_bytes(drawn[start : start + 7]) >> 3
+            if number:
+                yield number
+
+
+_numbers = _make_numbers()

@@ -5,6 +5,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from service.app import create_app, utc_now
 from service.logs import configure_logging
 from service.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
 from service.server import run
-from service.settings import InvalidSetting, Settings, read_settings
+from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
+from service.workers import run as run_workers
 from storage.documents import USERS, TokenDocument
 from storage.errors import StartupRefused, StorageError
 from storage.store import Store, open_store
@@ -60,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve HTTP; what happens without a command too")
+    serve.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="so many processes on one port and one store; POLLS_WORKERS, or 1, unless given",
+    )
     serve.set_defaults(run=_serve)
 
     token = commands.add_parser("token", help="create, list and revoke access tokens")
@@ -130,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"a number of workers is from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
 def _name(text: str) -> str:
     if not 1 <= len(text) <= 100 or not text.isprintable():
         raise argparse.ArgumentTypeError("a name has 1 to 100 printable characters")
@@ -158,14 +172,25 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-async def _serve(settings: Settings, _: argparse.Namespace) -> None:
+async def _serve(settings: Settings, options: argparse.Namespace) -> None:
+    async def introduce(store: Store) -> None:
+        await _print_first_token(store, settings)
+
+    def announce(url: str) -> None:
+        _announce(url, settings)
+
+    if workers := getattr(options, "workers", None):
+        settings = replace(settings, workers=workers)
+    if settings.workers > 1:
+        await run_workers(settings, introduce, announce)
+        return
     app = create_app(settings)
 
-    async def introduce(app: web.Application) -> None:
-        await _print_first_token(app[keys.STORE], settings)
+    async def introduce_app(app: web.Application) -> None:
+        await introduce(app[keys.STORE])
 
-    app.on_startup.append(introduce)
-    await run(app, lambda url: _announce(url, settings))
+    app.on_startup.append(introduce_app)
+    await run(app, announce)
 
 
 async def _print_first_token(store: Store, settings: Settings) -> None:

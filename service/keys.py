@@ -7,14 +7,18 @@ from datetime import datetime
 from aiohttp import web
 
 from service.logs import RequestLog
+from service.metrics import Metrics
 from service.principal import Principal
 from service.settings import Settings
-from storage.store import Store
+from storage.store import SessionWatch, Store
 
 SETTINGS = web.AppKey("settings", Settings)
 STORE = web.AppKey("store", Store)
 CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
+ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")
+METRICS = web.AppKey("metrics", Metrics)
 REQUEST_LOG = web.AppKey("request_log", RequestLog)
+SESSION_WATCH: web.AppKey[SessionWatch] = web.AppKey("session_watch")
 DRAINING = web.AppKey("draining", asyncio.Event)
 
 REQUEST_ID = web.RequestKey("request_id", str)

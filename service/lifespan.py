@@ -10,7 +10,8 @@ from storage.store import open_store
 
 
 async def lifespan(app: web.Application) -> AsyncIterator[None]:
-    async with open_store(app[keys.SETTINGS].location) as store:
+    watch = app.get(keys.SESSION_WATCH)
+    async with open_store(app[keys.SETTINGS].location, watch=watch) as store:
         app[keys.STORE] = store
         sweeper = asyncio.create_task(store.purges.run())
         yield
@@ -18,3 +19,4 @@ async def lifespan(app: web.Application) -> AsyncIterator[None]:
         await asyncio.gather(sweeper, return_exceptions=True)
         await store.ballots.drain()
     app[keys.REQUEST_LOG].flush()
+    app[keys.METRICS].share()

@@ -1,6 +1,6 @@
 """Who is asking."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 READ, WRITE, VOTE = "read", "write", "vote"
 ACTIONS = (READ, WRITE, VOTE)
@@ -10,8 +10,7 @@ SERVICE_USER = 0
 """The user of the tokens that no user owns; no request and no command may name it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """The caller of one request: a token's owner, or the user that an admin token acts for.
 
     ``token_id`` is the hash of the secret, ``is_acting`` that the token's owner is another.

@@ -5,10 +5,10 @@ put before them where the answer is made.
 """
 
 import re
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+from unicodedata import category
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -28,8 +28,7 @@ BODY = "body"
 """What a fault of the body as a whole is filed under."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentQuery:
+class ContentQuery(NamedTuple):
     """The query of the content API: where, which poll, and whether with results."""
 
     key: ContainerKey
@@ -39,7 +38,12 @@ class ContentQuery:
 
 def parse_query(request: web.BaseRequest) -> list[tuple[str, str]]:
     """All parameters in order. Bytes that are no UTF-8 become surrogates, which no check passes."""
-    return parse_qsl(request.rel_url.raw_query_string, True, errors="surrogateescape")
+    raw = request.rel_url.raw_query_string
+    if "%" in raw or "+" in raw:
+        return parse_qsl(raw, True, errors="surrogateescape")
+    # The same, where nothing is to be decoded.
+    pairs = [pair.partition("=") for pair in raw.split("&") if pair]
+    return [(name, value) for name, _, value in pairs]
 
 
 def read_content_query(
@@ -49,20 +53,24 @@ def read_content_query(
 
     ``kind`` is the ``type`` that the handler is for, ``needs_poll`` that ``pollId`` must be there.
     """
-    query = request[keys.QUERY]
-    faults: dict[str, Any] = {}
-    given = _read_parameter(query, "type", faults)
-    workspace = _read_parameter(query, "workspace", faults)
-    content = _read_parameter(query, "content", faults)
-    poll_id = _read_parameter(query, "pollId", faults, required=needs_poll)
-    container = _read_container(query, content, faults)
-    if given not in (None, kind):
-        faults["type"] = ["must be polls or votes, and votes cannot be put"]
-    expand = _read_parameter(query, "expand", faults, required=False)
-    if expand not in (None, "results"):
-        faults["expand"] = ["must be results"]
-    if faults:
-        raise ValidationError(faults)
+    query = _Parameters(request[keys.QUERY])
+    given = query.read("type")
+    workspace = query.read("workspace")
+    content = query.read("content")
+    poll_id = query.read("pollId", required=needs_poll)
+    # Issues have no containers, everything else does.
+    container: str | None = None
+    if content is not None and ISSUE_KEY.fullmatch(content):
+        query.refuse("container")
+    else:
+        container = query.read("container", required=content is not None)
+    if given is not None and given != kind:
+        query.faults["type"] = ["must be polls or votes, and votes cannot be put"]
+    expand = query.read("expand", required=False)
+    if expand is not None and expand != "results":
+        query.faults["expand"] = ["must be results"]
+    if query.faults:
+        raise ValidationError(query.faults)
     key = ContainerKey(workspace or "", content or "", container or "")
     poll_id = poll_id.lower() if poll_id is not None else None
     return ContentQuery(key, poll_id, expands_results=expand is not None)
@@ -74,42 +82,42 @@ def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[Contai
     return query.key, query.poll_id or ""
 
 
-def _read_container(
-    query: list[tuple[str, str]], content: str | None, faults: dict[str, Any]
-) -> str | None:
-    """Issues have no containers, everything else does."""
-    if content is not None and ISSUE_KEY.fullmatch(content):
-        containers = [value for name, value in query if name == "container"]
-        if any(containers) or len(containers) > 1:
-            faults["container"] = ["must be empty, and given once, for an issue"]
-        return ""
-    return _read_parameter(query, "container", faults, required=content is not None)
+class _Parameters:
+    """The parameters of one query, and what is wrong with those that were read."""
 
+    __slots__ = ("_repeated", "_values", "faults")
 
-def _read_parameter(
-    query: list[tuple[str, str]],
-    name: str,
-    faults: dict[str, Any],
-    *,
-    required: bool = True,
-) -> str | None:
-    values = [value for key, value in query if key == name]
-    if not values:
-        if required:
-            faults[name] = ["is missing"]
+    def __init__(self, query: list[tuple[str, str]]) -> None:
+        self._values = dict(query)
+        self._repeated: Collection[str] = ()
+        if len(self._values) < len(query):
+            names = Counter(name for name, _ in query)
+            self._repeated = {name for name, times in names.items() if times > 1}
+        self.faults: dict[str, Any] = {}
+
+    def read(self, name: str, *, required: bool = True) -> str | None:
+        """The value, None where it is not there or bad."""
+        value = self._values.get(name)
+        if value is None:
+            if required:
+                self.faults[name] = ["is missing"]
+            return None
+        if name in self._repeated:
+            self.faults[name] = ["must be given once"]
+        elif not value:
+            self.faults[name] = ["must not be empty"]
+        elif len(value) > 255:
+            self.faults[name] = ["must have at most 255 characters"]
+        elif not value.isprintable() and any(category(one) in ("Cc", "Cs") for one in value):
+            self.faults[name] = ["must be UTF-8 without control characters"]
+        else:
+            return value
         return None
-    value = values[0]
-    if len(values) > 1:
-        faults[name] = ["must be given once"]
-    elif not value:
-        faults[name] = ["must not be empty"]
-    elif len(value) > 255:
-        faults[name] = ["must have at most 255 characters"]
-    elif not value.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
-        faults[name] = ["must be UTF-8 without control characters"]
-    else:
-        return value
-    return None
+
+    def refuse(self, name: str) -> None:
+        """For one that must be empty where it is there."""
+        if self._values.get(name) or name in self._repeated:
+            self.faults[name] = ["must be empty, and given once, for an issue"]
 
 
 def read_if_match(request: web.Request) -> Revisions | None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from service import views
 from storage.documents import PollDocument, revision
 
+JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
 
 
@@ -23,13 +24,8 @@ class Fault(NamedTuple):
 def json_response(
     data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(data),
-        status=status,
-        headers=headers,
-        content_type="application/json",
-        charset="utf-8",
-    )
+    headers = JSON_HEADERS if headers is None else {**JSON_HEADERS, **headers}
+    return web.Response(body=orjson.dumps(data), status=status, headers=headers)
 
 
 def entity_tag(poll: PollDocument) -> dict[str, str]:
@@ -64,10 +60,13 @@ STRING_IDS = "application/json+canvas-string-ids"
 def polling_response(
     request: web.Request, data: Any, *, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """An answer of the polling API; every id is a string where the client accepts only that."""
-    if STRING_IDS in request.headers.get("Accept", ""):
-        data = _with_string_ids(data)
-    return json_response(data, headers=headers)
+    """An answer of the polling API, with the ids that the client accepts."""
+    return json_response(accepted_ids(request, data), headers=headers)
+
+
+def accepted_ids(request: web.Request, data: Any) -> Any:
+    """``data``, where every id is a string if the client accepts only that."""
+    return _with_string_ids(data) if STRING_IDS in request.headers.get("Accept", "") else data
 
 
 def _with_string_ids(data: Any) -> Any:

@@ -15,7 +15,7 @@ from service.handlers import (
     polls,
 )
 
-PUBLIC = frozenset({"/healthz", "/readyz"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that need no token."""
 
 
@@ -39,6 +39,7 @@ COURSE = f"{API}/courses/{{course_id}}"
 ROUTES: dict[str, dict[str, Handler]] = {
     "/healthz": {"GET": health.healthz},
     "/readyz": {"GET": health.readyz},
+    "/metrics": {"GET": health.metrics},
     "/rest": {
         "GET": _by_type(content_polls.list_polls, content_votes.list_votes),
         "POST": _by_type(content_polls.create_poll, content_votes.cast_vote),
@@ -67,6 +68,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "GET": poll_sessions.close_session,
         "PUT": poll_sessions.close_session,
     },
+    f"{SESSIONS}/{{id}}/export": {"GET": poll_sessions.export_session},
     SUBMISSIONS: {
         "GET": poll_submissions.list_submissions,
         "POST": poll_submissions.create_submission,

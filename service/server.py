@@ -3,103 +3,114 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
-from typing import Any
+import socket
+from collections.abc import Callable, Sequence
 
 import structlog
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
 
 from service import keys
-from service.middleware.scope import REQUEST_ID_HEADER, read_request_id
-from service.responses import Fault, problem
+from service.connections import Server, refusal
+from service.listening import Door, most_connections, open_sockets
+from service.middleware.scope import read_request_id
+
+LOOK_SECONDS = 1.0
+LINGER_SECONDS = 0.3
+"""How long a stop leaves an idle connection open: a request may be on its way."""
+STOP_SECONDS = 60.0
+ACCEPTED_AT_ONCE = 128
 
 log = structlog.get_logger(__name__)
 
 
-class _Protocol(web.RequestHandler):
-    """aiohttp's protocol, where it would say too much or lose a request."""
-
-    __slots__ = ()
-
-    def data_received(self, data: bytes) -> None:
-        """Brings the body of a request under way to an end, so that no handler waits in vain.
-
-        aiohttp drops the rest of a body once a stop has begun, and tells nobody who reads a body
-        that it has found it broken.
-        """
-        closing = self._close, self._force_close
-        if self._request_in_progress and self.transport is not None:
-            self._close = self._force_close = False
-        super().data_received(data)
-        self._close |= closing[0]
-        self._force_close |= closing[1]
-        if self._current_request is not None and self._messages:
-            message, _ = self._messages[-1]
-            body = self._current_request.content
-            if not isinstance(message, RawRequestMessage) and not body.is_eof():
-                body.set_exception(web.RequestPayloadError("broken"))
-                body.feed_eof()
-                self.close()
-
-    def log_exception(self, *args: Any, **options: Any) -> None:
-        """What is left of a body that was refused as broken is no error of ours."""
-        if not isinstance(options.get("exc_info"), web.RequestPayloadError):
-            super().log_exception(*args, **options)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's signature
-    ) -> web.StreamResponse:
-        """Answers what is no HTTP with a problem body too.
-
-        aiohttp would repeat the broken line to the caller and to the log, and a token may stand
-        in it.
-        """
-        request_id = read_request_id(request)
-        if status == 500:
-            if not isinstance(exc, ConnectionError):  # who hung up has a line of the request log
-                log.error("unhandled error", request_id=request_id, exc_info=exc)
-            return _refusal(status, "Something went wrong here; the log knows more.", request_id)
-        log.info("no valid HTTP", request_id=request_id, remote=request.remote)
-        return _refusal(status, "This is not a valid HTTP/1.1 request.", request_id)
-
-
-def _refusal(status: int, sentence: str, request_id: str) -> web.Response:
-    """The answer where no middleware gives one; the connection ends with it."""
-    response = problem(status, [Fault(None, sentence)], headers={REQUEST_ID_HEADER: request_id})
-    response.force_close()
-    return response
-
-
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
-
-
 class Runner(web.AppRunner):
-    """``AppRunner`` with our protocol; the request log takes the place of aiohttp's access log."""
+    """``AppRunner`` with our connections; the request log takes the place of aiohttp's access log.
+
+    ``cleanup`` drains: it loses none of the requests that have reached this process or the queue of
+    its sockets.
+    """
+
+    stop_seconds = STOP_SECONDS
+    """The longest that ``cleanup`` waits for the last answers."""
 
     def __init__(self, app: web.Application) -> None:
-        super().__init__(app, access_log=None)
+        self._settings = app[keys.SETTINGS]
+        self._serving: Server | None = None
+        self._door: Door | None = None
+        self._is_shared = False
+        self._next_look: asyncio.TimerHandle | None = None
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=self._settings.keepalive_seconds,
+            shutdown_timeout=1.0,  # what has no answer by then is cancelled
+        )
+
+    def listen(self, sockets: Sequence[socket.socket], *, is_shared: bool = False) -> int:
+        """Accepts connections from ``sockets`` until ``cleanup``; the port of the first.
+
+        ``is_shared``: other processes accept from them too, and may go on after this one.
+        """
+        assert self._serving is not None  # noqa: S101 - for the type checker: setup() comes first
+        self._is_shared = is_shared
+        self._door = Door(
+            sockets,
+            self._serving,
+            limit=most_connections(self._settings.max_connections),
+            at_once=1 if is_shared else ACCEPTED_AT_ONCE,
+        )
+        self._serving.on_end = self._door.note_end
+        return self._door.port
+
+    async def cleanup(self) -> None:
+        draining = self.app[keys.DRAINING]
+        if self._serving is not None:
+            if not draining.is_set():
+                draining.set()
+                if self._door is not None:
+                    await asyncio.sleep(self._settings.drain_seconds)
+            if self._door is not None:
+                await self._door.close(turning_away=not self._is_shared)
+            await self._last_answers(self._serving)
+        await super().cleanup()
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    async def _last_answers(self, server: Server) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while server.open and loop.time() < begun + self.stop_seconds:
+            has_lingered = loop.time() >= begun + LINGER_SECONDS
+            if has_lingered and all(connection.is_idle for connection in server.open):
+                return
+            await asyncio.sleep(0.01)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         handle = server.request_handler
+        is_draining = self.app[keys.DRAINING].is_set
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             try:
-                return await handle(request)
+                response = await handle(request)
             except web.HTTPExpectationFailed:  # raised before any middleware is asked
                 request_id = read_request_id(request)
                 log.info("unknown expectation", request_id=request_id, remote=request.remote)
-                return _refusal(417, "Of all that Expect may ask, 100-continue is met.", request_id)
+                return refusal(417, "Of all that Expect may ask, 100-continue is met.", request_id)
+            if is_draining() and not request.protocol._messages:  # noqa: SLF001 - pipelined ones
+                response.force_close()
+            return response
 
         options = server._kwargs  # noqa: SLF001 - aiohttp has no other way to name a protocol
-        return _Server(answer, request_factory=server.request_factory, **options)
+        self._serving = Server(answer, request_factory=server.request_factory, **options)
+        self._look()
+        return self._serving
+
+    def _look(self) -> None:
+        assert self._serving is not None  # noqa: S101 - for the type checker
+        is_full = self._door is not None and self._door.is_full
+        self._serving.look(self._settings.client_seconds, is_full=is_full)
+        self._next_look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
 
 async def run(app: web.Application, announce: Callable[[str], None]) -> None:
@@ -113,17 +124,15 @@ async def run(app: web.Application, announce: Callable[[str], None]) -> None:
     runner = Runner(app)
     try:
         await runner.setup()
-        _calm_collector()
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
-        await site.start()
-        announce(f"http://{_shown(settings.host)}:{site.port}")
-        await _asked_to_stop()
-        app[keys.DRAINING].set()
+        calm_collector()
+        port = runner.listen(open_sockets(settings.host, settings.port))
+        announce(base_url(settings.host, port))
+        await asked_to_stop()
     finally:
         await runner.cleanup()
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """Leaves what lives as long as the process out of every garbage collection.
 
     Some hundred requests at once are ten thousands of young objects, nearly all of which go without
@@ -134,16 +143,19 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def base_url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _asked_to_stop() -> None:
+async def asked_to_stop() -> None:
+    """Returns at the first SIGTERM or SIGINT; the next one is the system's to handle."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-    for number in signals:
-        loop.remove_signal_handler(number)
+    try:
+        await stop.wait()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -15,6 +15,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_BODY_BYTES = 1024 * 1024
+MAX_WORKERS = 256
 
 
 class InvalidSetting(Exception):
@@ -35,6 +36,12 @@ class Settings:
     public_url: str | None = None
     trusted_proxies: tuple[Network, ...] = ()
     log_level: LogLevel = "info"
+    workers: int = 1
+    max_connections: int = 10_000
+    client_seconds: float = 30
+    keepalive_seconds: float = 75
+    drain_seconds: float = 0
+    metrics_dir: Path | None = None
 
     @property
     def location(self) -> Location:
@@ -59,6 +66,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=_public_url(given),
         trusted_proxies=_networks(given, "POLLS_TRUSTED_PROXIES"),
         log_level=_log_level(given),
+        workers=_whole(given, "POLLS_WORKERS", 1, least=1, most=MAX_WORKERS),
+        max_connections=_whole(given, "POLLS_MAX_CONNECTIONS", 10_000, least=1, most=10**6),
+        client_seconds=_whole(given, "POLLS_CLIENT_SECONDS", 30, least=1, most=3600),
+        keepalive_seconds=_whole(given, "POLLS_KEEPALIVE_SECONDS", 75, least=1, most=3600),
+        drain_seconds=_whole(given, "POLLS_DRAIN_SECONDS", 0, most=3600),
+        metrics_dir=Path(given["POLLS_METRICS_DIR"]) if "POLLS_METRICS_DIR" in given else None,
     )
     if settings.mongodb_uri is not None and settings.secret is None:
         raise InvalidSetting(
@@ -68,10 +81,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
-def _whole(given: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+def _whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int) -> int:
     text = given.get(name, str(default))
-    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > most:
-        raise InvalidSetting(f"{name} must be a whole number from 0 to {most}, and is {text!r}.")
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+        raise InvalidSetting(
+            f"{name} must be a whole number from {least} to {most}, and is {text!r}."
+        )
     return int(text)
 
 

@@ -122,6 +122,11 @@ def share(votes: int, participants: int) -> int:
     return (200 * votes + participants) // (2 * participants) if participants else 0
 
 
+def percentage(votes: int, participants: int) -> float:
+    """Percents of the participants to one decimal; halves are rounded up."""
+    return share(votes * 10, participants) / 10
+
+
 def enrollment(document: EnrollmentDocument, *, state: str = "active") -> dict[str, Any]:
     return {
         "id": document["number"],
@@ -181,7 +186,7 @@ def content_results(session: SessionDocument, now: datetime, *, hidden: bool) ->
                 "votes": None if hidden else votes,
                 "percentage": share(votes, participants)
                 if hidden
-                else share(votes * 10, participants) / 10,
+                else percentage(votes, participants),
             }
             for option_id, votes in session["results"].items()
         },
@@ -210,6 +215,35 @@ def submission(
     if settings["allowComment"]:
         shown["comment"] = ballot["comment"]
     return shown
+
+
+# Exports ---------------------------------------------------------------------------------------
+
+
+def exported_session(session: SessionDocument, now: datetime) -> dict[str, Any]:
+    """A session as its managers export it, without results: the choices have those."""
+    return {
+        "id": session["_id"],
+        "poll_id": session["poll_number"],
+        "course_id": session["course_id"],
+        "course_section_id": session["course_section_id"],
+        "is_published": is_open(session, now),
+        "created_at": time(session["created_at"]),
+        "participants": session["participants"],
+    }
+
+
+def counted_choices(document: PollDocument, session: SessionDocument) -> list[dict[str, Any]]:
+    """The choices by position, for managers, each with its votes in a session."""
+    results, participants = session["results"], session["participants"]
+    return [
+        {
+            **choice(option, document, shows_answer=True),
+            "votes": results[option["id"]],
+            "percentage": percentage(results[option["id"]], participants),
+        }
+        for option in choices(document)
+    ]
 
 
 def _voter(ballot: BallotDocument, rules: SessionRules) -> int | None:

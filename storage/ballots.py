@@ -19,6 +19,7 @@ from storage.client import (
 )
 from storage.documents import BallotDocument, SessionDocument
 from storage.errors import NotFound, StorageError, Unavailable
+from storage.meters import batch_meter
 from storage.pages import Page, Window, page_of
 from storage.reading import Reader
 from storage.voting import Cast, Vote, decide
@@ -36,7 +37,7 @@ class Ballots:
         self._secret = secret
         self._sessions = database.collection("sessions")
         self._ballots = database.collection("ballots")
-        self._casts = Batcher(self._cast_all, max_size=MAX_BATCH)
+        self._casts = Batcher(self._cast_all, max_size=MAX_BATCH, meter=batch_meter("casts"))
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
 
     def id_of(self, session_id: int, user_id: int) -> str:

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from storage.client import ROUND_TRIP_SECONDS
 from storage.errors import StorageError, Unavailable
+from storage.meters import BatchMeter
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,20 +54,22 @@ class Batcher(Generic[Item, Result]):
         max_waiting: int = MAX_WAITING,
         staggered: bool = False,
         wait_seconds: float = ROUND_TRIP_SECONDS,
+        meter: BatchMeter | None = None,
     ) -> None:
         self._run = run
         self._max_size = max_size
         self._max_waiting = max_waiting
         self._staggered = staggered
         self._wait_seconds = wait_seconds
+        self._meter = meter
         self._queue: deque[Waiting[Item, Result]] = deque()
         # Strong references: the loop itself keeps only weak ones. The values are starting times.
         self._in_flight: dict[asyncio.Task[None], float] = {}
         self._stagger: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
-    async def submit(self, item: Item) -> Result:
-        """What comes of ``item``.
+    def submit(self, item: Item) -> "asyncio.Future[Result]":
+        """To be awaited at once: what comes of ``item``.
 
         Raises ``Unavailable``, or what the batch raised for this item. A caller who is cancelled
         takes only the own item along, and only while it has not started.
@@ -81,7 +84,7 @@ class Batcher(Generic[Item, Result]):
             self._start()
         else:
             self._arm(loop)
-        return await waiting.outcome
+        return outcome
 
     async def drain(self) -> None:
         """Returns when all that was submitted has come to its end."""
@@ -89,17 +92,27 @@ class Batcher(Generic[Item, Result]):
             await asyncio.wait(self._in_flight)
 
     def _start(self) -> None:
-        """Sends the next batch, without those who left the queue."""
+        """Sends the next batch; whoever comes before its task runs goes with it."""
+        # In an empty context, or it would log and give up as its first caller.
+        task = asyncio.create_task(self._send_next(), context=Context())
+        self._in_flight[task] = asyncio.get_running_loop().time()
+        task.add_done_callback(self._finish)
+
+    async def _send_next(self) -> None:
         batch: list[Waiting[Item, Result]] = []
         while self._queue and len(batch) < self._max_size:
             waiting = self._queue.popleft()
-            if not waiting.outcome.done():
+            if not waiting.outcome.done():  # else its caller has gone
                 batch.append(waiting)
-        if batch:
-            # In an empty context, or it would log and give up as its first caller.
-            task = asyncio.create_task(self._send(batch), context=Context())
-            self._in_flight[task] = asyncio.get_running_loop().time()
-            task.add_done_callback(self._finish)
+        if self._queue:
+            self._arm(asyncio.get_running_loop())
+        if not batch:
+            return
+        if self._meter is not None:
+            came = batch[0].deadline - self._wait_seconds
+            self._meter.sizes.observe(len(batch))
+            self._meter.waits.observe(max(asyncio.get_running_loop().time() - came, 0.0))
+        await self._send(batch)
 
     def _finish(self, task: "asyncio.Task[None]") -> None:
         """Who is left in the queue waits for a batch that is young now: the timers begin anew."""
@@ -107,8 +120,6 @@ class Batcher(Generic[Item, Result]):
         self._disarm()
         if self._queue:
             self._start()
-        if self._queue:
-            self._arm(asyncio.get_running_loop())
 
     async def _send(self, batch: list[Waiting[Item, Result]]) -> None:
         try:
@@ -158,7 +169,8 @@ class Batcher(Generic[Item, Result]):
 
     def _start_second(self) -> None:
         self._stagger = None
-        self._start()
+        if self._queue:
+            self._start()
 
     def _expire(self) -> None:
         """Lets those go who have waited long enough; the queue is in the order of arrival."""

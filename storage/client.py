@@ -9,14 +9,15 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import bson
 import pymongo
+from bson.binary import UUID_SUBTYPE, Binary
 from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import (
@@ -41,6 +42,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from storage.errors import StartupRefused, Unavailable
+from storage.meters import database_errors
 
 __all__ = [
     "BulkWriteError",
@@ -54,6 +56,7 @@ __all__ = [
     "ReturnDocument",
     "RunAgain",
     "Session",
+    "SessionWatch",
     "TooManyConflicts",
     "UpdateOne",
     "patience",
@@ -66,6 +69,7 @@ Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
 Session = AgnosticClientSession
 T = TypeVar("T")
+SessionWatch = Callable[[bytes], None]
 
 DEFAULT_DATABASE = "polls"
 
@@ -88,14 +92,22 @@ know any more since it was started again."""
 _patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
 
 
-@contextmanager
-def patience(seconds: float) -> Iterator[None]:
+class patience:  # noqa: N801 - used as the function it would be, were it not asked by each request
     """Bounds all round trips inside taken together: a request of several waits no longer than one.
 
     A commit that was sent is not cut short: its outcome is resolved, not guessed.
     """
-    with _waiting_until(min(_patience.get(), time.monotonic() + seconds)):
-        yield
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token = _patience.set(min(_patience.get(), time.monotonic() + self._seconds))
+
+    def __exit__(self, *_: object) -> None:
+        _patience.reset(self._token)
 
 
 def patience_left() -> float | None:
@@ -131,11 +143,20 @@ def round_trip(deadline: float | None = None) -> Iterator[None]:
         with pymongo.timeout(max(until - time.monotonic(), 0.001)):
             yield
     except PyMongoError as error:
+        database_errors[_kind_of(error)] += 1
         if _is_absence(error):
             raise Unavailable(
                 "The database gave no answer in time; nothing was changed."
             ) from error
         raise
+
+
+def _kind_of(error: PyMongoError) -> str:
+    if error.timeout:
+        return "timeout"
+    if _is_transient(error):
+        return "transient"
+    return "network" if isinstance(error, ConnectionFailure) else "other"
 
 
 def _is_absence(error: PyMongoError) -> bool:
@@ -202,6 +223,9 @@ class Database:
             write_concern=WriteConcern("majority", j=True),
         )
         self._attempts = self.collection("attempts")
+        self._watched: set[bytes] = set()
+        self.watch: SessionWatch | None = None
+        """Is told the id of each session of a transaction, once, before it is used."""
 
     @classmethod
     async def connect(cls, uri: str) -> "Database":
@@ -284,8 +308,27 @@ class Database:
         with round_trip():
             await self._client.admin.command("ping")
 
+    async def end_sessions(self, sessions: Iterable[bytes]) -> None:
+        """Ends sessions by name; what their transactions held is free again."""
+        names = [{"id": Binary(name, UUID_SUBTYPE)} for name in sessions]
+        with round_trip():
+            await self._client.admin.command("killSessions", names)
+
     def close(self) -> None:
         self._client.close()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """A session whose reads all see one moment; for a minute at most, then MongoDB ends it."""
+        async with await self._client.start_session() as session:
+            session.start_transaction(read_concern=ReadConcern("snapshot"))
+            try:
+                yield session
+            except BaseException as error:
+                await self._abort(session, time.monotonic() + ROUND_TRIP_SECONDS, error)
+                raise
+            with suppress(Unavailable), round_trip(time.monotonic() + ROUND_TRIP_SECONDS):
+                await session.abort_transaction()
 
     async def transaction(
         self,
@@ -325,6 +368,8 @@ class Database:
         self, work: Callable[[Session], Awaitable[T]], attempt: str, deadline: float
     ) -> T:
         async with await self._client.start_session() as session:
+            if self.watch is not None:
+                self._tell_watch(session, self.watch)
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"),
                 write_concern=WriteConcern("majority", j=True),
@@ -342,6 +387,12 @@ class Database:
             if await self._commit(session, attempt):
                 return result
             raise RunAgain
+
+    def _tell_watch(self, session: Session, watch: SessionWatch) -> None:
+        name = bytes(cast(Document, session.session_id)["id"])
+        if name not in self._watched:
+            self._watched.add(name)
+            watch(name)
 
     async def _abort(self, session: Session, deadline: float, error: BaseException) -> None:
         """Ends the transaction; where the database is gone it is gone with it.

@@ -180,7 +180,9 @@ def _await_port(guard: subprocess.Popen[bytes], directory: Path) -> int:
     Raises ``DirectoryTaken`` or ``StartupRefused``; the guard is gone then.
     """
     assert guard.stdout is not None  # noqa: S101 - for the type checker
-    ready, _, _ = select.select([guard.stdout], [], [], START_SECONDS)
+    poll = select.poll()  # select() fails where a thousand connections took the numbers below
+    poll.register(guard.stdout, select.POLLIN)
+    ready = poll.poll(START_SECONDS * 1000)
     answer: dict[str, Any] = json.loads((guard.stdout.readline() if ready else b"") or b"{}")
     if "port" in answer:
         return int(answer["port"])

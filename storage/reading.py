@@ -1,10 +1,11 @@
 """Reads by ``_id``, in batches: one ``find`` for all who ask at once."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar, cast
 
 from storage.batching import Batcher
 from storage.client import Collection, round_trip
+from storage.meters import batch_meter
 
 Key = TypeVar("Key", bound=Hashable)
 Shape = TypeVar("Shape")
@@ -15,11 +16,13 @@ class Reader(Generic[Key, Shape]):
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._batcher: Batcher[Key, Shape | None] = Batcher(self._find_in_order, staggered=True)
+        self._batcher: Batcher[Key, Shape | None] = Batcher(
+            self._find_in_order, staggered=True, meter=batch_meter(collection.name)
+        )
 
-    async def get(self, key: Key) -> Shape | None:
+    def get(self, key: Key) -> Awaitable[Shape | None]:
         """The document with this ``_id``, as it is after this was called."""
-        return await self._batcher.submit(key)
+        return self._batcher.submit(key)
 
     async def get_all(self, keys: Iterable[Key]) -> dict[Key, Shape]:
         """Those that are there, by ``_id``; a round trip of its own, since it is one batch."""

@@ -6,16 +6,17 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage import embedded
 from storage.ballots import Ballots
-from storage.client import Database, DuplicateKeyError, round_trip
+from storage.client import Database, DuplicateKeyError, SessionWatch, round_trip
 from storage.enrollments import Enrollments
 from storage.errors import StartupRefused
+from storage.exports import Exports
 from storage.idempotency import Idempotency
 from storage.indexes import ensure_indexes
 from storage.polls import Polls
@@ -24,6 +25,8 @@ from storage.recounts import Recounts
 from storage.sequences import Sequences
 from storage.sessions import Sessions
 from storage.tokens import Tokens
+
+__all__ = ["Location", "SessionWatch", "Store", "open_store"]
 
 SECRET_BYTES = 32
 
@@ -46,6 +49,8 @@ class Store:
 
     def __init__(self, database: Database, secret: bytes) -> None:
         self._database = database
+        self.embedded_uri: str | None = None
+        """Where other processes of this service reach the embedded server that it keeps."""
         self.tokens = Tokens(database)
         sequences, idempotency = Sequences(database), Idempotency(database)
         self.purges = Purges(database)
@@ -54,10 +59,18 @@ class Store:
         self.ballots = Ballots(database, secret)
         self.enrollments = Enrollments(database, sequences, idempotency)
         self.recounts = Recounts(database)
+        self.exports = Exports(database)
 
     async def ping(self) -> None:
         """Raises ``Unavailable`` unless the database answers."""
         await self._database.ping()
+
+    async def end_sessions(self, sessions: Collection[bytes]) -> None:
+        """Ends the sessions of a process that died, and with them what it left open.
+
+        Sessions that have ended already, or never began, do no harm. Raises ``Unavailable``.
+        """
+        await self._database.end_sessions(sessions)
 
     async def is_empty(self) -> bool:
         """Whether nobody has stored anything yet, a token included."""
@@ -66,21 +79,28 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    location: Location, *, holder: embedded.Holder = "service"
+    location: Location,
+    *,
+    holder: embedded.Holder = "service",
+    watch: SessionWatch | None = None,
 ) -> AsyncIterator[Store]:
     """Opens the store for a service, which keeps an embedded server, or for a command.
 
     Raises ``StartupRefused`` with a sentence: where the database cannot be reached within 10 s or
     has no transactions, where another service holds the directory, where the secret is another
     than the store was begun with.
+
+    ``watch`` is told of each session of the driver before it is used: if this process is killed in
+    the midst of a transaction, whoever was told can end it.
     """
     if location.uri is not None:
-        async with _connected(location, location.uri) as store:
+        async with _connected(location, location.uri, watch) as store:
             yield store
         return
     if holder == "service":
         server = embedded.start(location.data_dir)
         async with _kept(server), _connected(location, server.uri) as store:
+            store.embedded_uri = server.uri
             yield store
         return
     reached = embedded.start_or_share(location.data_dir)
@@ -104,8 +124,11 @@ async def _kept(server: embedded.EmbeddedServer) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _connected(location: Location, uri: str) -> AsyncIterator[Store]:
+async def _connected(
+    location: Location, uri: str, watch: SessionWatch | None = None
+) -> AsyncIterator[Store]:
     database = await Database.connect(uri)
+    database.watch = watch
     with contextlib.closing(database):
         await ensure_indexes(database)
         yield Store(database, await _agreed_secret(database, location))

@@ -4,10 +4,9 @@ Deciding looks at a session and at the voter's ballot in it, as one transaction 
 says what they become. It knows neither the database nor who may vote: that is asked before.
 """
 
-import hashlib
 import hmac
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from storage.documents import (
     IDEMPOTENCY_SECONDS,
@@ -50,16 +49,14 @@ class NoVote(NotFound):
     """There is nothing to withdraw."""
 
 
-@dataclass(frozen=True, slots=True)
-class VoteKey:
+class VoteKey(NamedTuple):
     """An Idempotency-Key of a cast: keyed hashes of the key and of the whole request."""
 
     key: str
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(NamedTuple):
     """What a user casts in a session; ``options`` None withdraws the vote that is there.
 
     ``ballot_id`` names session and voter; ``number`` is for a ballot that is new.
@@ -75,16 +72,14 @@ class Vote:
     request: VoteKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(NamedTuple):
     """What came of a vote: the ballot to answer with, and the session's rules at that moment."""
 
     ballot: BallotDocument
     rules: SessionRules
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a vote changes.
 
     ``stored`` is what the ballot becomes, None where it goes; ``is_change`` is false where an
@@ -99,16 +94,19 @@ class Decision:
 
 def ballot_id(secret: bytes, session_id: int, user_id: int) -> str:
     """The key of a voter in a session: who has the store but not the secret cannot tell whose."""
-    voter = hmac.new(secret, f"voter:{session_id}:{user_id}".encode(), hashlib.sha256).hexdigest()
-    return f"{session_id}:{voter}"
+    return f"{session_id}:{_keyed_hash(secret, f'voter:{session_id}:{user_id}')}"
 
 
 def vote_key(secret: bytes, key: str, fingerprint: str) -> VoteKey:
     """Both as keyed hashes: neither tells anything to who has the store but not the secret."""
     return VoteKey(
-        key=hmac.new(secret, f"request:{key}".encode(), hashlib.sha256).hexdigest(),
-        fingerprint=hmac.new(secret, f"body:{fingerprint}".encode(), hashlib.sha256).hexdigest(),
+        key=_keyed_hash(secret, f"request:{key}"),
+        fingerprint=_keyed_hash(secret, f"body:{fingerprint}"),
     )
+
+
+def _keyed_hash(secret: bytes, text: str) -> str:
+    return hmac.digest(secret, text.encode(), "sha256").hex()
 
 
 def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) -> Decision:

@@ -182,22 +182,35 @@ def tally(raw: Raw, run: Run) -> Json:
     return dict(counted)
 
 
-def seed_ballots(raw: Raw, run: Run, voters: int, choice: str = "1") -> None:
-    """So many ballots of nobody in particular, past the service, and the session told of them."""
+def seed_ballots(
+    raw: Raw,
+    run: Run,
+    voters: int,
+    choice: str = "1",
+    *,
+    named: bool = False,
+    comment: str | None = None,
+) -> None:
+    """So many ballots past the service, of nobody in particular unless ``named``.
+
+    They are the first of the session, which is told of them.
+    """
     moment = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
-    raw.ballots.insert_many(
-        {
-            "_id": f"{run.session}:{number:064x}",
-            "session_id": run.session,
-            "number": number,
-            "choices": [choice],
-            "comment": None,
-            "user_id": None,
-            "requests": [],
-            "created_at": moment,
-            "updated_at": moment,
-        }
-        for number in range(1, voters + 1)
-    )
+    for first in range(0, voters, 5_000):
+        raw.ballots.insert_many(
+            {
+                "_id": f"{run.session}:{number:064x}",
+                "session_id": run.session,
+                # Not in the order in which they are stored.
+                "number": number * 7_919 % 1_000_003,
+                "choices": [choice],
+                "comment": comment,
+                "user_id": number if named else None,
+                "requests": [],
+                "created_at": moment,
+                "updated_at": moment,
+            }
+            for number in range(first + 1, min(first + 5_000, voters) + 1)
+        )
     update = {"$inc": {"participants": voters, f"results.{choice}": voters, "casts": voters}}
     raw.sessions.update_one({"_id": run.session}, update)

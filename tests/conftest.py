@@ -54,6 +54,7 @@ class Scale:
     rounds: int = 4
     kills: int = 3
     ballots: int = 5_000
+    exported: int = 30_000
     failures: tuple[int, ...] = (2,)
 
 

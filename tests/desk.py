@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import ContextVar
 
-from storage.batching import Batcher
+from storage.batching import Batcher, Item, Result
 from storage.errors import StorageError
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
@@ -66,9 +66,14 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
+async def ask(batcher: Batcher[Item, Result], item: Item) -> Result:
+    """What one caller does."""
+    return await batcher.submit(item)
+
+
 async def submit(batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
     """Callers who ask at once; on return all that can start has started."""
-    callers = [asyncio.create_task(batcher.submit(item)) for item in items]
+    callers = [asyncio.create_task(ask(batcher, item)) for item in items]
     await turns()
     return callers
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -41,7 +42,7 @@ class Answer:
 class Service:
     """One ``python -m service`` and how to call it; after ``kill`` it may be started again."""
 
-    def __init__(self, directory: Path, mongodb_uri: str | None = None) -> None:
+    def __init__(self, directory: Path, mongodb_uri: str | None = None, **environment: str) -> None:
         self._directory = directory
         self.environment = {
             **{name: text for name, text in os.environ.items() if not name.startswith("POLLS_")},
@@ -50,6 +51,7 @@ class Service:
             "POLLS_PORT": "0",
             "POLLS_DATA_DIR": str(directory / "data"),
             "POLLS_LOG_LEVEL": "warning",
+            **environment,
         }
         self.environment.pop("MONGODB_URI", None)
         if mongodb_uri is not None:
@@ -90,6 +92,22 @@ class Service:
         assert self._http is not None
         async with self._http.request(method, path, **request) as response:
             return Answer(response.status, await response.read())
+
+    async def stream(self, path: str, **request: Any) -> AsyncIterator[bytes]:
+        """The body of an answer to a GET, piece by piece; raises like ``call``."""
+        assert self._http is not None
+        async with self._http.get(path, **request) as response:
+            assert response.status == 200, await response.text()
+            async for piece in response.content.iter_any():
+                yield piece
+
+    @property
+    def most_memory(self) -> int:
+        """The most bytes that it ever had in memory."""
+        [line] = re.findall(
+            r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE
+        )
+        return int(line) * 1024
 
     @property
     def pid(self) -> int:
@@ -175,9 +193,9 @@ async def fleet_of(size: int, mongodb_uri: str, directory: Path) -> AsyncIterato
 
 
 @asynccontextmanager
-async def service_in(directory: Path) -> AsyncIterator[Service]:
+async def service_in(directory: Path, **environment: str) -> AsyncIterator[Service]:
     """A service with an embedded store of its own."""
-    service = Service(directory)
+    service = Service(directory, **environment)
     try:
         await service.start()
         yield service

@@ -42,15 +42,21 @@ def is_running(pid: int) -> bool:
     return state not in ("Z", "X")
 
 
-def child_of(pid: int, words: str) -> int | None:
-    """The child process whose command line holds ``words``."""
+def children_of(pid: int, words: str) -> list[int]:
+    """The child processes whose command lines hold ``words``."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 parent = int(_stat(int(entry.name))[1])
                 if parent == pid and words in _command_line(int(entry.name)):
-                    return int(entry.name)
-    return None
+                    found.append(int(entry.name))
+    return found
+
+
+def child_of(pid: int, words: str) -> int | None:
+    """The first of ``children_of``."""
+    return next(iter(children_of(pid, words)), None)
 
 
 def _stat(pid: int) -> list[str]:
@@ -130,6 +136,13 @@ class Service:
     def server_pid(self) -> int:
         return self._relative(self.guard_pid, "secantusd-rs")
 
+    @property
+    def worker_pids(self) -> list[int]:
+        """Those that live; none where the service is its own worker."""
+        found = children_of(self.pid, "service.worker")
+        self.family |= set(found)
+        return found
+
     def _relative(self, pid: int, words: str) -> int:
         found = until(lambda: child_of(pid, words), f"a child of {pid} that runs {words}")
         self.family.add(found)
@@ -140,6 +153,7 @@ class Service:
         assert self.is_running, self.log
         if "Store: embedded" in self.output:
             assert self.server_pid  # so that the family is known
+        assert all(self.worker_pids)
         return self
 
     @property

@@ -10,15 +10,21 @@ from tests.processes import ROOT
 
 LAYERS: list[set[str]] = [
     {"service.__main__"},
-    {"service.cli", "service.app", "service.server"},
+    {"service.cli", "service.worker", "service.gunicorn"},
+    {"service.workers"},
+    {"service.server"},
+    {"service.app", "service.connections", "service.listening"},
     {"service.routes", "service.lifespan", "service.middleware"},
     {"service.handlers"},
     {
         *("service.requests", "service.bodies", "service.forms", "service.pagination"),
-        *("service.lookups", "service.casts", "service.results"),
+        *("service.lookups", "service.casts", "service.results", "service.exports"),
+        "service.streams",
         *("service.responses", "service.policy", "service.views"),
     },
-    {"service.keys", "service.principal", "service.settings", "service.logs"},
+    {"service.keys"},
+    {"service.principal", "service.settings", "service.metrics"},
+    {"service.logs"},
     {"schemas", "storage"},
 ]
 """From the top; a module imports what is on its own layer or below it."""

@@ -10,7 +10,7 @@ import pytest
 
 from storage.batching import Batcher
 from storage.errors import Conflict, Unavailable
-from tests.desk import Desk, LoopClock, assert_at_rest, submit, turns, who
+from tests.desk import Desk, LoopClock, ask, assert_at_rest, submit, turns, who
 
 
 @pytest.fixture
@@ -33,6 +33,15 @@ async def test_an_item_goes_at_once_when_nothing_is_in_flight(desk: Desk) -> Non
         await desk.end(-1)
         assert await caller == item * 10
         assert_at_rest(batcher)
+
+
+async def test_all_who_come_before_a_batch_has_started_go_with_it(desk: Desk) -> None:
+    batcher = Batcher(desk.run)
+    callers = await submit(batcher, 1, 2, 3)
+    assert desk.batches == [[1, 2, 3]]
+    await desk.end(0)
+    assert await asyncio.gather(*callers) == [10, 20, 30]
+    assert_at_rest(batcher)
 
 
 async def test_what_arrives_meanwhile_goes_together_as_the_next_batch(desk: Desk) -> None:
@@ -58,10 +67,10 @@ async def test_a_read_begins_after_it_was_asked_for() -> None:
         return found
 
     batcher = Batcher(find)
-    early = asyncio.create_task(batcher.submit("value"))
+    early = asyncio.create_task(ask(batcher, "value"))
     await read.wait()
     stored["value"] = 2  # the caller writes, and then reads
-    late = asyncio.create_task(batcher.submit("value"))
+    late = asyncio.create_task(ask(batcher, "value"))
     await turns()
     answered.set()
     assert (await early, await late) == (1, 2)
@@ -151,7 +160,7 @@ async def test_a_full_queue_answers_unavailable_and_takes_more_when_there_is_roo
     desk: Desk,
 ) -> None:
     batcher = Batcher(desk.run, max_waiting=2)
-    callers = await submit(batcher, 1, 2, 3)
+    callers = await submit(batcher, 1) + await submit(batcher, 2, 3)
     with pytest.raises(Unavailable):
         await batcher.submit(4)
     await desk.end(0)
@@ -216,10 +225,10 @@ async def test_a_small_patience_works_on_the_real_clock_too(desk: Desk) -> None:
 
 async def test_a_batch_has_a_largest_size_and_keeps_the_order_of_arrival(desk: Desk) -> None:
     batcher = Batcher(desk.run, max_size=3)
-    callers = await submit(batcher, *range(9))
+    callers = await submit(batcher, *range(8))
     await desk.end_all()
-    assert desk.batches == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
-    assert await asyncio.gather(*callers) == [item * 10 for item in range(9)]
+    assert desk.batches == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert await asyncio.gather(*callers) == [item * 10 for item in range(8)]
     assert_at_rest(batcher)
 
 
@@ -278,7 +287,7 @@ async def test_without_stagger_a_slow_batch_is_waited_for(
     desk: Desk, loop_clock: LoopClock
 ) -> None:
     batcher = Batcher(desk.run, wait_seconds=10.0)
-    callers = await submit(batcher, 1, 2)
+    callers = await submit(batcher, 1) + await submit(batcher, 2)
     await loop_clock.advance(5.0)
     assert desk.batches == [[1]]
     await desk.end_all()
@@ -288,7 +297,7 @@ async def test_without_stagger_a_slow_batch_is_waited_for(
 async def test_drain_returns_when_all_that_was_submitted_has_ended(desk: Desk) -> None:
     batcher = Batcher(desk.run, max_size=2)
     await batcher.drain()
-    callers = await submit(batcher, 1, 2, 3, 4)
+    callers = await submit(batcher, 1) + await submit(batcher, 2, 3, 4)
     drained = asyncio.create_task(batcher.drain())
     for batch in range(3):
         await turns()
@@ -302,7 +311,7 @@ async def test_drain_returns_when_all_that_was_submitted_has_ended(desk: Desk) -
 async def test_a_batch_runs_in_an_empty_context_and_not_as_its_first_caller(desk: Desk) -> None:
     batcher = Batcher(desk.run)
     token = who.set("the first caller")
-    callers = await submit(batcher, 1, 2)
+    callers = await submit(batcher, 1) + await submit(batcher, 2)
     who.reset(token)
     await desk.end_all()
     assert await asyncio.gather(*callers) == [10, 20]

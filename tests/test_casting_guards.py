@@ -79,8 +79,7 @@ async def test_revotes_that_cross_are_refused_when_a_close_comes_between_reading
         assert (await vote(api, poll, user_id, option)).status == 200
     before = list(raw.ballots.find().sort("_id"))
     crossed = [
-        type(one)(**{**{name: getattr(one, name) for name in one.__slots__}, "options": options})
-        for one, options in zip(votes, (("2",), ("1",)), strict=True)
+        one._replace(options=options) for one, options in zip(votes, (("2",), ("1",)), strict=True)
     ]
 
     async def closed() -> None:

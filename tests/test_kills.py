@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +72,19 @@ class Load:
             except aiohttp.ClientError:
                 return
 
+    async def insist(self) -> None:
+        """As ``run``, but who loses the connection, or hears 503, votes again until it is taken."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(VOTERS):
+                group.create_task(self._votes_for_sure())
+
+    async def _votes_for_sure(self) -> None:
+        while not self.is_over:
+            user_id = len(self.sent) + 1
+            self.sent[user_id] = random.choice(["1", "2"])
+            self.answered[user_id] = answer = await self._insist(user_id)
+            assert (answer.status, answer.json()["optionIds"]) == (200, [self.sent[user_id]])
+
     async def require_all(self) -> None:
         """Everybody's vote is there, or is taken now; nobody is told of a second one."""
         for user_id, option in self.sent.items():
@@ -86,9 +99,10 @@ class Load:
     async def _insist(self, user_id: int) -> Answer:
         async with asyncio.timeout(60):
             while True:
-                answer = await self.vote(user_id)
-                if answer.status != 503:
-                    return answer
+                with suppress(aiohttp.ClientError):
+                    answer = await self.vote(user_id)
+                    if answer.status != 503:
+                        return answer
                 await asyncio.sleep(0.2)
 
     def ballot_id(self, user_id: int) -> str:

@@ -67,6 +67,8 @@ async def all_answers(
         (run.poll_url, query),
         (run.url, query),
         (run.submissions, query),
+        (f"{run.url}/export", {"format": "csv", **query}),
+        (f"{run.url}/export", {"format": "json", **query}),
         (f"{run.poll_url}/poll_choices", query),
         (f"{run.poll_url}/poll_sessions", {"include[]": "poll_submissions", **query}),
         ("/api/v1/poll_sessions/opened", {"include[]": "poll_submissions", **query}),

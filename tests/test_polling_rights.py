@@ -18,11 +18,15 @@ NOBODY: frozenset[str] = frozenset()
 
 
 class Row(NamedTuple):
-    """Who is answered, beside admins; everybody else gets 403. ``json`` is the body to send."""
+    """Who is answered, beside admins; everybody else gets 403.
+
+    ``json`` is the body to send, ``query`` what must follow the path.
+    """
 
     who: frozenset[str]
     json: dict[str, object] | None = None
     status: int = 200
+    query: str = ""
 
 
 CHOICE, SESSION = f"{CHOICES}/{{id}}", f"{SESSIONS}/{{id}}"
@@ -50,6 +54,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("PUT", f"{SESSION}/open"): Row(MANAGERS),
     ("GET", f"{SESSION}/close"): Row(MANAGERS),
     ("PUT", f"{SESSION}/close"): Row(MANAGERS),
+    ("GET", f"{SESSION}/export"): Row(MANAGERS, query="?format=json"),
     ("GET", f"{API}/poll_sessions/opened"): Row(ALL),
     ("GET", f"{API}/poll_sessions/closed"): Row(ALL),
     ("GET", COURSE): Row(ENROLLED),
@@ -67,7 +72,11 @@ def path_of(route: str, target: Target) -> str:
     ids[ENROLLMENTS] = target.enrollment_id
     own = next((value for start, value in ids.items() if route.startswith(f"{start}/{{id}}")), "")
     path = route.format(poll_id=target.poll_id, course_id=classroom.COURSE, id=own)
-    return path.removeprefix(API)
+    return path.removeprefix(API) + query_of(route)
+
+
+def query_of(route: str) -> str:
+    return next(row.query for (_, pattern), row in TABLE.items() if pattern == route)
 
 
 @pytest.fixture
@@ -152,6 +161,7 @@ async def test_what_is_not_there_is_404_to_everybody(room: Classroom) -> None:
         ]
         if "{id}" in pattern:
             below = pattern.replace(POLL, poll).removeprefix(API)
+            below += query_of(pattern)
             paths += [below.format(id=unknown) for unknown in UNKNOWN]
             # A choice has a number within its poll; a session has one everywhere.
             if pattern.startswith(SESSIONS):

@@ -51,10 +51,10 @@ async def test_who_reads_after_a_write_sees_it_whatever_is_in_flight(
     reader: Documents, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(reader, monkeypatch)
-    early = asyncio.create_task(reader.get("a"))
+    early = asyncio.ensure_future(reader.get("a"))
     await gate.read.wait()
     raw.things.update_one({"_id": "a"}, {"$set": {"value": 2}})
-    late = [asyncio.create_task(reader.get("a")) for _ in range(3)]
+    late = [asyncio.ensure_future(reader.get("a")) for _ in range(3)]
     await asyncio.sleep(0)
     gate.opened.set()
     seen = [await task for task in (early, *late)]

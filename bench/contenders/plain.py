@@ -23,7 +23,6 @@ from service import bodies, keys, policy, requests, responses, views
 from service.app import utc_now
 from service.casts import note_anonymity
 from service.logs import open_request_log
-from service.middleware.problems import problems
 from service.middleware.scope import request_scope
 from service.principal import Principal
 from service.settings import Settings, read_settings
@@ -40,7 +39,7 @@ MAJORITY = WriteConcern("majority", j=True)
 
 
 async def list_polls(request: web.Request) -> web.Response:
-    principal = await _identify(request)
+    principal = request[keys.PRINCIPAL]
     query = requests.read_content_query(request)
     policy.require_content(principal, policy.READ, query.key)
     polls = await _polls_of(request, query.key.id)
@@ -48,7 +47,7 @@ async def list_polls(request: web.Request) -> web.Response:
 
 
 async def cast_vote(request: web.Request) -> web.Response:
-    principal = request[keys.PRINCIPAL] = await _identify(request)
+    principal = request[keys.PRINCIPAL]
     key, poll_id = requests.read_poll_address(request, "votes")
     policy.require_content(principal, policy.VOTE, key)
     poll = next((one for one in await _polls_of(request, key.id) if one["id"] == poll_id), None)
@@ -106,7 +105,7 @@ async def _polls_of(request: web.Request, container_id: str) -> list[PollDocumen
     return cast(list[PollDocument], found["polls"]) if found else []
 
 
-async def _identify(request: web.Request) -> Principal:
+async def _identify(request: web.Request) -> None:
     query = request[keys.QUERY] = requests.parse_query(request)
     secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
     token = await request.app[DATABASE].tokens.find_one({"_id": token_id(secret)})
@@ -125,7 +124,6 @@ async def _identify(request: web.Request) -> Principal:
         policy.require_acting(principal)
         principal = principal.acting_for(user_id)
     request[keys.PRINCIPAL] = principal
-    return principal
 
 
 def _secret(request: web.Request) -> bytes:
@@ -147,7 +145,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings) -> web.Application:
-    app = web.Application(middlewares=[request_scope, problems])
+    app = web.Application(middlewares=[request_scope(_identify)])
     app[keys.SETTINGS] = settings
     app[keys.CLOCK] = utc_now
     app[keys.REQUEST_LOG] = open_request_log(settings.log_level)

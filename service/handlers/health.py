@@ -1,6 +1,7 @@
-"""What an orchestrator asks; neither needs a token."""
+"""What an orchestrator and a monitor ask; none of it needs a token."""
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from service import keys, responses
 from storage.errors import Unavailable
@@ -20,3 +21,11 @@ async def readyz(request: web.Request) -> web.Response:
         raise Unavailable("The service is stopping.")
     await request.app[keys.STORE].ping()
     return responses.json_response({"status": "ready"})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """The text format of Prometheus, up to this request."""
+    request.app[keys.REQUEST_LOG].flush()
+    return web.Response(
+        body=request.app[keys.METRICS].render(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+    )

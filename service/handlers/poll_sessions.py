@@ -5,7 +5,17 @@ from typing import Any
 from aiohttp import web
 
 from schemas.polling import NEW_SESSION, SESSION_CHANGES
-from service import bodies, keys, lookups, pagination, policy, responses, views
+from service import (
+    bodies,
+    exports,
+    keys,
+    lookups,
+    pagination,
+    policy,
+    responses,
+    streams,
+    views,
+)
 from service.forms import Resource
 from service.handlers import poll_submissions
 from service.policy import Caller
@@ -90,6 +100,14 @@ async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
         session["_id"], request.app[keys.CLOCK](), is_published=is_published
     )
     return await _respond(request, caller, changed)
+
+
+async def export_session(request: web.Request) -> web.StreamResponse:
+    caller = await lookups.read_caller(request, policy.READ)
+    form = exports.read_format(request)
+    session = await lookups.find_managed_session(request, caller)
+    async with request.app[keys.STORE].exports.open(session["_id"]) as export:
+        return await streams.respond(request, form.headers(export), form.render(request, export))
 
 
 async def delete_session(request: web.Request) -> web.Response:

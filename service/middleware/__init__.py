@@ -1,1 +1,1 @@
-"""What every request passes on its way to its handler, outermost first: scope, problems, tokens."""
+"""What every request passes on its way to its handler: one layer, since each costs them all."""

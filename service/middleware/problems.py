@@ -2,7 +2,6 @@
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from marshmallow import ValidationError
 
 from service import keys
@@ -26,27 +25,24 @@ RETRY_AFTER = {"Retry-After": "1"}
 log = structlog.get_logger(__name__)
 
 
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except ValidationError as error:
-        return problem(400, _faults(error))
-    except CastRefused as error:
-        return problem(error.status, [Fault(error.field, str(error))])
-    except Forbidden as error:
-        return problem(403, [Fault(None, str(error))])
-    except StorageError as error:
-        status = STORAGE_STATUS[type(error)]
-        headers = RETRY_AFTER if status == 503 else None
-        return problem(status, [Fault(None, str(error))], headers=headers)
-    except web.HTTPException as error:
-        return _http_problem(request, error)
-    except ConnectionError:
-        raise  # the caller hung up: there is nobody to answer
-    except Exception:
-        log.exception("unhandled error", request_id=request[keys.REQUEST_ID])
-        return problem(500, [Fault(None, "Something went wrong here; the log knows more.")])
+def problem_of(request: web.Request, error: Exception) -> web.Response:
+    """The answer to a request that ended in ``error``."""
+    match error:
+        case ValidationError():
+            return problem(400, _faults(error))
+        case CastRefused():
+            return problem(error.status, [Fault(error.field, str(error))])
+        case Forbidden():
+            return problem(403, [Fault(None, str(error))])
+        case StorageError():
+            status = STORAGE_STATUS[type(error)]
+            headers = RETRY_AFTER if status == 503 else None
+            return problem(status, [Fault(None, str(error))], headers=headers)
+        case web.HTTPException():
+            return _http_problem(request, error)
+        case _:
+            log.error("unhandled error", request_id=request[keys.REQUEST_ID], exc_info=error)
+            return problem(500, [Fault(None, "Something went wrong here; the log knows more.")])
 
 
 def _faults(error: ValidationError) -> list[Fault]:

@@ -15,5 +15,6 @@ def scale() -> Scale:
         rounds=40,
         kills=20,
         ballots=100_000,
+        exported=500_000,
         failures=(1, 2, 3),
     )

@@ -1,0 +1,104 @@
+"""One of several workers: ``python -m service.worker SOCKETS STORE CHANNEL``.
+
+``SOCKETS`` are the numbers of inherited sockets that listen, ``STORE`` where the embedded server of
+the parent is, or nothing, ``CHANNEL`` the number of the socket that ``service.workers`` describes.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from service import keys
+from service.app import create_app
+from service.listening import turn_away
+from service.logs import configure_logging
+from service.server import Runner, asked_to_stop, calm_collector
+from service.settings import Settings, read_settings
+from storage.errors import StartupRefused, StorageError
+
+
+class Channel:
+    """The words to and from the parent."""
+
+    def __init__(self, number: int) -> None:
+        self._socket = socket.socket(fileno=number)
+        self._socket.setblocking(False)
+        self._socket.set_inheritable(False)
+
+    def say(self, words: str) -> None:
+        """Never waits. A parent that is gone hears nothing, and needs nothing any more."""
+        with contextlib.suppress(OSError):
+            self._socket.send(f"{words}\n".encode())
+
+    async def hear(self) -> str:
+        """``drain`` or ``stop``; nothing where the parent is gone."""
+        loop = asyncio.get_running_loop()
+        heard = b""
+        while not heard.endswith(b"\n"):
+            try:
+                byte = await loop.sock_recv(self._socket, 1)
+            except ConnectionError:
+                byte = b""
+            if not byte:
+                return ""
+            heard += byte
+        return heard.decode().strip()
+
+
+async def serve(settings: Settings, sockets: Sequence[socket.socket], channel: Channel) -> None:
+    """Serves until the parent says so or is gone, or a signal comes; answers what it accepted."""
+    app = create_app(settings)
+    app[keys.SESSION_WATCH] = lambda session: channel.say(f"session {session.hex()}")
+    runner = Runner(app)
+    stop = asyncio.Event()
+    obeying = asyncio.create_task(_obey(channel, sockets, app[keys.DRAINING], stop))
+    signalled = asyncio.create_task(asked_to_stop())
+    signalled.add_done_callback(lambda _: stop.set())
+    try:
+        await runner.setup()
+        calm_collector()
+        runner.listen(sockets, is_shared=True)
+        channel.say("listening")
+        await stop.wait()
+    finally:
+        signalled.cancel()
+        await runner.cleanup()
+        obeying.cancel()
+
+
+async def _obey(
+    channel: Channel, sockets: Sequence[socket.socket], draining: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Does what the parent says, and stops without being told where the parent is gone."""
+    while word := await channel.hear():
+        draining.set()
+        if word == "stop":
+            stop.set()
+    if stop.is_set():
+        os._exit(1)  # the parent was asked a second time, and did not wait for the last answers
+    draining.set()
+    turn_away(sockets)  # as the parent would have
+    stop.set()
+
+
+def main(arguments: Sequence[str]) -> int:
+    numbers, embedded_uri, channel = arguments
+    sockets = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
+    settings = read_settings()
+    configure_logging(settings.log_level)
+    if embedded_uri:
+        settings = replace(settings, mongodb_uri=embedded_uri)
+    try:
+        asyncio.run(serve(settings, sockets, Channel(int(channel))))
+    except (StartupRefused, StorageError, OSError) as error:
+        print(f"polls: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
