@@ -1,6 +1,7 @@
 """Several workers on one port and one store: they are replaced when they die, and end together."""
 
 import asyncio
+import fcntl
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from structlog.testing import capture_logs
 from service import workers
 from service.cli import main
 from service.listening import open_sockets
+from service.worker import WholeLines
 from service.workers import Workers
 from storage.client import Database
 from storage.errors import StartupRefused, Unavailable
@@ -172,6 +174,7 @@ def test_a_sigterm_drains_all_workers_and_leaves_no_process(services: Services) 
 def test_ctrl_c_reaches_the_workers_only_through_the_parent(services: Services) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS="2")
     family = (service.guard_pid, service.server_pid, *service.worker_pids)
+    assert all(os.getsid(pid) == pid for pid in service.worker_pids)
     os.killpg(service.pid, signal.SIGINT)
     assert service.wait() == 0
     assert not any(map(is_running, family))
@@ -199,6 +202,21 @@ def test_a_port_that_is_taken_is_refused_by_the_parent(services: Services) -> No
         refused = services.run(POLLS_PORT=port, POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS="2")
     assert refused.status == 1
     assert f"127.0.0.1 port {port} cannot be listened on" in refused.sentence
+
+
+def test_lines_of_several_processes_stay_whole_in_one_pipe() -> None:
+    lines = [b"%d %s\n" % (number, b"x" * (number * 37 % 900)) for number in range(100)]
+    lines.append(b"y" * 10_000 + b"\n")
+    # A pipe of packets gives with each read what one write wrote.
+    reader, writer = os.pipe2(os.O_DIRECT)
+    with os.fdopen(reader, "rb", buffering=0) as packets, os.fdopen(writer, "wb") as end:
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 1 << 20)
+        assert WholeLines(writer).write(b"".join(lines)) == sum(map(len, lines))
+        end.close()
+        written = list(iter(lambda: packets.read(1 << 16), b""))
+    assert b"".join(written) == b"".join(lines)
+    assert max(map(len, written)) <= 4096
+    assert all(piece.endswith(b"\n") for piece in written[:-3])  # the long line has the last three
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "257", "two"])
