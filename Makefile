@@ -8,7 +8,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint bench format clean
+.PHONY: help run test soak lint bench image format clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ bench: $(BENCH_READY) ## speed beside others that do the same work, about 20 min
 	@command -v wrk > /dev/null || { \
 		echo "wrk is needed to make load, and is not installed: apt-get install wrk"; exit 1; }
 	@exec $(BIN)/python -m bench $(ARGS)
+
+image: ## a container image, polls-service; needs Docker
+	docker build --tag polls-service .
 
 format: $(READY) ## put the code into its one format
 	$(BIN)/ruff format .

@@ -58,6 +58,7 @@ class Service:
             self.environment["MONGODB_URI"] = mongodb_uri
         self._process: asyncio.subprocess.Process | None = None
         self._http: aiohttp.ClientSession | None = None
+        self.url = ""
 
     async def start(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -78,9 +79,9 @@ class Service:
             return "Serving on " in said.read_text()
 
         await eventually(serving, seconds=START_SECONDS)
-        url = said.read_text().partition("Serving on ")[2].split()[0]
+        self.url = said.read_text().partition("Serving on ")[2].split()[0]
         self._http = aiohttp.ClientSession(
-            url,
+            self.url,
             headers=HEADERS,
             connector=aiohttp.TCPConnector(limit=128),
             timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
