@@ -82,6 +82,7 @@ class Pattern(fields.String):
                 raise ValidationError(sentence)
 
         super().__init__(validate=matches, **options)
+        self.pattern = pattern
 
 
 class Items(fields.List[Any]):

@@ -1,4 +1,4 @@
-"""What the polling API takes in (contract, section 4).
+"""What the polling API takes in (contract, section 4); ``shown`` has what goes out.
 
 Its clients send forms as often as JSON, so numbers and booleans are read from text too. Members
 that are unknown or read-only are ignored: clients send back whole objects.
@@ -82,7 +82,7 @@ class PollChanges(LenientSchema):
     cleared = {"description": ""}
 
     question = Text(least=1, most=255, attribute="title")
-    description = Text(most=MAX_DESCRIPTION)
+    description = Text(most=MAX_DESCRIPTION, allow_none=True)
 
     @pre_load
     def _clear(self, poll: Any, **_: Any) -> Any:
@@ -97,7 +97,7 @@ class NewPoll(PollChanges):
     cleared: dict[str, Any] = {}
 
     question = Text(required=True, least=1, most=255, attribute="title")
-    description = Text(load_default="", most=MAX_DESCRIPTION)
+    description = Text(load_default="", most=MAX_DESCRIPTION, allow_none=True)
 
     @post_load
     def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from service import keys
+from service.docs.document import document
 from service.lifespan import lifespan
 from service.logs import RequestLog, open_request_log
 from service.middleware.problems import problems
@@ -34,6 +35,7 @@ def create_app(
     app[keys.SETTINGS] = settings
     app[keys.CLOCK] = clock
     app[keys.REQUEST_LOG] = request_log or open_request_log(settings.log_level)
+    app[keys.DOCUMENT] = document
     app[keys.DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(lifespan)
     add_routes(app.router)

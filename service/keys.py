@@ -15,6 +15,7 @@ SETTINGS = web.AppKey("settings", Settings)
 STORE = web.AppKey("store", Store)
 CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
 REQUEST_LOG = web.AppKey("request_log", RequestLog)
+DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
 DRAINING = web.AppKey("draining", asyncio.Event)
 
 REQUEST_ID = web.RequestKey("request_id", str)

@@ -11,7 +11,7 @@ from tests.processes import ROOT
 LAYERS: list[set[str]] = [
     {"service.__main__"},
     {"service.cli", "service.app", "service.server"},
-    {"service.routes", "service.lifespan", "service.middleware"},
+    {"service.routes", "service.docs", "service.lifespan", "service.middleware"},
     {"service.handlers"},
     {
         *("service.requests", "service.bodies", "service.forms", "service.pagination"),
