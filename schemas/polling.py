@@ -9,7 +9,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load, validate
 
-from schemas.fields import MESSAGES, Int32, Text
+from schemas.fields import MESSAGES, Int32, Text, as_whole
 from schemas.polls import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
 
 MAX_ID = 2**53 - 1
@@ -37,6 +37,7 @@ class Id(fields.Field[int]):
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        value = as_whole(value)
         number = None
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
             number = parse_id(str(value))
@@ -138,6 +139,7 @@ class ChoiceId(fields.Field[str]):
     default_error_messages = {**MESSAGES, "invalid": "must be the id of a choice"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        value = as_whole(value)
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
             return str(value)
         raise self.make_error("invalid")

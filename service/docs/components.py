@@ -7,6 +7,7 @@ from schemas.shown import ProblemSchema
 from service.docs import examples
 from service.docs.fields import OPTION_ID, WHOLE_ID, either, text
 from service.docs.operation import Json
+from service.handlers.docs import ASSETS
 from service.responses import PROBLEM_TYPE, STRING_IDS
 
 NAME: Json = {
@@ -84,7 +85,7 @@ PARAMETERS: dict[str, Json] = {
         "page",
         either(
             WHOLE_ID,
-            {"type": "string", "pattern": "^bookmark:[A-Za-z0-9_-]+$"},
+            {"type": "string", "pattern": "^(bookmark:[A-Za-z0-9_-]+)?$"},
         ),
         "The number of a page, or the bookmark that the `Link` with `rel=next` of the page before "
         "holds.",
@@ -139,7 +140,7 @@ ID_IN_PATH: dict[str, tuple[Json, str]] = {
     "course_id": (WHOLE_ID, "The id of a course."),
     "id": (WHOLE_ID, "The id."),
     "name": ({"type": "string", "minLength": 1}, "Anything: it is not looked at."),
-    "asset": ({"type": "string", "minLength": 1}, "The name of a file that the page needs."),
+    "asset": ({"enum": [*ASSETS]}, "The name of the file."),
 }
 """Parameters of the path by name, unless ``PATH_PARAMETERS`` says more of one."""
 

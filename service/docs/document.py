@@ -14,7 +14,7 @@ from marshmallow import Schema
 
 from service import routes
 from service.docs import components, content, operating, polling
-from service.docs.fields import describe
+from service.docs.fields import BESIDES, describe
 from service.docs.operation import Json, Operation, Operations
 
 TITLE = "Polls service"
@@ -137,6 +137,7 @@ def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
 def _add_descriptions(schemas: Json, converter: OpenAPIConverter) -> None:
     """What goes out is described by its schema's own words; what comes in tells of our insides."""
     for (schema, *_), name in converter.refs.items():
+        schemas[name].update(BESIDES.get(schema, {}))
         text = inspect.cleandoc(schema.__doc__ or "")
         if schema.__module__ == "schemas.shown" and text:
             schemas[name]["description"] = text.replace("``", "`")

@@ -10,11 +10,13 @@ from marshmallow import Schema, fields, validate
 
 from schemas.fields import Items, Moment, Pattern, StrictBoolean
 from schemas.polling import MAX_ID, ChoiceId, Flag, FormInt32, Id
-from schemas.polls import MAX_OPTIONS
+from schemas.polls import MAX_OPTIONS, SettingsSchema
 from schemas.shown import Count, Counts, ShownChoiceId, ShownId, Time
 from service.docs.operation import Json
 
-DIGITS = "[1-9][0-9]{0,15}"
+DIGITS = "[1-9][0-9]{0,14}"
+"""Ids in text that comes in. 2^53-1 has a digit more, of which not all are taken."""
+SHOWN_DIGITS = "0|[1-9][0-9]{0,15}"
 OPTION_ID = "[A-Za-z0-9_-]{1,64}"
 WORDS = "[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0"
 INT32 = "-?[0-9]{1,9}"
@@ -47,12 +49,27 @@ SAID: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     ),
     Id: lambda _: either(WHOLE_ID, text(DIGITS)),
     ChoiceId: lambda _: either({"type": "integer"}, {"type": "string"}),
-    ShownId: lambda _: either(SHOWN_ID, text(f"0|{DIGITS}")),
+    ShownId: lambda _: either(SHOWN_ID, text(SHOWN_DIGITS)),
     ShownChoiceId: lambda _: either(WHOLE_ID, text(OPTION_ID)),
     Count: lambda _: {"minimum": 0},
     Counts: lambda _: {"propertyNames": text(OPTION_ID), "maxProperties": MAX_OPTIONS},
 }
 """By class of field; the nearest class counts."""
+
+
+BESIDES: dict[type[Schema], Json] = {
+    SettingsSchema: {
+        "if": {
+            "properties": {"closePollOnEndDate": {"const": True}},
+            "required": ["closePollOnEndDate"],
+        },
+        "then": {
+            "properties": {"endDate": {"type": "string", "minLength": 1}},
+            "required": ["endDate"],
+        },
+    },
+}
+"""What whole schemas ask beside what their members do."""
 
 
 def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:

@@ -291,7 +291,9 @@ SESSION_OPERATIONS: Operations = {
                     ("updatePollSession", "id"),
                     ("deletePollSession", "id"),
                     ("openPollSession", "id"),
+                    ("openPollSessionByPut", "id"),
                     ("closePollSession", "id"),
+                    ("closePollSessionByPut", "id"),
                     ("createPollSubmission", "poll_session_id"),
                     ("listPollSubmissions", "poll_session_id"),
                 )
