@@ -76,5 +76,5 @@ class Documented:
             error = next(
                 validator(path, method, response.status, kind).iter_errors(json.loads(body)), None
             )
-            return error and f"{response.status}: {error}"
+            return f"{response.status}: {error}" if error else None
         return None

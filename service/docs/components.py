@@ -78,7 +78,6 @@ PARAMETERS: dict[str, Json] = {
         "`poll_submissions` shows the submissions to each session too.",
         style="form",
         explode=True,
-        example=["poll_submissions"],
     ),
     "Page": _parameter(
         "query",
@@ -101,7 +100,6 @@ PARAMETERS: dict[str, Json] = {
         "Accept",
         {"type": "string"},
         f"`{STRING_IDS}` makes every `id` and `*_id` of the answer a string.",
-        example=STRING_IDS,
     ),
     # Both.
     "ActingFor": _parameter(
@@ -114,9 +112,8 @@ PARAMETERS: dict[str, Json] = {
         "header",
         "If-Match",
         {"type": "string"},
-        "The `ETag` of an earlier answer: 412 if the poll has changed since. `*` or nothing: "
-        "whatever it is now.",
-        example='"1-1"',
+        'The `ETag` of an earlier answer, as `"1-1"`: 412 if the poll has changed since. `*` or '
+        "nothing: whatever it is now.",
     ),
     "IdempotencyKey": _parameter(
         "header",

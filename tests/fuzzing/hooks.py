@@ -22,6 +22,9 @@ PLACE = {"workspace": "PLAT", "content": "98765", "container": "macro-1"}
 A_POLL = {"title": "Tea?", "options": [{"title": "yes"}, {"title": "no"}]}
 
 
+AnyCase = Case[Any]
+
+
 class World:
     """A poll under each face, with a session that is open and a submission to it.
 
@@ -80,7 +83,7 @@ world = World()
 
 
 @schemathesis.hook
-def before_call(_: HookContext, case: Case, __: dict[str, Any]) -> None:
+def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
     """Makes a request valid that is valid by its parts alone, and lets it ask for what is there."""
     for name, value in case.headers.items():
         case.headers[name] = str(value)  # links put ids there, and those are numbers
@@ -101,30 +104,30 @@ def before_call(_: HookContext, case: Case, __: dict[str, Any]) -> None:
 
 
 @schemathesis.hook
-def after_call(_: HookContext, case: Case, response: Response) -> None:
+def after_call(_: HookContext, case: AnyCase, response: Response) -> None:
     if case.method == "DELETE" and response.status_code < 300:
         world.is_there = False
 
 
-def is_good(case: Case, part: ParameterLocation) -> bool:
+def is_good(case: AnyCase, part: ParameterLocation) -> bool:
     """Whether a part of the request is meant to be valid."""
     component = case.meta.components.get(part) if case.meta else None
     return component is None or component.mode is GenerationMode.POSITIVE
 
 
-def is_free(case: Case) -> bool:
+def is_free(case: AnyCase) -> bool:
     """Whether what is asked for may be changed: chains of requests know what they ask for."""
     return case.meta is None or case.meta.phase.name is not TestPhase.STATEFUL
 
 
-def complete_path(case: Case) -> None:
+def complete_path(case: AnyCase) -> None:
     if is_good(case, ParameterLocation.PATH):
         for path, parameters in world.parameters.items():
             if case.path.startswith(path):
                 case.path_parameters |= parameters
 
 
-def complete_content_query(case: Case, query: dict[str, Any]) -> None:
+def complete_content_query(case: AnyCase, query: dict[str, Any]) -> None:
     """The container goes with the content, pages with votes; a poll may be one that is there."""
     if not is_good(case, ParameterLocation.QUERY):
         if query.get("type") == "polls" and {"page", "per_page"} & {*query}:
@@ -140,7 +143,7 @@ def complete_content_query(case: Case, query: dict[str, Any]) -> None:
         query.setdefault("pollId", world.content["pollId"])
 
 
-def complete_body(case: Case, body: dict[str, Any]) -> None:
+def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
     """The type goes with the body, and the body with the poll."""
     if case.path.endswith("/poll_submissions") and is_free(case) and world.tosses():
         case.media_type = "application/json"
@@ -152,7 +155,7 @@ def complete_body(case: Case, body: dict[str, Any]) -> None:
         complete_content_body(case, body)
 
 
-def complete_content_body(case: Case, body: dict[str, Any]) -> None:
+def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:
     if "optionIds" in body:
         case.query |= {"type": "votes", **world.content}
         case.body = {"optionIds": ["1"]}  # what else a vote may hold is the poll's to say
