@@ -8,7 +8,7 @@ INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint bench image format clean
+.PHONY: help run test soak fuzz lint bench image format clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ test: $(READY) ## the whole test suite, on an embedded server of its own
 
 soak: $(READY) ## races, kills and faults in full: 8 minutes on a quiet machine, else longer
 	$(BIN)/python -m pytest tests/long --timeout 1800 --durations 0 $(ARGS)
+
+fuzz: $(READY) ## whatever the OpenAPI document allows and forbids, for 10 minutes; ARGS='--max-time 60'
+	$(BIN)/python -m tests.fuzzing $(ARGS)
 
 lint: $(BENCH_READY) ## formatting, lint, strict types: code, tests and bench
 	$(BIN)/ruff format --check .

@@ -9,7 +9,8 @@ from pathlib import Path
 from bench import load
 from bench.arena import arena
 from bench.growth import TooSlow, grow
-from bench.judging import judge_growth, judge_speed, judge_truth
+from bench.judging import judge_growth, judge_logging, judge_speed, judge_truth
+from bench.logging_cost import measure_logging
 from bench.measuring import Course, note, race
 from bench.plan import QUICK, WHOLE, Plan
 from bench.processes import DidNotStart
@@ -50,14 +51,16 @@ def run(plan: Plan) -> Report:
     with tempfile.TemporaryDirectory(prefix="polls-bench-") as name, arena(Path(name)) as field:
         course = Course(field)
         results = race(course, field, plan)
+        logging = measure_logging(course, field, plan)
         growth = grow(course, field, plan)
         note("recount")
         verdicts = [
             *judge_speed(results),
+            *judge_logging(logging),
             *judge_growth(growth),
             *judge_truth(field, course.answers),
         ]
-        return Report(plan, results, growth, course.answers, verdicts)
+        return Report(plan, results, logging, growth, course.answers, verdicts)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,15 @@ RECOUNT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """``database`` is the process of the server that all of them share."""
+    """``database`` is the process of the server that all of them share.
+
+    ``unlogged`` is our own service too, on the same store, without request log and metrics.
+    """
 
     directory: Path
     data_dir: Path
     contenders: Mapping[Name, Contender]
+    unlogged: Contender
     database: Process
 
     def count_ballots(self) -> int:
@@ -81,8 +85,20 @@ def arena(directory: Path) -> Iterator[Arena]:
             MONGODB_URI=beanie,
             POLLS_SECRET=secret,
         )
+        unlogged = stack.enter_context(
+            running(
+                "unlogged",
+                ["bench.contenders.unlogged"],
+                {
+                    "MONGODB_URI": _uri(data_dir, "polls"),
+                    "POLLS_SECRET": (data_dir / "secret").read_text("ascii").strip(),
+                },
+                directory,
+            )
+        )
         database = contenders["ours"].descendant(SERVER)
-        yield Arena(directory, data_dir, {name: contenders[name] for name in NAMES}, database)
+        ours_first = {name: contenders[name] for name in NAMES}
+        yield Arena(directory, data_dir, ours_first, unlogged, database)
 
 
 def _uri(data_dir: Path, database: str) -> str:

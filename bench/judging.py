@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bench.arena import Arena
 from bench.growth import Growth
+from bench.logging_cost import LoggingCost
 from bench.measuring import Answers, Case, Results
 from bench.plan import (
     FLOORS,
@@ -12,6 +13,7 @@ from bench.plan import (
     MEMORY_BAND,
     MOST_CPU_GROWTH,
     MOST_LATENCY,
+    MOST_LOGGING_US,
     WORKLOADS,
     Name,
 )
@@ -57,6 +59,15 @@ def judge_speed(results: Results) -> Iterator[Verdict]:
             f"≤ {MOST_LATENCY:g}",
             slower <= MOST_LATENCY,
         )
+
+
+def judge_logging(cost: LoggingCost) -> Iterator[Verdict]:
+    yield Verdict(
+        "CPU of request log and metrics, a request",
+        f"{cost.difference_us:.1f} µs ({cost.with_us:.0f} with, {cost.without_us:.0f} without)",
+        f"≤ {MOST_LOGGING_US} µs",
+        cost.difference_us <= MOST_LOGGING_US,
+    )
 
 
 def judge_growth(growth: Growth) -> Iterator[Verdict]:

@@ -74,7 +74,7 @@ class Course:
         database_cpu = database.cpu_seconds() - database_cpu
         # After a load in flight is another one's round: everybody starts on an idle machine.
         contender.settle()
-        answers = self.answers[contender.name]
+        answers = self.answers.setdefault(contender.name, Answers())
         answers.good += outcome.good
         answers.good_votes += outcome.good if wanted.is_votes else 0
         answers.refused += outcome.refused

@@ -61,6 +61,8 @@ FLOORS = (
 )
 MOST_LATENCY = 1.3
 """Our p50 at 1 connection, as a multiple of the plain version's."""
+MOST_LOGGING_US = 25
+"""CPU of a request's line in the log and of its metrics."""
 MEMORY_BAND = 0.10
 MOST_CPU_GROWTH = 1.2
 """CPU of a vote in a session of ``long_votes`` votes, as a multiple of one in an empty session."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.growth import Growth
 from bench.judging import Verdict, ratio, shown_ratio
+from bench.logging_cost import LoggingCost
 from bench.measuring import Answers, Case, Results
 from bench.plan import CONNECTIONS, NAMES, WORKLOADS, Plan
 
@@ -20,6 +21,7 @@ DIRECTORY = Path(__file__).with_name("results")
 class Report:
     plan: Plan
     results: Results
+    logging: LoggingCost
     growth: Growth
     answers: Mapping[str, Answers]
     verdicts: Sequence[Verdict]
@@ -49,6 +51,7 @@ class Report:
             "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
             "plan": asdict(self.plan),
             "results": [{**asdict(case), **asdict(one)} for case, one in self.results.items()],
+            "logging": asdict(self.logging),
             "growth": asdict(self.growth),
             "answers": {name: asdict(answers) for name, answers in self.answers.items()},
             "verdicts": [asdict(verdict) for verdict in self.verdicts],

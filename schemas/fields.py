@@ -55,6 +55,11 @@ class StrictBoolean(fields.Field[bool]):
         raise self.make_error("invalid")
 
 
+def as_whole(value: Any) -> Any:
+    """JSON makes no difference between 1 and 1.0, and many languages write only the latter."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Int32(fields.Integer):
     """A whole number of 32 bits, as a JSON number."""
 
@@ -68,7 +73,7 @@ class Int32(fields.Integer):
         # marshmallow would take true for 1 and "1" for 1.
         if isinstance(value, bool | str):
             raise self.make_error("invalid")
-        return super()._deserialize(value, *place, **options)
+        return super()._deserialize(as_whole(value), *place, **options)
 
 
 class Pattern(fields.String):
@@ -82,6 +87,7 @@ class Pattern(fields.String):
                 raise ValidationError(sentence)
 
         super().__init__(validate=matches, **options)
+        self.pattern = pattern
 
 
 class Items(fields.List[Any]):

@@ -1,4 +1,4 @@
-"""What the polling API takes in (contract, section 4).
+"""What the polling API takes in (contract, section 4); ``shown`` has what goes out.
 
 Its clients send forms as often as JSON, so numbers and booleans are read from text too. Members
 that are unknown or read-only are ignored: clients send back whole objects.
@@ -9,7 +9,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load, validate
 
-from schemas.fields import MESSAGES, Int32, Text
+from schemas.fields import MESSAGES, Int32, Text, as_whole
 from schemas.polls import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
 
 MAX_ID = 2**53 - 1
@@ -37,6 +37,7 @@ class Id(fields.Field[int]):
     }
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        value = as_whole(value)
         number = None
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
             number = parse_id(str(value))
@@ -82,7 +83,7 @@ class PollChanges(LenientSchema):
     cleared = {"description": ""}
 
     question = Text(least=1, most=255, attribute="title")
-    description = Text(most=MAX_DESCRIPTION)
+    description = Text(most=MAX_DESCRIPTION, allow_none=True)
 
     @pre_load
     def _clear(self, poll: Any, **_: Any) -> Any:
@@ -97,7 +98,7 @@ class NewPoll(PollChanges):
     cleared: dict[str, Any] = {}
 
     question = Text(required=True, least=1, most=255, attribute="title")
-    description = Text(load_default="", most=MAX_DESCRIPTION)
+    description = Text(load_default="", most=MAX_DESCRIPTION, allow_none=True)
 
     @post_load
     def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -138,6 +139,7 @@ class ChoiceId(fields.Field[str]):
     default_error_messages = {**MESSAGES, "invalid": "must be the id of a choice"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        value = as_whole(value)
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
             return str(value)
         raise self.make_error("invalid")

@@ -1,4 +1,4 @@
-"""A poll of the content API, in and out (contract, section 3).
+"""What the content API takes in (contract, section 3); ``shown`` has what goes out.
 
 The shape is that of the source API; limits and defaults are the contract's.
 """
@@ -123,22 +123,6 @@ class NewVoteSchema(StrictSchema):
     comment = Text(load_default=None, allow_none=True, most=MAX_COMMENT)
 
 
-class PollSchema(StrictSchema):
-    """A poll as ``/rest`` shows it."""
-
-    class Option(StrictSchema):
-        id = fields.String(required=True)
-        title = fields.String(required=True)
-        order = fields.Integer(required=True)
-
-    id = fields.String(required=True)
-    title = fields.String(required=True)
-    description = fields.String(required=True)
-    options = fields.List(fields.Nested(Option), required=True)
-    settings = fields.Nested(SettingsSchema, required=True)
-
-
 NEW_VOTE = NewVoteSchema()
 NEW_POLL = NewPollSchema()
 POLL_REPLACEMENT = PollReplacementSchema()
-POLL = PollSchema()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from service import keys
+from service.docs.document import document
 from service.lifespan import lifespan
 from service.logs import RequestLog, open_request_log
 from service.metrics import Metrics
@@ -38,6 +39,7 @@ def create_app(
     app[keys.METRICS] = metrics = Metrics(settings.metrics_dir)
     app[keys.REQUEST_LOG] = log = request_log or open_request_log(settings.log_level)
     log.tell(metrics.count)
+    app[keys.DOCUMENT] = document
     app[keys.DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(lifespan)
     add_routes(app.router)

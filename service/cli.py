@@ -15,6 +15,7 @@ from schemas.fields import parse_rfc3339
 from schemas.polling import parse_id
 from service import keys
 from service.app import create_app, utc_now
+from service.docs.document import document
 from service.logs import configure_logging
 from service.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
 from service.server import run
@@ -135,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
         "--fix", action="store_true", help="make the results say what the ballots do"
     )
     recount.set_defaults(run=_recount)
+    openapi = commands.add_parser(
+        "openapi",
+        help="print the OpenAPI document",
+        description="Prints the OpenAPI 3.1 document that the service has at /openapi.json.",
+    )
+    openapi.set_defaults(run=_print_document)
     return parser
 
 
@@ -306,3 +313,7 @@ async def _recount(settings: Settings, options: argparse.Namespace) -> None:
 def _new_secret() -> str:
     """256 random bits; the prefix lets scanners for leaked secrets know it."""
     return f"polls_{secrets.token_urlsafe(32)}"
+
+
+async def _print_document(_: Settings, __: argparse.Namespace) -> None:
+    print(document().decode())

@@ -58,31 +58,12 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Every request passes here: what is rare has a method of its own."""
-        if self._close or self._force_close:
-            self._receive_the_rest(data)
-            return
         _receive(self, data)
         if self._messages:
             if self._current_request is not None:
                 self._end_broken_body(self._current_request)
         elif self._waiter is not None:
             self._note_head(data)
-
-    def _receive_the_rest(self, data: bytes) -> None:
-        """Brings the body of a request under way to an end, so that no handler waits in vain.
-
-        aiohttp drops the rest of a body once a stop has begun.
-        """
-        request = self._current_request
-        if request is None or request.content.is_eof() or self.transport is None:
-            return
-        closing = self._close, self._force_close
-        self._close = self._force_close = False
-        _receive(self, data)
-        self._close |= closing[0]
-        self._force_close |= closing[1]
-        if self._messages:
-            self._end_broken_body(request)
 
     def _end_broken_body(self, request: web.BaseRequest) -> None:
         """Where aiohttp has found a body broken, it tells nobody who reads it."""

@@ -20,6 +20,7 @@ from service.app import create_app
 from service.logs import configure_logging
 from service.server import Runner, calm_collector
 from service.settings import InvalidSetting, read_settings
+from service.worker import share_standard_error
 from storage.errors import StartupRefused
 
 
@@ -43,6 +44,7 @@ async def app() -> Runner:
             "MONGODB_URI must be set under gunicorn, whose workers cannot share an embedded store; "
             "those of python -m service serve --workers can."
         )
+    share_standard_error()
     configure_logging(settings.log_level)
     return _Runner(create_app(settings))
 

@@ -19,6 +19,7 @@ ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")
 METRICS = web.AppKey("metrics", Metrics)
 REQUEST_LOG = web.AppKey("request_log", RequestLog)
 SESSION_WATCH: web.AppKey[SessionWatch] = web.AppKey("session_watch")
+DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
 DRAINING = web.AppKey("draining", asyncio.Event)
 
 REQUEST_ID = web.RequestKey("request_id", str)

@@ -7,6 +7,7 @@ from service import keys
 from service.handlers import (
     content_polls,
     content_votes,
+    docs,
     enrollments,
     health,
     poll_choices,
@@ -15,7 +16,7 @@ from service.handlers import (
     polls,
 )
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"})
 """Routes that need no token."""
 
 
@@ -40,6 +41,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/healthz": {"GET": health.healthz},
     "/readyz": {"GET": health.readyz},
     "/metrics": {"GET": health.metrics},
+    "/openapi.json": {"GET": docs.show_document},
+    "/docs": {"GET": docs.show_page},
+    "/docs/{asset}": {"GET": docs.show_asset},
     "/rest": {
         "GET": _by_type(content_polls.list_polls, content_votes.list_votes),
         "POST": _by_type(content_polls.create_poll, content_votes.cast_vote),

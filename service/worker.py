@@ -6,11 +6,14 @@ the parent is, or nothing, ``CHANNEL`` the number of the socket that ``service.w
 
 import asyncio
 import contextlib
+import io
 import os
+import select
 import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from service import keys
 from service.app import create_app
@@ -19,6 +22,45 @@ from service.logs import configure_logging
 from service.server import Runner, asked_to_stop, calm_collector
 from service.settings import Settings, read_settings
 from storage.errors import StartupRefused, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class WholeLines(io.BufferedIOBase):
+    """Writes to a descriptor that other processes write to as well, without mixing up lines.
+
+    A pipe that is full takes a long write in parts, with those of others between them; writes of up
+    to ``PIPE_BUF`` bytes it takes whole.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "ReadableBuffer") -> int:
+        text = bytes(data)
+        begin = 0
+        while begin < len(text):
+            end = begin + select.PIPE_BUF
+            if end < len(text):
+                end = text.rfind(b"\n", begin, end) + 1 or end
+            begin += os.write(self._descriptor, text[begin:end])
+        return len(text)
+
+
+def share_standard_error() -> None:
+    """Has every line of the log written whole; to be called before the log is opened."""
+    sys.stderr = io.TextIOWrapper(WholeLines(2), encoding="utf-8", write_through=True)
 
 
 class Channel:
@@ -88,6 +130,7 @@ async def _obey(
 def main(arguments: Sequence[str]) -> int:
     numbers, embedded_uri, channel = arguments
     sockets = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
+    share_standard_error()
     settings = read_settings()
     configure_logging(settings.log_level)
     if embedded_uri:

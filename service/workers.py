@@ -151,6 +151,8 @@ class Workers:
             worker = await _Worker.start(self._command, self._sockets, self._environment)
             begun = loop.time()
             self._alive.add(worker)
+            if self._stopping.is_set():
+                worker.tell("stop")  # it was not there when the others were told
             status = await worker.ended()
             self._alive.discard(worker)
             if status != 0:

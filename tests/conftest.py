@@ -21,6 +21,7 @@ from service.logs import RequestLog
 from service.settings import Settings
 from storage import embedded
 from storage.store import Location, Store, open_store
+from tests.documented import Documented
 from tests.processes import Services, services_in
 
 Client = TestClient[web.Request, web.Application]
@@ -125,11 +126,17 @@ def request_lines() -> io.BytesIO:
 @pytest.fixture
 async def api(
     aiohttp_client: AiohttpClient, settings: Settings, clock: Clock, request_lines: io.BytesIO
-) -> Client:
-    """The service, called as the admin token unless a request names another."""
+) -> AsyncIterator[Client]:
+    """The service, called as the admin token unless a request names another.
+
+    A test fails where any answer is not one of those in the OpenAPI document.
+    """
     app = create_app(settings, clock=clock, request_log=RequestLog(request_lines))
+    documented = Documented()
+    app.on_response_prepare.append(documented.look)
     client: Client = await aiohttp_client(app, headers={"Authorization": f"Bearer {ADMIN}"})
-    return client
+    yield client
+    assert documented.faults == []
 
 
 @pytest.fixture

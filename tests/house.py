@@ -3,7 +3,8 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -110,13 +111,15 @@ async def until(condition: Callable[[], bool], within: float = 10) -> None:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[House]:
+async def serving(
+    settings: Settings, sockets: Sequence[socket.socket] | None = None
+) -> AsyncIterator[House]:
     app = create_app(settings, request_log=RequestLog(io.BytesIO()))
     app.router.add_get("/large", large)
     runner = Runner(app)
     try:
         await runner.setup()
-        house = House(runner, runner.listen(open_sockets("127.0.0.1", 0)))
+        house = House(runner, runner.listen(sockets or open_sockets("127.0.0.1", 0)))
         try:
             async with asyncio.timeout(30):
                 yield house

@@ -194,15 +194,21 @@ class Services:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.data_dir = home / "data"
-        self._started: list[Service] = []
+        self.started: list[Service] = []
 
-    def begin(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Service:
+    def begin(
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        module: str = "service",
+        **environment: str,
+    ) -> Service:
         """Starts a process and does not wait for it."""
-        out = self.home / f"out-{len(self._started)}.txt"
-        log = self.home / f"log-{len(self._started)}.txt"
+        out = self.home / f"out-{len(self.started)}.txt"
+        log = self.home / f"log-{len(self.started)}.txt"
         with out.open("wb") as out_file, log.open("wb") as log_file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "service", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 cwd=cwd or self.home,
                 env=self._environment(environment),
                 stdin=subprocess.DEVNULL,
@@ -212,7 +218,7 @@ class Services:
                 start_new_session=True,
             )
         service = Service(process, out, log)
-        self._started.append(service)
+        self.started.append(service)
         return service
 
     def start(self, *, cwd: Path | None = None, **environment: str) -> Service:
@@ -246,7 +252,7 @@ class Services:
         }
 
     def clear_away(self) -> None:
-        left = [pid for service in self._started for pid in service.clear_away()]
+        left = [pid for service in self.started for pid in service.clear_away()]
         assert not left, f"these processes outlived their service: {left}"
 
 

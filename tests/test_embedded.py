@@ -1,11 +1,12 @@
 """The embedded server: it is kept alive, it is never left behind, and nothing else bends it."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,16 @@ def test_a_guard_whose_standard_input_closes_takes_its_server_along(tmp_path: Pa
     until(lambda: not is_running(child), "the end of the server", within=5)
     assert server._guard.wait(5) == 0
     server.stop()
+
+
+def test_a_server_starts_in_a_process_that_has_a_thousand_files_open(tmp_path: Path) -> None:
+    """As a service of many connections has, whose guard was killed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.dup(0))
+        embedded.start(tmp_path / "data").stop()
 
 
 def test_a_directory_has_one_server_and_who_asks_hears_whose_it_is(tmp_path: Path) -> None:

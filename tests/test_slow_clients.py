@@ -1,11 +1,16 @@
 """Clients that are slow, greedy or too many: each costs the service a bounded time and space."""
 
 import asyncio
+import errno
+import resource
+import socket
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from service import server
+from service import listening, server
 from service.connections import MAX_HEAD_BYTES
 from service.settings import Settings
 from tests.calls import request
@@ -161,7 +166,7 @@ async def test_at_the_limit_who_is_idle_makes_room(settings: Settings) -> None:
         assert asyncio.get_running_loop().time() - begun < 3
 
 
-async def test_a_thousand_connections_come_and_go_and_none_is_left(settings: Settings) -> None:
+async def test_many_connections_come_and_go_and_none_is_left(settings: Settings) -> None:
     limited = replace(settings, max_connections=50)
     async with serving(limited) as house:
 
@@ -173,3 +178,41 @@ async def test_a_thousand_connections_come_and_go_and_none_is_left(settings: Set
         statuses = await asyncio.gather(*(visit() for _ in range(500)))
         assert statuses == [200] * 500
         await until(lambda: not house.server.open)
+
+
+def test_no_more_connections_are_held_than_files_may_be_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = {"now": (1024, 4096)}
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits["now"])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.update(now=new))
+    assert listening.most_connections(1000) == 1000
+    assert listening.most_connections(10_000) == 4096 - listening.SPARE_FILES
+    assert limits["now"] == (4096, 4096)
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has, once, no file left to open."""
+
+    is_first = True
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.is_first:
+            self.is_first = False
+            raise OSError(errno.EMFILE, "too many open files")
+        return super().accept()
+
+
+async def test_a_process_without_files_left_accepts_again_when_it_has_some(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "RETRY_SECONDS", 0.05)
+    exhausted = Exhausted()
+    exhausted.bind(("127.0.0.1", 0))
+    exhausted.listen()
+    exhausted.setblocking(False)
+    with capture_logs() as lines:
+        async with serving(settings, [exhausted]) as house:
+            answer = await (await house.connect()).call(HEALTH)
+    assert answer.status == 200
+    assert "no connection can be accepted" in [line["event"] for line in lines]

@@ -51,6 +51,11 @@ def test_a_port_that_is_taken_is_refused_in_a_sentence(services: Services) -> No
         ("POLLS_PORT", "8080.0"),
         ("POLLS_PORT", "٣"),
         ("POLLS_MAX_BODY_BYTES", "1MB"),
+        ("POLLS_WORKERS", "0"),
+        ("POLLS_MAX_CONNECTIONS", "0"),
+        ("POLLS_CLIENT_SECONDS", "0"),
+        ("POLLS_KEEPALIVE_SECONDS", "0"),
+        ("POLLS_DRAIN_SECONDS", "-1"),
         ("POLLS_LOG_LEVEL", "loud"),
     ],
 )

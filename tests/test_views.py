@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.fields import parse_rfc3339
-from schemas.polls import POLL, POLL_REPLACEMENT, VISIBILITIES
+from schemas.polls import POLL_REPLACEMENT, VISIBILITIES
+from schemas.shown import POLL
 from service import views
 from storage.documents import PollDocument
 

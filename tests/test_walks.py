@@ -5,6 +5,8 @@ from typing import Any
 
 from yarl import URL
 
+from service import keys
+from tests.casting import answered, content_run, seed_ballots, submitted
 from tests.conftest import Client, Raw, TokenMaker
 from tests.polling import API, call, enroll, make_choice, make_poll, make_session
 
@@ -141,3 +143,50 @@ async def test_a_walk_over_choices_is_exact_also_among_equal_positions(
     assert not {str(choice) for choice in gone} & {
         option["id"] for option in stored["polls"][0]["options"]
     }
+
+
+async def test_a_walk_over_submissions_is_exact_while_votes_come_change_and_go(
+    api: Client, raw: Raw
+) -> None:
+    run = await content_run(api, raw, allowRevote=True)
+    seed_ballots(raw, run, 300)
+    seeded = {ballot["number"]: ballot["_id"] for ballot in raw.ballots.find()}
+    one = raw.ballots.find_one({}, {"_id": 0})
+    assert one is not None
+    for number in list(seeded):  # each with a neighbour
+        seeded[number + 1] = f"{run.session}:next to {number}"
+        raw.ballots.insert_one({**one, "_id": seeded[number + 1], "number": number + 1})
+    early: dict[int, int] = {}
+    for user in range(1, 21):
+        await submitted(api, run, 1, acting=user)
+        own_id = api.app[keys.STORE].ballots.id_of(run.session, user)
+        [ballot] = raw.ballots.find({"_id": own_id})
+        early[user] = ballot["number"]
+    gone: set[int] = set()
+
+    def add(number: int) -> None:
+        if raw.ballots.find_one({"number": number}) is None:
+            raw.ballots.insert_one({**one, "_id": f"{run.session}:new {number}", "number": number})
+
+    async def between(page: int, last: int) -> None:
+        # New votes have random numbers, most of them beyond those that were seeded.
+        await submitted(api, run, 2, acting=1_000 + page)
+        # A vote that is changed keeps its number; one that is withdrawn takes it along.
+        await submitted(api, run, 3, acting=page % 10 + 1)
+        if page < 10:
+            user = page + 11
+            gone.add(early[user])
+            params = {**run.votes, "as_user_id": str(user)}
+            await answered(await api.delete("/rest", params=params))
+        # Close to the place that the walk has reached, on both sides of it.
+        after = [number for number in sorted(seeded) if number > last + 1][:1]
+        for number in {last, *after} & set(seeded):
+            gone.add(number)
+            raw.ballots.delete_one({"_id": seeded[number]})
+        for number in (last - 1, last + 1, last + 2):
+            add(number)
+
+    seen = await walk(api, run.submissions, 15, between)
+    require_exact(seen, (set(seeded) | set(early.values())) - gone)
+    assert seen == sorted(seen)
+    assert len(gone) > 30

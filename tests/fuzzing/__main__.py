@@ -1,0 +1,14 @@
+"""``make fuzz``: for ten minutes, unless the arguments say otherwise; they are schemathesis's."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzzing import fuzz
+from tests.processes import services_in
+
+LONG = ("--max-time", "600", "--max-examples", "200")
+
+with tempfile.TemporaryDirectory() as home, services_in(Path(home)) as services:
+    found = fuzz(services, sys.argv[1:] or LONG)
+sys.exit(found)

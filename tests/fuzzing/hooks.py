@@ -1,0 +1,170 @@
+"""What an OpenAPI document cannot say: which values are valid only together, and what is there.
+
+schemathesis calls these around every request that it made up from the document.
+"""
+
+import os
+import random
+import re
+from typing import Any
+
+import requests
+import schemathesis
+from schemathesis import Case, HookContext, Response
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation import GenerationMode
+from schemathesis.generation.meta import TestPhase
+
+ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+")
+CONTENT_PATHS = ("/rest", "/x1/{name}")
+API = "/api/v1"
+PLACE = {"workspace": "PLAT", "content": "98765", "container": "macro-1"}
+A_POLL = {"title": "Tea?", "options": [{"title": "yes"}, {"title": "no"}]}
+
+
+AnyCase = Case[Any]
+
+
+class World:
+    """A poll under each face, with a session that is open and a submission to it.
+
+    It is made anew after a deletion, which may have been one of it.
+    """
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self.parameters: dict[str, dict[str, Any]] = {}
+        self.content: dict[str, str] = {}
+        self.choice_id = 0
+        self._chance = random.Random(1)
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"Bearer {os.environ['POLLS_ADMIN_TOKEN']}"
+
+    def prepare(self) -> None:
+        if self.is_there:
+            return
+        self.is_there = True
+        rest = self._call("POST", "/rest", json=A_POLL, params={"type": "polls", **PLACE})
+        self.content = {**PLACE, "pollId": rest["id"]}
+        poll_id = self._make(f"{API}/polls", "polls", question="Tea?")
+        poll = f"{API}/polls/{poll_id}"
+        self.choice_id = self._make(f"{poll}/poll_choices", "poll_choices", text="yes")
+        session_id = self._make(f"{poll}/poll_sessions", "poll_sessions", course_id=1)
+        session = f"{poll}/poll_sessions/{session_id}"
+        self._call("GET", f"{session}/open")
+        submission_id = self._make(
+            f"{session}/poll_submissions", "poll_submissions", poll_choice_id=self.choice_id
+        )
+        row = f"{API}/polls/{{poll_id}}"
+        self.parameters = {
+            row: {"poll_id": poll_id},
+            f"{row}/poll_choices/{{id}}": {"id": self.choice_id},
+            f"{row}/poll_sessions/{{id}}": {"id": session_id},
+            f"{row}/poll_sessions/{{poll_session_id}}": {"poll_session_id": session_id},
+            f"{row}/poll_sessions/{{poll_session_id}}/poll_submissions/{{id}}": {
+                "id": submission_id
+            },
+        }
+
+    def _make(self, path: str, name: str, **members: Any) -> Any:
+        return self._call("POST", path, json={name: [members]})[name][0]["id"]
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        url = os.environ["FUZZED_URL"]
+        answer = self._session.request(method, f"{url}{path}", timeout=20, **options)
+        answer.raise_for_status()
+        return answer.json()
+
+    def tosses(self) -> bool:
+        return self._chance.random() < 0.5
+
+
+world = World()
+
+
+@schemathesis.hook
+def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
+    """Makes a request valid that is valid by its parts alone, and lets it ask for what is there."""
+    for name, value in case.headers.items():
+        case.headers[name] = str(value)  # links put ids there, and those are numbers
+    # Other users may do little, and most tags match nothing.
+    if is_good(case, ParameterLocation.QUERY) and world.tosses():
+        case.query.pop("as_user_id", None)
+    if is_good(case, ParameterLocation.HEADER) and world.tosses():
+        case.headers.pop("If-Match", None)
+    if is_free(case):
+        world.prepare()
+        complete_path(case)
+    if case.path in CONTENT_PATHS:
+        complete_content_query(case, case.query)
+    if str(case.query.get("page", "")).startswith("bookmark:"):
+        del case.query["page"]  # only the service can make one
+    if isinstance(case.body, dict) and is_good(case, ParameterLocation.BODY):
+        complete_body(case, case.body)
+
+
+@schemathesis.hook
+def after_call(_: HookContext, case: AnyCase, response: Response) -> None:
+    if case.method == "DELETE" and response.status_code < 300:
+        world.is_there = False
+
+
+def is_good(case: AnyCase, part: ParameterLocation) -> bool:
+    """Whether a part of the request is meant to be valid."""
+    component = case.meta.components.get(part) if case.meta else None
+    return component is None or component.mode is GenerationMode.POSITIVE
+
+
+def is_free(case: AnyCase) -> bool:
+    """Whether what is asked for may be changed: chains of requests know what they ask for."""
+    return case.meta is None or case.meta.phase.name is not TestPhase.STATEFUL
+
+
+def complete_path(case: AnyCase) -> None:
+    if is_good(case, ParameterLocation.PATH):
+        for path, parameters in world.parameters.items():
+            if case.path.startswith(path):
+                case.path_parameters |= parameters
+
+
+def complete_content_query(case: AnyCase, query: dict[str, Any]) -> None:
+    """The container goes with the content, pages with votes; a poll may be one that is there."""
+    if not is_good(case, ParameterLocation.QUERY):
+        if query.get("type") == "polls" and {"page", "per_page"} & {*query}:
+            query["type"] = "votes"  # pages of polls there are none
+        return
+    if is_free(case) and case.method != "POST":
+        query |= world.content
+    if ISSUE_KEY.fullmatch(str(query.get("content"))):
+        query.pop("container", None)
+    elif not query.get("container"):
+        query["container"] = "macro-1"
+    if query.get("type") == "votes":
+        query.setdefault("pollId", world.content["pollId"])
+
+
+def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
+    """The type goes with the body, and the body with the poll."""
+    if case.path.endswith("/poll_submissions") and is_free(case) and world.tosses():
+        case.media_type = "application/json"
+        case.body = {"poll_submissions": [{"poll_choice_id": world.choice_id}]}
+    elif case.path not in CONTENT_PATHS and case.media_type != "application/json":
+        # Of the fields beside those described some would be the same object in another form.
+        case.body = {name: value for name, value in body.items() if "[" in name}
+    elif case.path in CONTENT_PATHS and is_good(case, ParameterLocation.QUERY):
+        complete_content_body(case, body)
+
+
+def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:
+    if "optionIds" in body:
+        case.query |= {"type": "votes", **world.content}
+        case.body = {"optionIds": ["1"]}  # what else a vote may hold is the poll's to say
+        return
+    case.query["type"] = "polls"
+    seen: set[str] = set()
+    for option in body.get("options", ()):
+        if option.get("id") in seen:
+            del option["id"]
+        seen.add(option.get("id", ""))
+    if case.method == "PUT":
+        body.pop("id", None)
