@@ -19,7 +19,7 @@ run: $(READY) ## serve on 127.0.0.1:8080, with the embedded store in ./data unle
 test: $(READY) ## the whole test suite, on an embedded server of its own
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
-soak: $(READY) ## races, kills and faults in full: 8 minutes on a quiet machine, else longer
+soak: $(READY) ## races, kills and faults in full: 10 minutes on a quiet machine, else longer
 	$(BIN)/python -m pytest tests/long --timeout 1800 --durations 0 $(ARGS)
 
 fuzz: $(READY) ## whatever the OpenAPI document allows and forbids, for 10 minutes; ARGS='--max-time 60'

@@ -218,6 +218,40 @@ class ShownSessionSchema(ShownSchema):
     result_shares = Counts()
 
 
+class ExportedPollSchema(ShownSchema):
+    id = ShownId()
+    question = fields.String()
+
+
+class ExportedSessionSchema(ShownSchema):
+    id = ShownId()
+    poll_id = ShownId()
+    course_id = ShownId(allow_none=True)
+    course_section_id = ShownId(allow_none=True)
+    is_published = fields.Boolean()
+    created_at = Time()
+    participants = Count()
+
+
+class CountedChoiceSchema(ShownSchema):
+    id = ShownChoiceId()
+    poll_id = ShownId()
+    text = fields.String()
+    position = fields.Integer(strict=True)
+    is_correct = fields.Boolean()
+    votes = Count()
+    percentage = fields.Float()
+
+
+class ExportSchema(ShownSchema):
+    """The results of a session; ``poll_submissions`` are null where names are not saved."""
+
+    poll = fields.Nested(ExportedPollSchema)
+    poll_session = fields.Nested(ExportedSessionSchema)
+    poll_choices = fields.List(fields.Nested(CountedChoiceSchema))
+    poll_submissions = fields.List(fields.Nested(ShownSubmissionSchema), allow_none=True)
+
+
 class EnrollmentSchema(ShownSchema):
     id = ShownId()
     user_id = ShownId()
@@ -245,6 +279,7 @@ SHOWN_POLL = ShownPollSchema()
 SHOWN_CHOICE = ShownChoiceSchema()
 SHOWN_SUBMISSION = ShownSubmissionSchema()
 SHOWN_SESSION = ShownSessionSchema()
+EXPORT = ExportSchema()
 ENROLLMENT = EnrollmentSchema()
 USER = UserSchema()
 COURSE = CourseSchema()

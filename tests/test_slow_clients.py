@@ -16,6 +16,7 @@ from service.settings import Settings
 from tests.calls import request
 from tests.conftest import ADMIN, Raw
 from tests.house import LARGE, Answer, serving, until
+from tests.processes import slow
 from tests.seeds import ISSUE, a_poll
 
 PATIENCE = 0.4
@@ -70,6 +71,15 @@ async def test_who_takes_too_long_with_a_body_hears_408_and_nothing_is_stored(
         # In time it is a good request.
         assert (await (await house.connect()).call(whole)).status == 200
     assert [len(one["polls"]) for one in raw.containers.find()] == [1]
+
+
+async def test_a_client_pays_for_its_own_slowness_only(impatient: Settings, raw: Raw) -> None:
+    """Its body is here, and the database takes longer than it might have taken."""
+    async with serving(impatient) as house:
+        client = await house.connect()
+        with slow(raw.client, "commitTransaction", int(PATIENCE * 3000)):
+            answer = await client.call(request("POST", CREATE, token=ADMIN, body=a_poll()))
+        assert answer.status == 200
 
 
 async def test_a_request_that_comes_slowly_but_in_time_is_answered(settings: Settings) -> None:

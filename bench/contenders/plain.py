@@ -23,6 +23,7 @@ from service import bodies, keys, policy, requests, responses, views
 from service.app import utc_now
 from service.casts import note_anonymity
 from service.logs import open_request_log
+from service.metrics import Metrics
 from service.middleware.scope import request_scope
 from service.principal import Principal
 from service.settings import Settings, read_settings
@@ -148,7 +149,9 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[request_scope(_identify)])
     app[keys.SETTINGS] = settings
     app[keys.CLOCK] = utc_now
-    app[keys.REQUEST_LOG] = open_request_log(settings.log_level)
+    app[keys.METRICS] = metrics = Metrics()
+    app[keys.REQUEST_LOG] = log = open_request_log(settings.log_level)
+    log.tell(metrics.count)
     app.cleanup_ctx.append(_connected)
     app.router.add_get("/rest", list_polls)
     app.router.add_post("/rest", cast_vote)

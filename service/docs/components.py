@@ -79,6 +79,13 @@ PARAMETERS: dict[str, Json] = {
         style="form",
         explode=True,
     ),
+    "Format": _parameter(
+        "query",
+        "format",
+        {"type": "string", "enum": ["csv", "json"]},
+        "CSV for spreadsheets, JSON for programs.",
+        required=True,
+    ),
     "Page": _parameter(
         "query",
         "page",
@@ -164,6 +171,10 @@ HEADERS: dict[str, Json] = {
     "Link": {
         "description": "RFC 8288: absolute URLs, with `rel` `current`, `next`, `prev`, `first` and "
         "`last` as far as they exist.",
+        "schema": {"type": "string"},
+    },
+    "Content-Disposition": {
+        "description": "The name of the file.",
         "schema": {"type": "string"},
     },
     "Retry-After": {

@@ -25,6 +25,17 @@ OPERATIONS: Operations = {
             refusals=(503,),
         ),
     },
+    "/metrics": {
+        "GET": Operation(
+            id="getMetrics",
+            summary="What the service has done, for Prometheus",
+            description="Meant for an inner network: what it tells is no business of strangers.",
+            tag=TAG,
+            answer=Answer(
+                description="The text format, 0.0.4.", content={"text/plain": {"schema": TEXT}}
+            ),
+        ),
+    },
     "/openapi.json": {
         "GET": Operation(
             id="getDocument",

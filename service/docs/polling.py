@@ -17,6 +17,7 @@ from schemas.polling import (
 from schemas.shown import (
     COURSE,
     ENROLLMENT,
+    EXPORT,
     SHOWN_CHOICE,
     SHOWN_POLL,
     SHOWN_SESSION,
@@ -331,6 +332,24 @@ SESSION_OPERATIONS: Operations = {
     },
     f"{routes.SESSIONS}/{{id}}/open": _publishing("open", (409,)),
     f"{routes.SESSIONS}/{{id}}/close": _publishing("close", ()),
+    f"{routes.SESSIONS}/{{id}}/export": {
+        "GET": Operation(
+            id="exportPollSession",
+            summary="Export the results of a session as a file",
+            description="For managers of the poll: choices with their votes and shares and, where "
+            "names are saved, one row a submission. All of it is of one moment.",
+            tag="Poll sessions",
+            parameters=("Format",),
+            answer=Answer(
+                description="The file.",
+                content={
+                    JSON: {"schema": EXPORT},
+                    "text/csv": {"schema": {"type": "string"}},
+                },
+                headers=("Content-Disposition",),
+            ),
+        ),
+    },
     f"{routes.API}/poll_sessions/opened": {
         "GET": Operation(
             id="listOpenedPollSessions",
