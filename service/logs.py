@@ -112,7 +112,9 @@ def configure_logging(level: str) -> None:
     ]
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(_dumps)
     if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
+        # Where rich is installed the default would print what every variable holds: tokens too.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)
     else:
         shared.append(structlog.processors.format_exc_info)
     handler = logging.StreamHandler(sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pymongo
 import pytest
+import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pymongo.database import Database as RawDatabase
@@ -23,6 +24,14 @@ from storage import embedded
 from storage.store import Location, Store, open_store
 from tests.documented import Documented
 from tests.processes import Services, services_in
+
+# What goes wrong in a test is told without the values of all variables, which takes 7 s each time.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 Client = TestClient[web.Request, web.Application]
 Raw = RawDatabase[dict[str, Any]]

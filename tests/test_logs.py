@@ -1,6 +1,10 @@
 """What the log says of a request, and what it never says."""
 
+import contextlib
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +14,7 @@ import pytest
 
 from tests.calls import POLL, Answer, Connection, call, place, request
 from tests.conftest import ADMIN
-from tests.processes import Service, Services, services_in, until
+from tests.processes import PATIENCE_SECONDS, ROOT, Service, Services, services_in, until
 
 UNKNOWN = "a-token-that-nobody-knows"
 MEMBERS = {
@@ -163,3 +167,34 @@ def test_the_debug_log_holds_no_token_either(services: Services, tmp_path: Path)
     assert service.stop() == 0
     assert "request" in service.log
     assert not any(hidden in service.log for hidden in (ADMIN, UNKNOWN, secret))
+
+
+FAILING = """
+import sys
+import structlog
+from service.logs import configure_logging
+
+configure_logging("info")
+token = sys.argv[1]
+try:
+    raise RuntimeError("gone wrong")
+except RuntimeError:
+    structlog.get_logger().exception("unhandled error")
+"""
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_an_error_is_told_without_what_the_variables_held(is_terminal: bool) -> None:
+    ours, theirs = os.openpty() if is_terminal else os.pipe()
+    command = [sys.executable, "-c", FAILING, "a-token-of-somebody"]
+    with open(ours, "rb", buffering=0) as told:  # noqa: PTH123 - a descriptor
+        process = subprocess.Popen(command, cwd=ROOT, stderr=theirs)
+        os.close(theirs)
+        log = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while more := told.read(65_536):
+                log += more
+    assert process.wait(PATIENCE_SECONDS) == 0
+    assert b"gone wrong" in log
+    assert b"Traceback" in log
+    assert b"a-token-of-somebody" not in log
