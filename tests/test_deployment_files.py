@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from aiohttp import web
 
 from service.routes import PUBLIC, ROUTES
-from service.server import Runner
+from service.server import STOP_SECONDS
 from service.settings import Settings, read_settings
 from storage.client import OUTCOME_SECONDS, ROUND_TRIP_SECONDS, STARTUP_SECONDS
 from tests.processes import ROOT
@@ -57,9 +56,7 @@ def container(pod: Yaml) -> Yaml:
 
 
 def known_variables() -> set[str]:
-    # The drain is on its way.
-    settings = (ROOT / "service" / "settings.py").read_text()
-    return {*VARIABLE.findall(settings), "POLLS_DRAIN_SECONDS"}
+    return set(VARIABLE.findall((ROOT / "service" / "settings.py").read_text()))
 
 
 def seconds(text: str) -> float:
@@ -69,7 +66,7 @@ def seconds(text: str) -> float:
 
 def seconds_of_a_stop() -> float:
     """The longest that a service takes from the end of its listening to its own."""
-    return Runner(web.Application())._shutdown_timeout + OUTCOME_SECONDS
+    return STOP_SECONDS + OUTCOME_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -212,7 +209,7 @@ def test_probes_are_more_patient_than_the_service(container: Yaml) -> None:
 def test_a_pod_has_time_to_drain_before_it_is_killed(
     cluster: dict[str, Yaml], pod: Yaml, container: Yaml
 ) -> None:
-    drain = float(cluster["ConfigMap"]["data"]["POLLS_DRAIN_SECONDS"])
+    drain = read_settings(cluster["ConfigMap"]["data"]).drain_seconds
     assert pod["terminationGracePeriodSeconds"] > drain + seconds_of_a_stop()
     # Whoever looks at /readyz has seen the end coming before the listener closes.
     ready = container["readinessProbe"]
