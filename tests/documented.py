@@ -67,14 +67,12 @@ class Documented:
             if resolved(header).get("required") and name not in response.headers:
                 return f"{response.status} without {name}"
         body = response.body if isinstance(response, web.Response) else None
-        if "content" not in described or not isinstance(body, bytes):
-            return None if not body else f"{response.status} with a body"
         kind = response.content_type
+        if "content" not in described:
+            return f"{response.status} with a body" if body else None
         if kind not in described["content"]:
             return f"{response.status} is {kind}"
-        if kind.endswith("json"):
-            error = next(
-                validator(path, method, response.status, kind).iter_errors(json.loads(body)), None
-            )
-            return f"{response.status}: {error}" if error else None
+        if kind.endswith("json") and isinstance(body, bytes):
+            found = validator(path, method, response.status, kind).iter_errors(json.loads(body))
+            return next((f"{response.status}: {error}" for error in found), None)
         return None

@@ -1,12 +1,15 @@
 """Times and option numbers, by tables and by properties."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from marshmallow import ValidationError, fields
 
-from schemas.fields import parse_rfc3339
+from schemas.fields import Int32, parse_rfc3339
+from schemas.polling import ChoiceId, FormInt32, Id
 from storage.documents import OptionDefinition, OptionDocument, number_options
 from storage.errors import Conflict
 
@@ -149,3 +152,16 @@ def test_an_id_that_is_no_number_moves_no_number(option_id: str) -> None:
     numbered, highest = number_options(options, 3)
     assert [option["id"] for option in numbered] == [option_id, "4"]
     assert highest == 4
+
+
+@pytest.mark.parametrize(
+    ("field", "loaded"), [(Int32(), 3), (FormInt32(), 3), (Id(), 3), (ChoiceId(), "3")]
+)
+def test_json_makes_no_difference_between_3_and_3_0(field: fields.Field[Any], loaded: Any) -> None:
+    for sent in (3, 3.0):
+        read = field.deserialize(sent)
+        assert read == loaded
+        assert type(read) is type(loaded)
+    for other in (3.5, float("inf"), float("nan"), True):
+        with pytest.raises(ValidationError):
+            field.deserialize(other)

@@ -19,7 +19,7 @@ ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+")
 CONTENT_PATHS = ("/rest", "/x1/{name}")
 API = "/api/v1"
 PLACE = {"workspace": "PLAT", "content": "98765", "container": "macro-1"}
-A_POLL = {"title": "Tea?", "options": [{"title": "yes"}, {"title": "no"}]}
+A_POLL: dict[str, Any] = {"title": "Tea?", "options": [{"title": "yes"}, {"title": "no"}]}
 
 
 AnyCase = Case[Any]
@@ -99,6 +99,9 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
         complete_content_query(case, case.query)
     if str(case.query.get("page", "")).startswith("bookmark:"):
         del case.query["page"]  # only the service can make one
+    for name in ("page", "per_page"):
+        if name in case.query and not case.query[name]:
+            case.query[name] = "0"  # whatever is sent as nothing counts as absent
     if isinstance(case.body, dict) and is_good(case, ParameterLocation.BODY):
         complete_body(case, case.body)
 
@@ -156,6 +159,8 @@ def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
 
 
 def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:
+    if "optionIds" in body and not is_free(case):
+        case.body = body = A_POLL  # chains go on with the id of a poll
     if "optionIds" in body:
         case.query |= {"type": "votes", **world.content}
         case.body = {"optionIds": ["1"]}  # what else a vote may hold is the poll's to say
