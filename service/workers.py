@@ -164,7 +164,8 @@ class Workers:
                 pause = BACKOFF_SECONDS[0]
             log.warning("worker ended", worker=worker.pid, status=status, next_in=pause)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
             pause = min(pause * 2, longest)
 
     def _give_up_or_go_on(self, worker: "_Worker", status: int) -> None:

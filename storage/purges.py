@@ -58,7 +58,10 @@ class Purges:
                 # Nobody awaits this task: it would end, and nothing be swept until a new start.
                 log.exception("sweeping failed, and is tried again")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._noted.wait(), LOOK_AGAIN_SECONDS)
+                # Not wait_for(): in Python 3.11 that forgets a cancellation which comes with the
+                # wake-up, and a stop would wait for this task for ever.
+                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                    await self._noted.wait()
 
     async def _sweep_one(self) -> bool:
         """Sweeps one session that nobody else is sweeping; false where there is none."""

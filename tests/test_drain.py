@@ -74,7 +74,8 @@ async def test_of_a_thousand_requests_around_a_sigterm_every_accepted_one_is_ans
 
     async def caller(number: int) -> None:
         async with turns:
-            data = READ if number % 4 else request("POST", place("NEW-1"), token=ADMIN, body=POLL)
+            new = place(f"NEW-{number}")
+            data = READ if number % 4 else request("POST", new, token=ADMIN, body=POLL)
             outcomes[await ask(service.url, data)] += 1
             if outcomes.total() == CALLERS // 4:
                 service.terminate()
@@ -83,7 +84,8 @@ async def test_of_a_thousand_requests_around_a_sigterm_every_accepted_one_is_ans
         await asyncio.gather(*(caller(number) for number in range(CALLERS)))
     assert outcomes["200"] >= CALLERS // 4
     assert outcomes["refused"] > 0  # it did stop amid them
-    assert set(outcomes) <= {"200", "409", "refused"}, outcomes
+    # A machine that is busy may have it say that the database is too busy: an answer too.
+    assert set(outcomes) <= {"200", "503", "refused"}, outcomes
     assert await asyncio.to_thread(service.wait) == 0
 
 

@@ -159,3 +159,20 @@ async def test_a_recount_passes_over_what_is_not_swept_yet(store: Store, raw: Ra
     assert raw.purges.count_documents({"_id": ORPHANED.session}) == 1
     assert [recount async for recount in store.recounts.run(fix=True)] == []
     assert raw.ballots.count_documents({}) == 3
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_stop_that_comes_with_a_wake_up_ends_the_sweeping(store: Store, steps: int) -> None:
+    sweeping = asyncio.create_task(store.purges.run())
+    async with asyncio.timeout(SWEPT_SECONDS):
+        while not store.purges._noted._waiters:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    store.purges.wake()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    sweeping.cancel()
+    _, late = await asyncio.wait([sweeping], timeout=2)
+    while not sweeping.done():
+        sweeping.cancel()
+        await asyncio.wait([sweeping], timeout=0.1)
+    assert not late

@@ -80,6 +80,7 @@ async def test_a_client_pays_for_its_own_slowness_only(impatient: Settings, raw:
         with slow(raw.client, "commitTransaction", int(PATIENCE * 3000)):
             answer = await client.call(request("POST", CREATE, token=ADMIN, body=a_poll()))
         assert answer.status == 200
+        assert "connection" not in answer.headers  # it is kept
 
 
 async def test_a_request_that_comes_slowly_but_in_time_is_answered(settings: Settings) -> None:
