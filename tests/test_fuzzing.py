@@ -13,7 +13,7 @@ SHORT = (
 )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_answer_is_a_5xx_or_outside_the_document(services: Services, tmp_path: Path) -> None:
     report = tmp_path / "report"
     found = fuzz(services, SHORT, report)

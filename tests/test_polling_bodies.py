@@ -155,7 +155,7 @@ async def test_an_id_is_a_whole_number_as_number_or_text(
     assert (await make(api, sessions, json=body))["course_id"] == int(course_id)
 
 
-BAD_IDS: list[Any] = [True, False, 5.0, 5.5, 0, -1, 2**53, 2**63, 2**64, 1e300, [], [5], {}, ""]
+BAD_IDS: list[Any] = [True, False, 5.5, 0, -1, 2**53, 2**63, 2**64, 1e300, [], [5], {}, ""]
 BAD_IDS += ["0", "-1", "05", "5.0", "+5", " 5", "5\n", "\u0665", "1e3", "x", str(2**53), "9" * 5000]
 
 

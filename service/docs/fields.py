@@ -11,7 +11,7 @@ from marshmallow import Schema, fields, validate
 from schemas.fields import Items, Moment, Pattern, StrictBoolean
 from schemas.polling import MAX_ID, ChoiceId, Flag, FormInt32, Id
 from schemas.polls import MAX_OPTIONS, SettingsSchema
-from schemas.shown import Count, Counts, ShownChoiceId, ShownId, Time
+from schemas.shown import Count, Counts, ShownChoiceId, ShownId, ShownSchema, Time
 from service.docs.operation import Json
 
 DIGITS = "[1-9][0-9]{0,14}"
@@ -20,6 +20,10 @@ SHOWN_DIGITS = "0|[1-9][0-9]{0,15}"
 OPTION_ID = "[A-Za-z0-9_-]{1,64}"
 WORDS = "[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0"
 INT32 = "-?[0-9]{1,9}"
+MOMENT = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 WHOLE_ID: Json = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
 SHOWN_ID: Json = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
@@ -41,7 +45,13 @@ SAID: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Time: lambda field: {"format": "date-time", **_whole(field)},
     Pattern: _whole,
     Items: lambda field: {"minItems": field.least, "maxItems": field.most},
-    Moment: lambda _: either({"const": ""}, {"type": "string", "format": "date-time"}),
+    # It is shown as it was sent, which may be with a space where the format asks for a T.
+    Moment: lambda field: either(
+        {"const": ""},
+        text(MOMENT)
+        if isinstance(field.parent, ShownSchema)
+        else {"type": "string", "format": "date-time"},
+    ),
     StrictBoolean: lambda _: {"type": "boolean"},
     Flag: lambda _: either({"type": "boolean"}, text(WORDS)),
     FormInt32: lambda _: either(

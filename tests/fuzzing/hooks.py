@@ -100,8 +100,8 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
     if str(case.query.get("page", "")).startswith("bookmark:"):
         del case.query["page"]  # only the service can make one
     for name in ("page", "per_page"):
-        if name in case.query and not case.query[name]:
-            case.query[name] = "0"  # whatever is sent as nothing counts as absent
+        if case.query.get(name, "1") in ("", [], {}) and not is_good(case, ParameterLocation.QUERY):
+            case.query[name] = "0"  # what is sent as nothing counts as absent
     if isinstance(case.body, dict) and is_good(case, ParameterLocation.BODY):
         complete_body(case, case.body)
 
