@@ -19,10 +19,13 @@ LAYERS: list[set[str]] = [
     {
         *("service.requests", "service.bodies", "service.forms", "service.pagination"),
         *("service.lookups", "service.casts", "service.results", "service.exports"),
-        "service.streams",
+        *("service.streams", "service.proxies"),
         *("service.responses", "service.policy", "service.views"),
     },
-    {"service.keys", "service.principal", "service.settings", "service.logs"},
+    {
+        *("service.keys", "service.principal", "service.settings", "service.logs"),
+        "service.quotas",
+    },
     {"schemas", "storage"},
 ]
 """From the top; a module imports what is on its own layer or below it."""
