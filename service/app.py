@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from service import keys
+from service.cors import add_cors
 from service.lifespan import lifespan
 from service.logs import RequestLog, open_request_log
 from service.middleware.limits import add_limits, within_token_rate
@@ -43,4 +44,5 @@ def create_app(
     app.cleanup_ctx.append(lifespan)
     add_routes(app.router)
     add_limits(app, monotonic)
+    add_cors(app)
     return app

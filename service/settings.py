@@ -20,6 +20,7 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
 MAX_RATE = 10**15 - 1
 """The largest number that a structured field of HTTP holds."""
+ORIGIN = r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 BAD_TOKEN_RATE = parse("60/minute")
 
 
@@ -43,6 +44,7 @@ class Settings:
     log_level: LogLevel = "info"
     token_rate: RateLimitItem | None = None
     bad_token_rate: RateLimitItem | None = BAD_TOKEN_RATE
+    cors_origins: frozenset[str] = frozenset()
     workers: int = 1
     max_connections: int = 10_000
     client_seconds: float = 30
@@ -74,6 +76,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         log_level=_log_level(given),
         token_rate=_rate(given, "POLLS_TOKEN_RATE", None),
         bad_token_rate=_rate(given, "POLLS_BAD_TOKEN_RATE", BAD_TOKEN_RATE),
+        cors_origins=_origins(given, "POLLS_CORS_ORIGINS"),
         workers=_whole(given, "POLLS_WORKERS", 1, least=1, most=MAX_WORKERS),
         max_connections=_whole(given, "POLLS_MAX_CONNECTIONS", 10_000, least=1, most=10**6),
         client_seconds=_whole(given, "POLLS_CLIENT_SECONDS", 30, least=1, most=3600),
@@ -139,3 +142,15 @@ def _rate(
     if rate is None or not 1 <= rate.amount <= MAX_RATE or rate.get_expiry() > MAX_RATE:
         raise InvalidSetting(f"{name} must be one rate, as 600/minute, or off, and is {text!r}.")
     return rate
+
+
+def _origins(given: Mapping[str, str], name: str) -> frozenset[str]:
+    """As browsers write them: in small letters, without a path."""
+    texts = [text.strip().lower() for text in given.get(name, "").split(",") if text.strip()]
+    for text in texts:
+        if text != "*" and not re.fullmatch(ORIGIN, text):
+            raise InvalidSetting(
+                f"{name} must list origins, as https://a.example,http://localhost:3000, or be *, "
+                f"and has {text!r}."
+            )
+    return frozenset(texts)

@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"service.workers"},
     {"service.server"},
     {"service.app", "service.connections", "service.listening"},
-    {"service.routes", "service.lifespan", "service.middleware"},
+    {"service.routes", "service.lifespan", "service.middleware", "service.cors"},
     {"service.handlers"},
     {
         *("service.requests", "service.bodies", "service.forms", "service.pagination"),
