@@ -49,9 +49,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(INSTALL) '.[embedded,dev]'
+	$(INSTALL) '.[embedded,tracing,dev]'
 	@touch $@
 
 $(BENCH_READY): $(READY)
-	$(INSTALL) '.[embedded,dev,bench]'
+	$(INSTALL) '.[embedded,tracing,dev,bench]'
 	@touch $@

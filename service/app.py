@@ -1,16 +1,19 @@
 """The whole assembly."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
 
 from service import keys
+from service.cors import add_cors
 from service.docs.document import document
 from service.lifespan import lifespan
 from service.logs import RequestLog, open_request_log
 from service.metrics import Metrics
+from service.middleware.limits import add_limits, within_token_rate
 from service.middleware.scope import request_scope
 from service.middleware.tokens import identify
 from service.routes import add_routes
@@ -26,11 +29,13 @@ def create_app(
     settings: Settings,
     *,
     clock: Callable[[], datetime] = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
     request_log: RequestLog | None = None,
 ) -> web.Application:
     """The application for ``settings``; it opens its store when it is started."""
+    known = identify if settings.token_rate is None else within_token_rate(identify)
     app = web.Application(
-        middlewares=[request_scope(identify)],
+        middlewares=[request_scope(known)],
         client_max_size=settings.max_body_bytes,
     )
     app[keys.SETTINGS] = settings
@@ -43,4 +48,6 @@ def create_app(
     app[keys.DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(lifespan)
     add_routes(app.router)
+    add_limits(app, monotonic)
+    add_cors(app)
     return app

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from marshmallow import ValidationError
 
 from schemas.polling import MAX_ID, parse_id
 from service import keys
+from service.proxies import client_scheme, is_from_proxy
 from service.requests import TOKEN_PARAMETERS
 from storage.pages import Page, Window
 
@@ -99,22 +99,12 @@ def base_url(request: web.Request) -> str:
     settings = request.app[keys.SETTINGS]
     if settings.public_url is not None:
         return settings.public_url
-    scheme, host = request.scheme, request.host
-    if _is_trusted(request):
-        forwarded = request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower()
-        scheme = forwarded if forwarded in ("http", "https") else scheme
+    host, trusted = request.host, settings.trusted_proxies
+    if is_from_proxy(request, trusted):
         host = request.headers.get("X-Forwarded-Host", host).split(",")[0].strip()
     if not AUTHORITY.fullmatch(host):
         host = f"{settings.host}:{settings.port}"
-    return f"{scheme}://{host}"
-
-
-def _is_trusted(request: web.Request) -> bool:
-    proxies = request.app[keys.SETTINGS].trusted_proxies
-    if not proxies or not request.remote:
-        return False
-    remote = ipaddress.ip_address(request.remote)
-    return any(remote in network for network in proxies)
+    return f"{client_scheme(request, trusted)}://{host}"
 
 
 def _encode(after: Any) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
+from limits import RateLimitItem, parse, parse_many
+
 from storage.store import Location
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -16,6 +18,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
+MAX_RATE = 10**15 - 1
+"""The largest number that a structured field of HTTP holds."""
+ORIGIN = r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+BAD_TOKEN_RATE = parse("60/minute")
 
 
 class InvalidSetting(Exception):
@@ -36,6 +42,9 @@ class Settings:
     public_url: str | None = None
     trusted_proxies: tuple[Network, ...] = ()
     log_level: LogLevel = "info"
+    token_rate: RateLimitItem | None = None
+    bad_token_rate: RateLimitItem | None = BAD_TOKEN_RATE
+    cors_origins: frozenset[str] = frozenset()
     workers: int = 1
     max_connections: int = 10_000
     client_seconds: float = 30
@@ -66,6 +75,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=_public_url(given),
         trusted_proxies=_networks(given, "POLLS_TRUSTED_PROXIES"),
         log_level=_log_level(given),
+        token_rate=_rate(given, "POLLS_TOKEN_RATE", None),
+        bad_token_rate=_rate(given, "POLLS_BAD_TOKEN_RATE", BAD_TOKEN_RATE),
+        cors_origins=_origins(given, "POLLS_CORS_ORIGINS"),
         workers=_whole(given, "POLLS_WORKERS", 1, least=1, most=MAX_WORKERS),
         max_connections=_whole(given, "POLLS_MAX_CONNECTIONS", 10_000, least=1, most=10**6),
         client_seconds=_whole(given, "POLLS_CLIENT_SECONDS", 30, least=1, most=3600),
@@ -116,3 +128,31 @@ def _log_level(given: Mapping[str, str]) -> LogLevel:
             f"POLLS_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, and is {level!r}."
         )
     return cast(LogLevel, level)
+
+
+def _rate(
+    given: Mapping[str, str], name: str, default: RateLimitItem | None
+) -> RateLimitItem | None:
+    """In the notation of the library limits, one rate; None for ``off``."""
+    text = given.get(name)
+    if text is None or text.lower() == "off":
+        return default if text is None else None
+    try:
+        (rate,) = parse_many(text)
+    except ValueError:
+        rate = None
+    if rate is None or not 1 <= rate.amount <= MAX_RATE or rate.get_expiry() > MAX_RATE:
+        raise InvalidSetting(f"{name} must be one rate, as 600/minute, or off, and is {text!r}.")
+    return rate
+
+
+def _origins(given: Mapping[str, str], name: str) -> frozenset[str]:
+    """As browsers write them: in small letters, without a path."""
+    texts = [text.strip().lower() for text in given.get(name, "").split(",") if text.strip()]
+    for text in texts:
+        if text != "*" and not re.fullmatch(ORIGIN, text):
+            raise InvalidSetting(
+                f"{name} must list origins, as https://a.example,http://localhost:3000, or be *, "
+                f"and has {text!r}."
+            )
+    return frozenset(texts)

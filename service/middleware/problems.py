@@ -7,6 +7,7 @@ from marshmallow import ValidationError
 from service import keys
 from service.casts import CastRefused
 from service.policy import Forbidden
+from service.quotas import QuotaExceeded
 from service.requests import field_faults
 from service.responses import Fault, problem
 from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
@@ -34,6 +35,8 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
             return problem(error.status, [Fault(error.field, str(error))])
         case Forbidden():
             return problem(403, [Fault(None, str(error))])
+        case QuotaExceeded():
+            return problem(429, [Fault(None, str(error))], headers=error.headers)
         case StorageError():
             status = STORAGE_STATUS[type(error)]
             headers = RETRY_AFTER if status == 503 else None

@@ -7,6 +7,7 @@ from marshmallow import ValidationError
 
 from schemas.polling import parse_id
 from service import keys, policy
+from service.middleware.limits import count_bad_token
 from service.principal import SERVICE_USER, Principal
 from service.requests import TOKEN_PARAMETERS, parse_query
 from storage.tokens import token_id
@@ -15,10 +16,13 @@ BEARER = "bearer "
 
 
 async def identify(request: web.Request) -> None:
-    """Puts the principal and the parsed query into the request; raises ``Forbidden``."""
+    """Puts the principal and the parsed query into the request.
+
+    Raises ``Forbidden``, and ``QuotaExceeded`` where too many bad tokens came.
+    """
     query = request[keys.QUERY] = parse_query(request)
     values = dict(query)
-    principal = await _find_principal(request.app, _read_secret(request, values))
+    principal = await _find_principal(request, _read_secret(request, values))
     # Known also where acting is refused: the log shall tell whose token it was.
     request[keys.PRINCIPAL] = principal
     wanted = values.get("as_user_id")
@@ -41,13 +45,15 @@ def _read_secret(request: web.Request, query: dict[str, str]) -> str:
     raise policy.Forbidden("A token is missing: send Authorization: Bearer, or ?token=.")
 
 
-async def _find_principal(app: web.Application, secret: str) -> Principal:
+async def _find_principal(request: web.Request, secret: str) -> Principal:
+    app = request.app
     identifier = token_id(secret)
     admin_id = app[keys.ADMIN_TOKEN_ID]
     if admin_id is not None and hmac.compare_digest(identifier, admin_id):
         return Principal(SERVICE_USER, identifier, "POLLS_ADMIN_TOKEN", is_admin=True)
     token = await app[keys.STORE].tokens.find(identifier, app[keys.CLOCK]())
     if token is None:
+        count_bad_token(request)
         raise policy.Forbidden("The token is unknown, revoked or expired.")
     return Principal(
         user_id=token["user_id"],

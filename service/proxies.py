@@ -1,0 +1,68 @@
+"""Who a request comes from, as far as those between can be believed.
+
+``X-Forwarded-*`` counts only from ``POLLS_TRUSTED_PROXIES``.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from service.settings import Network
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+"""Some proxies write ``192.0.2.7:1234`` and ``[2001:db8::1]:1234``."""
+
+
+def is_from_proxy(request: web.BaseRequest, trusted: Sequence[Network]) -> bool:
+    """Whether a proxy that is trusted has sent the request."""
+    return bool(trusted) and _is_one_of(_parse(request.remote or ""), trusted)
+
+
+def client_address(request: web.BaseRequest, trusted: Sequence[Network]) -> Address | None:
+    """The last address on the way here that no trusted proxy has.
+
+    Proxies write behind what they were sent, so ``X-Forwarded-For`` is read from its end: what
+    comes before the first address that is not trusted may be invented. None where the connection
+    has no address, as on a Unix socket.
+    """
+    address = _parse(request.remote or "")
+    if not trusted or not _is_one_of(address, trusted):
+        return address
+    hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+    for hop in reversed(hops):
+        before = _parse(hop)
+        if before is None:
+            break
+        address = before
+        if not _is_one_of(address, trusted):
+            break
+    return address
+
+
+def client_scheme(request: web.BaseRequest, trusted: Sequence[Network]) -> str:
+    """``http`` or ``https``, as the client used it."""
+    scheme = request.scheme
+    if is_from_proxy(request, trusted):
+        forwarded = request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower()
+        scheme = forwarded if forwarded in ("http", "https") else scheme
+    return scheme
+
+
+def _parse(text: str) -> Address | None:
+    text = text.strip()
+    if (match := WITH_PORT.fullmatch(text)) is not None:
+        text = match[1] or match[2] or ""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _is_one_of(address: Address | None, networks: Sequence[Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
