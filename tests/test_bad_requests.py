@@ -238,11 +238,9 @@ async def test_a_body_in_a_coding_that_is_not_undone_is_refused(
     await expect_unchanged(api, raw, GOOD, {**JSON, "Content-Encoding": coding}, 415)
 
 
-@pytest.mark.parametrize(
-    ("coding", "body"),
-    [("gzip", gzip.compress(GOOD)), ("GZIP", gzip.compress(GOOD)), ("identity", GOOD)],
-)
-async def test_a_body_that_is_packed_is_taken(api: Client, coding: str, body: bytes) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "identity"])
+async def test_a_body_that_is_packed_is_taken(api: Client, coding: str) -> None:
+    body = GOOD if coding == "identity" else gzip.compress(GOOD)
     headers = {**JSON, "Content-Encoding": coding}
     response = await api.post(f"/rest?{PLACE}", data=body, headers=headers)
     assert response.status == 200
