@@ -18,6 +18,7 @@ from service.middleware.scope import request_scope
 from service.middleware.tokens import identify
 from service.routes import add_routes
 from service.settings import Settings
+from service.tracing import add_tracing
 from storage.tokens import token_id
 
 
@@ -50,4 +51,5 @@ def create_app(
     add_routes(app.router)
     add_limits(app, monotonic)
     add_cors(app)
+    add_tracing(app)
     return app

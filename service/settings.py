@@ -45,6 +45,7 @@ class Settings:
     token_rate: RateLimitItem | None = None
     bad_token_rate: RateLimitItem | None = BAD_TOKEN_RATE
     cors_origins: frozenset[str] = frozenset()
+    traces: bool = False
     workers: int = 1
     max_connections: int = 10_000
     client_seconds: float = 30
@@ -78,6 +79,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         token_rate=_rate(given, "POLLS_TOKEN_RATE", None),
         bad_token_rate=_rate(given, "POLLS_BAD_TOKEN_RATE", BAD_TOKEN_RATE),
         cors_origins=_origins(given, "POLLS_CORS_ORIGINS"),
+        traces=_traces(given),
         workers=_whole(given, "POLLS_WORKERS", 1, least=1, most=MAX_WORKERS),
         max_connections=_whole(given, "POLLS_MAX_CONNECTIONS", 10_000, least=1, most=10**6),
         client_seconds=_whole(given, "POLLS_CLIENT_SECONDS", 30, least=1, most=3600),
@@ -156,3 +158,27 @@ def _origins(given: Mapping[str, str], name: str) -> frozenset[str]:
                 f"and has {text!r}."
             )
     return frozenset(texts)
+
+
+def _traces(given: Mapping[str, str]) -> bool:
+    """Whether the standard variables ask for traces; OpenTelemetry reads the others of them."""
+    exporter = given.get("OTEL_TRACES_EXPORTER", "otlp")
+    if exporter not in ("otlp", "none"):
+        raise InvalidSetting(f"OTEL_TRACES_EXPORTER must be otlp or none, and is {exporter!r}.")
+    is_asked_for = any(
+        name in given
+        for name in (
+            "OTEL_TRACES_EXPORTER",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        )
+    )
+    is_disabled = given.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if exporter == "none" or is_disabled or not is_asked_for:
+        return False
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if name in given:
+            if given[name] != "http/protobuf":
+                raise InvalidSetting(f"{name} must be http/protobuf, and is {given[name]!r}.")
+            break
+    return True

@@ -155,6 +155,7 @@ class Workers:
                 worker.tell("stop")  # it was not there when the others were told
             status = await worker.ended()
             self._alive.discard(worker)
+            self._has_served |= worker.is_listening
             if status != 0:
                 self._begin_burial(worker)
             if self._stopping.is_set():

@@ -241,7 +241,7 @@ class Services:
 
     def _environment(self, given: dict[str, str]) -> dict[str, str]:
         """That of the tests, without what it says of other services."""
-        ours = ("POLLS_", "SECANTUS_", "MONGODB_")
+        ours = ("POLLS_", "SECANTUS_", "MONGODB_", "OTEL_")
         rest = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return {
             **rest,

@@ -14,7 +14,10 @@ LAYERS: list[set[str]] = [
     {"service.workers"},
     {"service.server"},
     {"service.app", "service.connections", "service.listening"},
-    {"service.routes", "service.docs", "service.lifespan", "service.middleware", "service.cors"},
+    {
+        *("service.routes", "service.docs", "service.lifespan", "service.middleware"),
+        *("service.cors", "service.tracing", "service.spans"),
+    },
     {"service.handlers"},
     {
         *("service.requests", "service.bodies", "service.forms", "service.pagination"),

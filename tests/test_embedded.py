@@ -63,10 +63,17 @@ def test_with_a_guard_that_was_killed_the_server_dies_and_both_come_back_on_the_
     assert not any(map(is_running, family))
 
 
+def state_of(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(") ")[2][:1]
+
+
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
+    """Every thread of the process has stopped inside: each finds out for itself."""
     os.kill(pid, signal.SIGSTOP)
     try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        until(lambda: all(state_of(one) == "T" for one in threads), "a stop of all threads")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -364,7 +364,7 @@ async def test_a_stop_that_cannot_wait_cuts_the_export_off(
     seed_ballots(raw, run, MANY, named=True, comment=LONG_COMMENT)
     reader, writer = await listening.dial(run, version="1.0", buffer=4_096)
     await reader.readexactly(10_000)
-    listening.runner._shutdown_timeout = 0.1
+    listening.runner.stop_seconds = listening.runner._shutdown_timeout = 0.1
     await listening.runner.cleanup()
     await read_to_reset(reader)
     writer.close()
