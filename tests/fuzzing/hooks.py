@@ -87,8 +87,9 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
     """Makes a request valid that is valid by its parts alone, and lets it ask for what is there."""
     for name, value in case.headers.items():
         case.headers[name] = str(value)  # links put ids there, and those are numbers
+    is_valid = is_good(case, ParameterLocation.QUERY)  # changes have it judged anew
     # Other users may do little, and most tags match nothing.
-    if is_good(case, ParameterLocation.QUERY) and world.tosses():
+    if is_valid and world.tosses():
         case.query.pop("as_user_id", None)
     if is_good(case, ParameterLocation.HEADER) and world.tosses():
         case.headers.pop("If-Match", None)
@@ -96,12 +97,8 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
         world.prepare()
         complete_path(case)
     if case.path in CONTENT_PATHS:
-        complete_content_query(case, case.query)
-    if str(case.query.get("page", "")).startswith("bookmark:"):
-        del case.query["page"]  # only the service can make one
-    for name in ("page", "per_page"):
-        if case.query.get(name, "1") in ("", [], {}) and not is_good(case, ParameterLocation.QUERY):
-            case.query[name] = "0"  # what is sent as nothing counts as absent
+        complete_content_query(case, case.query, is_valid=is_valid)
+    complete_paging(case.query, is_valid=is_valid)
     if isinstance(case.body, dict) and is_good(case, ParameterLocation.BODY):
         complete_body(case, case.body)
 
@@ -130,9 +127,20 @@ def complete_path(case: AnyCase) -> None:
                 case.path_parameters |= parameters
 
 
-def complete_content_query(case: AnyCase, query: dict[str, Any]) -> None:
+def complete_paging(query: dict[str, Any], *, is_valid: bool) -> None:
+    """Only the service can make a bookmark, and what is sent as nothing counts as absent."""
+    for name in ("page", "per_page"):
+        value = query.get(name)
+        is_nothing = name in query and (value == "" or not isinstance(value, str | int))
+        if is_valid and (is_nothing or str(value).startswith("bookmark:")):
+            del query[name]
+        elif is_nothing:
+            query[name] = "0"
+
+
+def complete_content_query(case: AnyCase, query: dict[str, Any], *, is_valid: bool) -> None:
     """The container goes with the content, pages with votes; a poll may be one that is there."""
-    if not is_good(case, ParameterLocation.QUERY):
+    if not is_valid:
         if query.get("type") == "polls" and {"page", "per_page"} & {*query}:
             query["type"] = "votes"  # pages of polls there are none
         return
