@@ -202,6 +202,7 @@ REFUSALS: dict[int, tuple[str, tuple[str, ...]]] = {
     403: ("No token, no valid one, or one whose owner may not do this. Never 401.", ()),
     404: ("What the path or the query names is not there.", ()),
     405: ("The route does not know this method.", ("Allow",)),
+    408: ("The rest of the request did not come in time.", ()),
     409: ("The request contradicts what is stored; the problem says what.", ()),
     412: ("`If-Match` names another revision than the stored one.", ()),
     413: ("The body is larger than is read: 1 MiB, unless the service is told otherwise.", ()),
@@ -211,6 +212,7 @@ REFUSALS: dict[int, tuple[str, tuple[str, ...]]] = {
         "Too many requests from this token or address.",
         ("Retry-After", "RateLimit", "RateLimit-Policy"),
     ),
+    431: ("A header line is over 8,190 bytes, or all of them over 32 KiB.", ()),
     500: ("Something went wrong here; the answer says nothing of it, the log does.", ()),
     503: (
         "The database cannot be reached, or the service is stopping; nothing is half-done.",

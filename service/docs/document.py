@@ -26,8 +26,9 @@ One store under two faces: a poll made through one is the same poll in the other
 
 Every refusal is a problem (RFC 9457) whose `errors` name each bad member by its path. A missing or
 bad token is a 403, never a 401. Every answer carries `X-Request-Id`. Beside what the operations
-list, an unknown route is answered with 404, an unknown method with 405 and `Allow`, and what is no
-HTTP with 400; `HEAD` is answered wherever `GET` is that changes nothing.
+list, an unknown route is answered with 404, an unknown method with 405 and `Allow`, what is no
+HTTP with 400, too large headers with 431, and headers that never end with 408;
+`HEAD` is answered wherever `GET` is that changes nothing.
 """
 TAGS: dict[str, str] = {
     content.TAG: "Polls attached to a piece of content. `/x1/{name}` is the same endpoint.",
@@ -190,7 +191,7 @@ def _responses(path: str, method: str, operation: Operation, suffix: str) -> Jso
     if path not in routes.PUBLIC:
         refusals |= {*WITH_TOKEN}
         if operation.body is not None:
-            refusals |= {413, 415}
+            refusals |= {408, 413, 415}
         if method == "POST":
             refusals.add(409)
     return {
