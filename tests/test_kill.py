@@ -6,11 +6,10 @@ from itertools import count
 
 import aiohttp
 
-from tests.conftest import ADMIN
+from tests.conftest import ADMIN, Scale
 from tests.processes import Service, Services, eventually, is_running, until
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
-ROUNDS = 10
 WRITERS = 16
 CONTENTS = 8
 """Fewer than writers: some of them race for one container."""
@@ -68,15 +67,15 @@ async def kill_amid(creations: Creations, service: Service, moment: int) -> None
         await asyncio.gather(*writers)
 
 
-def moments() -> Iterator[int]:
+def moments(kills: int) -> Iterator[int]:
     """After so many answers the service is killed: early, late, in between."""
-    return (3 + (7 * n) % 31 for n in range(ROUNDS))
+    return (3 + (7 * n) % 31 for n in range(kills))
 
 
-async def test_polls_that_were_answered_survive_ten_kills(services: Services) -> None:
+async def test_polls_that_were_answered_survive_kills(services: Services, scale: Scale) -> None:
     creations = Creations()
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
-    for moment in moments():
+    for moment in moments(scale.kills):
         brought_along = service.guard_pid, service.server_pid
         unanswered = creations.unanswered
         await kill_amid(creations, service, moment)
@@ -89,7 +88,7 @@ async def test_polls_that_were_answered_survive_ten_kills(services: Services) ->
                 stored = await stored_ids(session, service.url, content)
                 assert set(answered) <= set(stored)
                 assert len(stored) == len(set(stored))
-    assert creations.number >= sum(moments())
+    assert creations.number >= sum(moments(scale.kills))
     assert service.stop() == 0
 
 

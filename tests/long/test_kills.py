@@ -1,5 +1,6 @@
-"""Twenty kills of the service, twenty of the database, and a poll with 100,000 ballots."""
+"""Twenty kills amid creations, twenty amid votes, twenty of the database, and 100,000 ballots."""
 
+from tests.test_kill import test_polls_that_were_answered_survive_kills
 from tests.test_kills import (
     test_a_deleted_poll_is_gone_at_once_and_its_ballots_soon_after_a_kill_too,
     test_a_killed_database_comes_back_by_itself_with_every_vote,
@@ -10,4 +11,5 @@ __all__ = [
     "test_a_deleted_poll_is_gone_at_once_and_its_ballots_soon_after_a_kill_too",
     "test_a_killed_database_comes_back_by_itself_with_every_vote",
     "test_a_killed_service_has_lost_no_vote_and_mistakes_no_first_one",
+    "test_polls_that_were_answered_survive_kills",
 ]
