@@ -91,6 +91,7 @@ def arena(directory: Path) -> Iterator[Arena]:
                 ["bench.contenders.unlogged"],
                 {
                     "MONGODB_URI": _uri(data_dir, "polls"),
+                    "POLLS_PORT": "0",
                     "POLLS_SECRET": (data_dir / "secret").read_text("ascii").strip(),
                 },
                 directory,

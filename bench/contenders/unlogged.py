@@ -1,14 +1,15 @@
 """Our service without request log and metrics: what a request costs less is what they cost.
 
-``MONGODB_URI`` and ``POLLS_SECRET`` say on which store.
+All else is as it serves. ``MONGODB_URI`` and ``POLLS_SECRET`` say on which store.
 """
 
+import asyncio
 import os
 from pathlib import Path
 
-from bench.contenders.serving import serve
 from service.app import create_app
 from service.logs import RequestLine, RequestLog
+from service.server import run
 from service.settings import read_settings
 
 
@@ -19,4 +20,5 @@ class _NoLog(RequestLog):
 
 if __name__ == "__main__":
     with Path(os.devnull).open("wb") as nowhere:
-        serve(create_app(read_settings(), request_log=_NoLog(nowhere)))
+        app = create_app(read_settings(), request_log=_NoLog(nowhere))
+        asyncio.run(run(app, lambda url: print(f"Serving on {url}", flush=True)))
