@@ -61,7 +61,10 @@ PARAMETERS: dict[str, Json] = {
         "looks like the key of an issue, as `PLAT-254604`.",
     ),
     "PollIdAsked": _parameter(
-        "query", "pollId", UUID, "One poll alone; required where the type is votes."
+        "query",
+        "pollId",
+        NAME,  # a new poll takes no notice of it, whatever it is
+        "One poll alone, by its UUID; required where the type is votes.",
     ),
     "PollIdRequired": _parameter("query", "pollId", UUID, "The poll.", required=True),
     "Expand": _parameter(
