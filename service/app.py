@@ -35,16 +35,18 @@ def create_app(
 ) -> web.Application:
     """The application for ``settings``; it opens its store when it is started."""
     known = identify if settings.token_rate is None else within_token_rate(identify)
+    metrics = Metrics(settings.metrics_dir)
+    log = request_log or open_request_log(settings.log_level)
+    log.tell(metrics.count)
     app = web.Application(
-        middlewares=[request_scope(known)],
+        middlewares=[request_scope(known, metrics, log)],
         client_max_size=settings.max_body_bytes,
     )
     app[keys.SETTINGS] = settings
     app[keys.CLOCK] = clock
     app[keys.ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None
-    app[keys.METRICS] = metrics = Metrics(settings.metrics_dir)
-    app[keys.REQUEST_LOG] = log = request_log or open_request_log(settings.log_level)
-    log.tell(metrics.count)
+    app[keys.METRICS] = metrics
+    app[keys.REQUEST_LOG] = log
     app[keys.DOCUMENT] = document
     app[keys.DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(lifespan)

@@ -164,8 +164,8 @@ def _read_cast_key(request: web.Request, body: Any) -> CastKey | None:
         return None
     if len(values) > 1 or not IDEMPOTENCY_KEY.fullmatch(values[0]):
         raise ValidationError("must be 1 to 255 printable ASCII characters", "Idempotency-Key")
-    principal = request[keys.PRINCIPAL]
-    query = sorted(pair for pair in request[keys.QUERY] if pair[0] not in TOKEN_PARAMETERS)
+    principal = request[keys.CALL].principal
+    query = sorted(pair for pair in request[keys.CALL].query if pair[0] not in TOKEN_PARAMETERS)
     path = request.rel_url.raw_path
     same = [request.method, path, query, principal.user_id, principal.is_acting, body]
     return CastKey(f"{principal.token_id} {values[0]}", _digest(json.dumps(same, sort_keys=True)))

@@ -73,7 +73,7 @@ def note_anonymity(request: web.Request, settings: Settings) -> None:
     To be called as soon as the poll's settings are known: what is refused tells as much.
     """
     if not settings["saveParticipantNames"]:
-        request[keys.IS_ANONYMOUS] = True
+        request[keys.CALL].is_anonymous = True
 
 
 async def cast(
@@ -91,7 +91,7 @@ async def cast(
     where the session is gone, ``Unavailable``.
     """
     ballots = request.app[keys.STORE].ballots
-    user_id = request[keys.PRINCIPAL].user_id
+    user_id = request[keys.CALL].principal.user_id
     vote = Vote(
         session_id=session_id,
         ballot_id=ballots.id_of(session_id, user_id),

@@ -6,17 +6,20 @@ all connections a second (``Server.look``), from what aiohttp keeps anyway.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.http_writer import StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
-from service.middleware.scope import REQUEST_ID_HEADER, read_request_id
-from service.responses import Fault, problem
+from service.dispatch import Dispatcher
+from service.middleware.scope import read_request_id
+from service.responses import refusal
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of a header block that comes in pieces; one line may have 8,190 bytes, as aiohttp sees to."""
@@ -55,6 +58,89 @@ class Connection(web.RequestHandler):
         self._link = None
         server.open.discard(self)
         server.on_end()
+
+    async def start(self) -> None:
+        """Answers the requests of this connection, one after the other, until it ends.
+
+        As aiohttp's own, but without a task for each request. What is no HTTP, or asks for another
+        protocol, is left to that.
+        """
+        server = cast(Server, self._manager)
+        while not self._force_close:
+            if not self._messages:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, body = self._messages[0]
+            if self._upgraded or not isinstance(message, RawRequestMessage):
+                await super().start()
+                return
+            self._take_message()
+            server.requests_count += 1
+            if not await self._answer(message, body, server):
+                break
+            self._await_next()
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    def _take_message(self) -> None:
+        """Lets the parser go on where it waits for the queue to become shorter."""
+        self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    async def _answer(
+        self, message: RawRequestMessage, body: StreamReader, server: "Server"
+    ) -> bool:
+        """Sends the answer to a request; whether the connection stays open after it."""
+        writer, task = StreamWriter(self, self._loop), cast(asyncio.Task[None], self._task_handler)
+        request = cast(web.Request, server.request_factory(message, body, self, writer, task))
+        self._request_in_progress = True
+        self._current_request = request
+        try:
+            response = await server.find(request)(request)
+            self._current_request = None
+            if server.is_draining() and not self._messages:  # pipelined ones are answered too
+                response.force_close()
+            await response.prepare(request)
+            await response.write_eof()
+            self._keepalive = bool(response.keep_alive)
+            if not body.is_eof():
+                await self._linger(body)
+        except ConnectionError:
+            self._keepalive = False  # the client hung up
+        except Exception as error:
+            self.log_exception("Unhandled exception", exc_info=error)
+            self.force_close()
+        except BaseException:
+            self.force_close()
+            raise
+        finally:
+            self._current_request = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+        return self._keepalive and not self._close and not self._force_close
+
+    def _await_next(self) -> None:
+        ends_at = self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(ends_at, self._process_keepalive)
+
+    async def _linger(self, body: StreamReader) -> None:
+        """Reads the rest of a body: a client that sends might not see an answer before its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._lingering_time):
+                while not body.is_eof():
+                    await body.readany()
+        if not body.is_eof():
+            self.close()
 
     def data_received(self, data: bytes) -> None:
         """Every request passes here: what is rare has a method of its own."""
@@ -190,19 +276,18 @@ UNREAD = {
 }
 
 
-def refusal(status: int, sentence: str, request_id: str) -> web.Response:
-    """The answer where no middleware gives one; the connection ends with it."""
-    headers = {REQUEST_ID_HEADER: request_id, "Connection": "close"}
-    response = problem(status, [Fault(None, sentence)], headers=headers)
-    response.force_close()
-    return response
-
-
 class Server(web.Server):
-    """Makes our connections and knows those that are open; ``on_end`` hears of each that ends."""
+    """Makes our connections and knows those that are open; ``on_end`` hears of each that ends.
 
-    def __init__(self, handler: Any, **options: Any) -> None:
-        super().__init__(handler, **options)
+    While ``is_draining`` every answer is the last of its connection.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, *, is_draining: Callable[[], bool], **options: Any
+    ) -> None:
+        super().__init__(cast(Any, dispatcher.answer), **options)
+        self.find = dispatcher.find
+        self.is_draining = is_draining
         self.open: set[Connection] = set()
         self.on_end: Callable[[], None] = _nobody_waits
 

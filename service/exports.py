@@ -97,7 +97,7 @@ FORMATS: dict[str, Format] = {one.name: one for one in (Csv(), Json())}
 
 def read_format(request: web.Request) -> Format:
     """That of the query; raises ``ValidationError``."""
-    query = request[keys.QUERY]
+    query = request[keys.CALL].query
     name = dict(query).get("format")
     if name is None:
         raise ValidationError("is missing", "format")

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from aiohttp import web
 
+from service.call import Call
 from service.logs import RequestLog
 from service.metrics import Metrics
-from service.principal import Principal
 from service.quotas import Quota
 from service.settings import Settings
 from storage.store import SessionWatch, Store
@@ -25,8 +25,4 @@ TOKEN_USES: web.AppKey[Quota | None] = web.AppKey("token_uses")
 BAD_TOKENS: web.AppKey[Quota | None] = web.AppKey("bad_tokens")
 DRAINING = web.AppKey("draining", asyncio.Event)
 
-REQUEST_ID = web.RequestKey("request_id", str)
-QUERY: web.RequestKey[list[tuple[str, str]]] = web.RequestKey("query")
-IS_ANONYMOUS = web.RequestKey("is_anonymous", bool)
-QUOTA_HEADERS: web.RequestKey[dict[str, str]] = web.RequestKey("quota_headers")
-PRINCIPAL = web.RequestKey("principal", Principal)
+CALL = web.RequestKey("call", Call)

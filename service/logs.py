@@ -9,29 +9,21 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import orjson
 import structlog
 
 FLUSH_SECONDS = 0.05
+NO_ROUTE = "-"
 
 
-class RequestLine(NamedTuple):
-    """One answered request. No query string: it may hold a token.
+RequestLine = tuple[float, str, str, str | None, int, float, str | None, int | None, str | None]
+"""One answered request: seconds since 1970, id, method, route (None: there is none), status, how
+many ms the answer took, address, user, name of the token.
 
-    ``time`` is in seconds since 1970, ``ms`` how long the answer took.
-    """
-
-    time: float
-    id: str
-    method: str
-    route: str
-    status: int
-    ms: float
-    remote: str | None
-    user: int | None
-    token: str | None
+No query string, which may hold a token. A plain tuple, since each request makes one.
+"""
 
 
 class RequestLog:
@@ -69,28 +61,29 @@ class RequestLog:
 
 
 def _as_json(line: RequestLine) -> bytes:
+    at, request_id, method, route, status, ms, remote, user, token = line
     shown = {
-        "time": datetime.fromtimestamp(line.time, UTC),
+        "time": datetime.fromtimestamp(at, UTC),
         "level": "info",
         "event": "request",
-        "id": line.id,
-        "method": line.method,
-        "route": line.route,
-        "status": line.status,
-        "ms": round(line.ms, 2),
-        "remote": line.remote,
-        "user": line.user,
-        "token": line.token,
+        "id": request_id,
+        "method": method,
+        "route": route or NO_ROUTE,
+        "status": status,
+        "ms": round(ms, 2),
+        "remote": remote,
+        "user": user,
+        "token": token,
     }
     return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
 def _readable(line: RequestLine) -> bytes:
-    who = "-" if line.user is None else f"user {line.user} ({line.token})"
-    at = datetime.fromtimestamp(line.time, UTC)
+    at, request_id, method, route, status, ms, _, user, token = line
+    who = "-" if user is None else f"user {user} ({token})"
     return (
-        f"{at:%H:%M:%S} {line.status} {line.method:6} {line.route} "
-        f"{line.ms:.1f} ms {who} {line.id}\n"
+        f"{datetime.fromtimestamp(at, UTC):%H:%M:%S} {status} {method:6} {route or NO_ROUTE} "
+        f"{ms:.1f} ms {who} {request_id}\n"
     ).encode()
 
 

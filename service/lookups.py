@@ -22,7 +22,7 @@ from storage.errors import NotFound
 
 async def read_caller(request: web.Request, action: str) -> Caller:
     """The caller with its enrollments; raises ``Forbidden`` where the token lacks ``action``."""
-    principal = request[keys.PRINCIPAL]
+    principal = request[keys.CALL].principal
     policy.require_action(principal, action)
     enrollments = await request.app[keys.STORE].enrollments.of_user(principal.user_id)
     return Caller(principal, tuple(enrollments))

@@ -24,7 +24,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from service.logs import RequestLine
+from service.logs import NO_ROUTE, RequestLine
 from storage import meters
 from storage.meters import SECONDS, SIZES, Histogram
 
@@ -53,13 +53,14 @@ class Metrics:
 
     def count(self, lines: Iterable[RequestLine]) -> None:
         """Counts requests that were answered."""
-        for line in lines:
-            method = line.method if line.method in METHODS else "other"
-            self._requests[line.route, method, line.status] += 1
-            durations = self._durations.get((line.route, method))
+        requests, all_durations = self._requests, self._durations
+        for _, _, method, route, status, ms, _, _, _ in lines:
+            known = route or NO_ROUTE, method if method in METHODS else "other"
+            requests[*known, status] += 1
+            durations = all_durations.get(known)
             if durations is None:
-                durations = self._durations[line.route, method] = Histogram(SECONDS)
-            durations.observe(line.ms / 1000)
+                durations = all_durations[known] = Histogram(SECONDS)
+            durations.observe(ms / 1000)
         if self._shared is not None and not self._is_share_due:
             self._is_share_due = True
             asyncio.get_running_loop().call_later(SHARE_SECONDS, self.share)

@@ -40,7 +40,7 @@ def read_paging(request: web.Request, is_bookmark: Callable[[Any], bool] = is_nu
 
     ``is_bookmark`` tells whether a decoded bookmark is one of this list.
     """
-    pairs = request[keys.QUERY]
+    pairs = request[keys.CALL].query
     query = dict(pairs)
     limit = DEFAULT_PER_PAGE
     if query.get("per_page"):
@@ -62,7 +62,7 @@ def read_paging(request: web.Request, is_bookmark: Callable[[Any], bool] = is_nu
 
 def link_header(request: web.Request, paging: Paging, page: Page[Any]) -> dict[str, str]:
     """``Link`` with ``current``, ``first``, and what is known of ``next``, ``prev``, ``last``."""
-    pairs = request[keys.QUERY]
+    pairs = request[keys.CALL].query
     current = dict(pairs).get("page") or "1"
     links = {"current": current}
     if page.next_after is not None:

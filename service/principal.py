@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+from storage.documents import Token
+
 READ, WRITE, VOTE = "read", "write", "vote"
 ACTIONS = (READ, WRITE, VOTE)
+ALL_ACTIONS = frozenset(ACTIONS)
 ANY_WORKSPACE = "*"
 
 SERVICE_USER = 0
@@ -24,12 +27,23 @@ class Principal(NamedTuple):
     actions: frozenset[str] = frozenset()
     workspaces: frozenset[str] = frozenset()
 
+    @classmethod
+    def of(cls, token: Token) -> "Principal":
+        """The owner of a token."""
+        return cls(
+            token.user_id,
+            token.id,
+            token.name,
+            token.is_admin,
+            False,
+            token.actions,
+            token.workspaces,
+        )
+
     def acting_for(self, user_id: int) -> "Principal":
         """``user_id`` in rights and in authorship; only the token stays."""
-        return Principal(
-            user_id=user_id,
-            token_id=self.token_id,
-            token_name=self.token_name,
-            is_acting=True,
-            actions=frozenset(ACTIONS),
-        )
+        return Principal(user_id, self.token_id, self.token_name, False, True, ALL_ACTIONS)
+
+
+NOBODY = Principal(-1, "", "")
+"""Who has not shown a token yet: may do nothing."""

@@ -53,7 +53,7 @@ def read_content_query(
 
     ``kind`` is the ``type`` that the handler is for, ``needs_poll`` that ``pollId`` must be there.
     """
-    query = _Parameters(request[keys.QUERY])
+    query = _Parameters(request[keys.CALL].query)
     given = query.read("type")
     workspace = query.read("workspace")
     content = query.read("content")
@@ -95,9 +95,11 @@ class _Parameters:
             self._repeated = {name for name, times in names.items() if times > 1}
         self.faults: dict[str, Any] = {}
 
-    def read(self, name: str, *, required: bool = True) -> str | None:
+    def read(self, name: str, required: bool = True) -> str | None:
         """The value, None where it is not there or bad."""
         value = self._values.get(name)
+        if value and len(value) <= 255 and value.isprintable() and name not in self._repeated:
+            return value
         if value is None:
             if required:
                 self.faults[name] = ["is missing"]

@@ -5,11 +5,17 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http_writer import _serialize_headers
+from multidict import istr
 
 from service import views
 from storage.documents import PollDocument, revision
 
+REQUEST_ID_HEADER = istr("X-Request-Id")
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
 
@@ -21,11 +27,52 @@ class Fault(NamedTuple):
     message: str
 
 
+class Answer(web.Response):
+    """A whole body of bytes.
+
+    Nearly every answer is one of HTTP/1.1 on a connection that stays open. It goes without what
+    aiohttp asks of answers that are compressed, chunked, empty or the last.
+    """
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        body = self.body
+        if (
+            self.prepared
+            or not isinstance(body, bytes)
+            or request.version != HttpVersion11
+            or not request.keep_alive
+            or self.keep_alive is False
+            or request.method == hdrs.METH_HEAD
+        ):
+            return await super().prepare(request)
+        await request._prepare_hook(self)  # noqa: SLF001 - as aiohttp does
+        headers = self.headers
+        headers[hdrs.CONTENT_LENGTH] = str(len(body))
+        headers[hdrs.DATE] = rfc822_formatted_time()
+        headers[hdrs.SERVER] = SERVER_SOFTWARE
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("The client hung up.")
+        head = _serialize_headers(f"HTTP/1.1 {self.status} {self.reason}", headers)
+        transport.write(head + body)
+        self._keep_alive = self._eof_sent = True
+        if request.protocol.writing_paused:
+            await request.writer.drain()
+        return request.writer
+
+
 def json_response(
     data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
+    return bytes_response(orjson.dumps(data), status=status, headers=headers)
+
+
+def bytes_response(
+    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """``body`` is JSON already."""
     headers = JSON_HEADERS if headers is None else {**JSON_HEADERS, **headers}
-    return web.Response(body=orjson.dumps(data), status=status, headers=headers)
+    return Answer(body=body, status=status, headers=headers)
 
 
 def entity_tag(poll: PollDocument) -> dict[str, str]:
@@ -51,6 +98,14 @@ def problem(
     }
     response = web.Response(body=orjson.dumps(body), status=status, headers=headers)
     response.content_type = PROBLEM_TYPE
+    return response
+
+
+def refusal(status: int, sentence: str, request_id: str) -> web.Response:
+    """The answer where no middleware gives one; the connection ends with it."""
+    headers = {REQUEST_ID_HEADER: request_id, "Connection": "close"}
+    response = problem(status, [Fault(None, sentence)], headers=headers)
+    response.force_close()
     return response
 
 

@@ -18,7 +18,7 @@ async def expand(
 ) -> None:
     """Adds ``results`` to what is shown of each poll of a container; two round trips for all."""
     store, now = request.app[keys.STORE], request.app[keys.CLOCK]()
-    caller = Caller(request[keys.PRINCIPAL])
+    caller = Caller(request[keys.CALL].principal)
     numbers = {poll["id"]: poll["standing_session"] for poll in polls}
     sessions = await store.sessions.find_all(number for number in numbers.values() if number)
     own_ids = {number: store.ballots.id_of(number, caller.principal.user_id) for number in sessions}

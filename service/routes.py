@@ -24,7 +24,7 @@ def _by_type(polls: Handler, votes: Handler) -> Handler:
     """The content API is one endpoint: its parameter ``type`` says what a request is about."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        is_vote = ("type", content_votes.VOTES) in request[keys.QUERY]
+        is_vote = ("type", content_votes.VOTES) in request[keys.CALL].query
         return await (votes if is_vote else polls)(request)
 
     return handle

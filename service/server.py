@@ -6,21 +6,18 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
-import structlog
 from aiohttp import web
 
 from service import keys
-from service.connections import Server, refusal
+from service.connections import Server
+from service.dispatch import Dispatcher
 from service.listening import Door, most_connections, open_sockets
-from service.middleware.scope import read_request_id
 
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 0.3
 """How long a stop leaves an idle connection open: a request may be on its way."""
 STOP_SECONDS = 60.0
 ACCEPTED_AT_ONCE = 128
-
-log = structlog.get_logger(__name__)
 
 
 class Runner(web.AppRunner):
@@ -87,22 +84,12 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        handle = server.request_handler
-        is_draining = self.app[keys.DRAINING].is_set
-
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            try:
-                response = await handle(request)
-            except web.HTTPExpectationFailed:  # raised before any middleware is asked
-                request_id = read_request_id(request)
-                log.info("unknown expectation", request_id=request_id, remote=request.remote)
-                return refusal(417, "Of all that Expect may ask, 100-continue is met.", request_id)
-            if is_draining() and not request.protocol._messages:  # noqa: SLF001 - pipelined ones
-                response.force_close()
-            return response
-
-        options = server._kwargs  # noqa: SLF001 - aiohttp has no other way to name a protocol
-        self._serving = Server(answer, request_factory=server.request_factory, **options)
+        self._serving = Server(
+            Dispatcher(self.app),
+            is_draining=self.app[keys.DRAINING].is_set,
+            request_factory=server.request_factory,
+            **server._kwargs,  # noqa: SLF001 - aiohttp has no other way to name a protocol
+        )
         self._look()
         return self._serving
 

@@ -93,7 +93,7 @@ class Spans:
                     span.set_status(StatusCode.ERROR)
                 return response
             finally:
-                span.set_attribute(REQUEST_ID, (request[keys.REQUEST_ID],))
+                span.set_attribute(REQUEST_ID, (request[keys.CALL].id,))
                 span.end()
 
         return trace

@@ -30,7 +30,7 @@ async def respond(
     """
     response = web.StreamResponse(headers=headers)
     # The scope of the request comes too late: these headers leave before the handler returns.
-    response.headers["X-Request-Id"] = request[keys.REQUEST_ID]
+    response.headers["X-Request-Id"] = request[keys.CALL].id
     until = asyncio.get_running_loop().time() + STREAM_SECONDS
     async with aclosing(chunks):
         if request.method == "HEAD":
@@ -48,7 +48,7 @@ async def respond(
         except ConnectionError:
             raise
         except Exception as error:
-            request_id = request[keys.REQUEST_ID]
+            request_id = request[keys.CALL].id
             if isinstance(error, TimeoutError):
                 log.warning("answer cut off", reason="too slow", request_id=request_id)
             else:

@@ -27,15 +27,11 @@ STAGGER_SECONDS = 0.020
 SHARED_FATE_SECONDS = 0.5
 
 
-class Waiting(Generic[Item, Result]):
-    """An item in the queue, and the caller who awaits what comes of it."""
+Waiting = tuple[Item, asyncio.Future[Result], float]
+"""An item in the queue, what its caller awaits, and when it is to be given up.
 
-    __slots__ = ("deadline", "item", "outcome")
-
-    def __init__(self, item: Item, outcome: "asyncio.Future[Result]", deadline: float) -> None:
-        self.item = item
-        self.outcome = outcome
-        self.deadline = deadline
+A plain tuple: each caller makes one.
+"""
 
 
 class Batcher(Generic[Item, Result]):
@@ -56,6 +52,7 @@ class Batcher(Generic[Item, Result]):
         wait_seconds: float = ROUND_TRIP_SECONDS,
         meter: BatchMeter | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()  # asked once: asking costs more than all of submit
         self._run = run
         self._max_size = max_size
         self._max_waiting = max_waiting
@@ -74,16 +71,14 @@ class Batcher(Generic[Item, Result]):
         Raises ``Unavailable``, or what the batch raised for this item. A caller who is cancelled
         takes only the own item along, and only while it has not started.
         """
-        loop = asyncio.get_running_loop()
         if len(self._queue) >= self._max_waiting:
             raise Unavailable("The service is too busy; nothing was changed.")
-        outcome: asyncio.Future[Result] = loop.create_future()
-        waiting = Waiting(item, outcome, loop.time() + self._wait_seconds)
-        self._queue.append(waiting)
+        outcome: asyncio.Future[Result] = self._loop.create_future()
+        self._queue.append((item, outcome, self._loop.time() + self._wait_seconds))
         if not self._in_flight:
             self._start()
-        else:
-            self._arm(loop)
+        elif self._expiry is None or (self._staggered and self._stagger is None):
+            self._arm(self._loop)
         return outcome
 
     async def drain(self) -> None:
@@ -102,14 +97,14 @@ class Batcher(Generic[Item, Result]):
         batch: list[Waiting[Item, Result]] = []
         while self._queue and len(batch) < self._max_size:
             waiting = self._queue.popleft()
-            if not waiting.outcome.done():  # else its caller has gone
+            if not waiting[1].done():  # else its caller has gone
                 batch.append(waiting)
         if self._queue:
             self._arm(asyncio.get_running_loop())
         if not batch:
             return
         if self._meter is not None:
-            came = batch[0].deadline - self._wait_seconds
+            came = batch[0][2] - self._wait_seconds
             self._meter.sizes.observe(len(batch))
             self._meter.waits.observe(max(asyncio.get_running_loop().time() - came, 0.0))
         await self._send(batch)
@@ -123,7 +118,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _send(self, batch: list[Waiting[Item, Result]]) -> None:
         try:
-            results = await self._run([waiting.item for waiting in batch])
+            results = await self._run([item for item, _, _ in batch])
         except Unavailable as error:
             for waiting in [*batch, *self._take_patient()]:
                 _settle(waiting, error)
@@ -150,13 +145,13 @@ class Batcher(Generic[Item, Result]):
         """
         came_before = asyncio.get_running_loop().time() - SHARED_FATE_SECONDS
         patient: list[Waiting[Item, Result]] = []
-        while self._queue and self._queue[0].deadline - self._wait_seconds <= came_before:
+        while self._queue and self._queue[0][2] - self._wait_seconds <= came_before:
             patient.append(self._queue.popleft())
         return patient
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._expiry is None:
-            self._expiry = loop.call_at(self._queue[0].deadline, self._expire)
+            self._expiry = loop.call_at(self._queue[0][2], self._expire)
         if self._staggered and self._stagger is None and len(self._in_flight) == 1:
             started = next(iter(self._in_flight.values()))
             self._stagger = loop.call_at(started + STAGGER_SECONDS, self._start_second)
@@ -176,7 +171,7 @@ class Batcher(Generic[Item, Result]):
         """Lets those go who have waited long enough; the queue is in the order of arrival."""
         self._expiry = None
         loop = asyncio.get_running_loop()
-        while self._queue and self._queue[0].deadline <= loop.time():
+        while self._queue and self._queue[0][2] <= loop.time():
             waiting = self._queue.popleft()
             _settle(waiting, Unavailable("The service is too busy; nothing was changed."))
         if self._queue:
@@ -184,9 +179,10 @@ class Batcher(Generic[Item, Result]):
 
 
 def _settle(waiting: Waiting[Item, Result], result: Result | Exception) -> None:
-    if waiting.outcome.done():
+    _, outcome, _ = waiting
+    if outcome.done():
         return
     if isinstance(result, Exception):
-        waiting.outcome.set_exception(result)
+        outcome.set_exception(result)
     else:
-        waiting.outcome.set_result(result)
+        outcome.set_result(result)

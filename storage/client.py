@@ -9,7 +9,7 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import bson
 import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
+from bson.raw_bson import RawBSONDocument
 from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import (
@@ -59,9 +60,11 @@ __all__ = [
     "SessionWatch",
     "TooManyConflicts",
     "UpdateOne",
-    "patience",
+    "decode",
+    "find_raw",
     "patience_left",
     "round_trip",
+    "set_patience",
     "stored_size",
 ]
 
@@ -92,22 +95,13 @@ know any more since it was started again."""
 _patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
 
 
-class patience:  # noqa: N801 - used as the function it would be, were it not asked by each request
-    """Bounds all round trips inside taken together: a request of several waits no longer than one.
+def set_patience(seconds: float) -> None:
+    """Bounds all round trips of this context together: several take no longer than one.
 
-    A commit that was sent is not cut short: its outcome is resolved, not guessed.
+    To be set anew by each request. A commit that was sent is not cut short: its outcome is
+    resolved, not guessed.
     """
-
-    __slots__ = ("_seconds", "_token")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._token = _patience.set(min(_patience.get(), time.monotonic() + self._seconds))
-
-    def __exit__(self, *_: object) -> None:
-        _patience.reset(self._token)
+    _patience.set(time.monotonic() + seconds)
 
 
 def patience_left() -> float | None:
@@ -183,6 +177,20 @@ def _is_lost(error: PyMongoError) -> bool:
 
 def _is_unknown(error: PyMongoError) -> bool:
     return isinstance(error, OperationFailure) and error.code == NO_SUCH_TRANSACTION
+
+
+async def find_raw(collection: Collection, ids: Sequence[Any]) -> list[bytes]:
+    """The documents with these ``_id``s as they are stored (BSON), in no order."""
+    raw = collection.codec_options.with_options(document_class=RawBSONDocument)
+    cursor = collection.with_options(codec_options=raw).find(
+        {"_id": {"$in": ids}}, batch_size=len(ids) + 1
+    )
+    return [cast(bytes, cast(RawBSONDocument, one).raw) for one in await cursor.to_list(None)]
+
+
+def decode(collection: Collection, raw: bytes) -> Document:
+    """A document of ``find_raw`` as ``find`` would give it."""
+    return bson.decode(raw, collection.codec_options)
 
 
 def stored_size(document: Document) -> int:

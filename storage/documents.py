@@ -103,6 +103,19 @@ class ContainerDocument(TypedDict):
     polls: list[PollDocument]
 
 
+class Container:
+    """The polls of a container as one read has found them, oldest first; nobody changes them.
+
+    ``shown`` is for whoever shows them: what all who read the same are shown is rendered once.
+    """
+
+    __slots__ = ("polls", "shown")
+
+    def __init__(self, polls: list[PollDocument]) -> None:
+        self.polls = polls
+        self.shown: bytes | None = None
+
+
 class ContainerKey(NamedTuple):
     """Where polls are kept: a workspace, a piece of content in it, a container in that."""
 
@@ -213,6 +226,36 @@ class TokenDocument(TypedDict):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+class Token(NamedTuple):
+    """A token as it is asked about; ``id`` is the SHA-256 of its secret, in hex."""
+
+    id: str
+    name: str
+    user_id: int
+    is_admin: bool
+    workspaces: frozenset[str]
+    actions: frozenset[str]
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, document: TokenDocument) -> "Token":
+        return cls(
+            id=document["_id"],
+            name=document["name"],
+            user_id=document["user_id"],
+            is_admin=document["admin"],
+            workspaces=frozenset(document["workspaces"]),
+            actions=frozenset(document["actions"]),
+            expires_at=document["expires_at"],
+            revoked_at=document["revoked_at"],
+        )
+
+    def is_valid(self, now: datetime) -> bool:
+        """Neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 def new_session(

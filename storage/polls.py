@@ -14,6 +14,7 @@ from storage.documents import (
     MAX_CONTAINER_BYTES,
     MAX_POLLS,
     USERS,
+    Container,
     ContainerDocument,
     ContainerKey,
     LocatedPoll,
@@ -28,12 +29,14 @@ from storage.errors import Conflict, NotFound, PreconditionFailed
 from storage.idempotency import Idempotency, IdempotencyKey
 from storage.pages import Page, Window, page_of
 from storage.purges import Purges
-from storage.reading import Reader
+from storage.reading import RevalidatingReader
 from storage.sequences import Sequences
 from storage.turns import Turns
 
 Revisions = frozenset[str]
 """Revisions that a caller accepts; see ``documents.revision``."""
+
+NO_POLLS = Container([])
 
 
 class Polls:
@@ -50,18 +53,19 @@ class Polls:
         self._addresses = database.collection("addresses")
         self._sessions = database.collection("sessions")
         self._turns = Turns()
-        self._reader: Reader[str, ContainerDocument] = Reader(self._containers)
+        self._reader: RevalidatingReader[str, Container] = RevalidatingReader(
+            self._containers, lambda document: Container(document["polls"])
+        )
         self._sequences = sequences
         self._idempotency = idempotency
 
-    async def in_container(self, key: ContainerKey) -> list[PollDocument]:
-        """The polls of a container, oldest first; none where there is no such container."""
-        container = await self._reader.get(key.id)
-        return container["polls"] if container else []
+    async def in_container(self, key: ContainerKey) -> Container:
+        """The polls of a container; none where there is no such container."""
+        return await self._reader.get(key.id) or NO_POLLS
 
     async def get(self, key: ContainerKey, poll_id: str) -> PollDocument:
         """A missing container and a missing poll are both ``NotFound``."""
-        return _poll_of(await self.in_container(key), poll_id)
+        return _poll_of((await self.in_container(key)).polls, poll_id)
 
     async def find(self, reference: int | str) -> LocatedPoll:
         """A poll by its number or its UUID, wherever it is; raises ``NotFound``."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from storage.client import Database, Session, round_trip
-from storage.documents import TokenDocument
+from storage.documents import Token, TokenDocument
 from storage.errors import Conflict, NotFound
 from storage.reading import Reader
 
@@ -25,7 +25,7 @@ def token_id(secret: str) -> str:
 
 
 class _Read(NamedTuple):
-    token: TokenDocument | None
+    token: Token | None
     asked_at: float
 
 
@@ -39,7 +39,7 @@ class _Recent:
         read = self._reads.get(identifier)
         return read if read is not None and now - read.asked_at < FRESH_SECONDS else None
 
-    def put(self, identifier: str, token: TokenDocument | None, asked_at: float) -> _Read:
+    def put(self, identifier: str, token: Token | None, asked_at: float) -> _Read:
         self._reads.pop(identifier, None)
         if len(self._reads) >= MAX_RECENT:
             del self._reads[next(iter(self._reads))]
@@ -65,7 +65,14 @@ class Tokens:
         self._known = _Recent()
         self._unknown = _Recent()
 
-    async def find(self, identifier: str, now: datetime) -> TokenDocument | None:
+    def recall(self, identifier: str, now: datetime) -> Token | None:
+        """What ``find`` gives, where that was read a moment ago; None where it has to be asked."""
+        recent = self._known.get(identifier, self._monotonic())
+        if recent is None or recent.token is None or not recent.token.is_valid(now):
+            return None
+        return recent.token
+
+    async def find(self, identifier: str, now: datetime) -> Token | None:
         """The token that may be used at ``now``: there, not revoked, not expired.
 
         A revoked token stops working within 5 s everywhere: what was read counts for 4 s, from
@@ -74,13 +81,12 @@ class Tokens:
         asked_at = self._monotonic()
         recent = self._known.get(identifier, asked_at) or self._unknown.get(identifier, asked_at)
         if recent is None:
-            token = await self._reader.get(identifier)
+            found = await self._reader.get(identifier)
+            token = None if found is None else Token.of(found)
             kept = self._unknown if token is None else self._known
             recent = kept.put(identifier, token, asked_at)
         token = recent.token
-        if token is None or token["revoked_at"] is not None or _is_expired(token, now):
-            return None
-        return token
+        return token if token is not None and token.is_valid(now) else None
 
     async def create(
         self,

@@ -13,7 +13,7 @@ LAYERS: list[set[str]] = [
     {"service.cli", "service.worker", "service.gunicorn"},
     {"service.workers"},
     {"service.server"},
-    {"service.app", "service.connections", "service.listening"},
+    {"service.app", "service.connections", "service.dispatch", "service.listening"},
     {
         *("service.routes", "service.docs", "service.lifespan", "service.middleware"),
         *("service.cors", "service.tracing", "service.spans"),
@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
         *("service.responses", "service.policy", "service.views"),
     },
     {"service.keys"},
+    {"service.call"},
     {"service.principal", "service.settings", "service.metrics", "service.quotas"},
     {"service.logs"},
     {"schemas", "storage"},

@@ -17,7 +17,7 @@ from service.app import create_app
 from service.logs import RequestLog
 from service.server import Runner
 from service.settings import Settings
-from storage.client import patience
+from storage.client import set_patience
 from storage.exports import BALLOTS_AT_A_TIME
 from storage.store import Store
 from tests.casting import (
@@ -236,7 +236,8 @@ async def test_an_export_may_take_longer_than_a_request_has_patience(
     run = await course_run(api, raw)
     seed_ballots(raw, run, 4 * BALLOTS_AT_A_TIME, named=True)
     read = 0
-    with patience(1.0), slow(raw.client, "getMore", 400):
+    set_patience(1.0)
+    with slow(raw.client, "getMore", 400):
         async with store.exports.open(run.session) as export:
             async for ballots in export.ballots:
                 read += len(ballots)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.logs import RequestLine
 from service.metrics import Metrics
 from storage.meters import Histogram
 from tests.calls import POLL, call, place
@@ -58,7 +57,7 @@ async def test_requests_are_counted_by_route_method_and_status(api: Client) -> N
 def test_methods_that_nobody_knows_are_counted_as_one() -> None:
     metrics = Metrics()
     methods = ("BREW", "WHEN", "PUT")
-    metrics.count(RequestLine(0.0, "1", one, "-", 405, 1.0, None, None, None) for one in methods)
+    metrics.count((0.0, "1", one, None, 405, 1.0, None, None, None) for one in methods)
     samples, counted = parse(metrics.render().decode()), "polls_http_requests_total"
     assert value(samples, counted, route="-", method="other", status="405") == 2
     assert value(samples, counted, route="-", method="PUT", status="405") == 1
@@ -189,7 +188,7 @@ async def test_numbers_of_a_worker_that_died_stay_but_for_what_was_in_flight(
 ) -> None:
     died = Metrics(tmp_path)
     died.in_flight = 5
-    died.count([RequestLine(0.0, "1", "GET", "/rest", 200, 2.0, None, None, None)])
+    died.count([(0.0, "1", "GET", "/rest", 200, 2.0, None, None, None)])
     died.share()
     [figures] = tmp_path.glob("*.json")
     figures.rename(tmp_path / "4194305.json")  # above the highest id that a process can have

@@ -17,7 +17,7 @@ Documents = Reader[str, dict[str, Any]]
 
 
 @pytest.fixture
-def reader(store: Store, raw: Raw) -> Documents:
+async def reader(store: Store, raw: Raw) -> Documents:
     raw.things.insert_many([{"_id": name, "value": 1} for name in "abc"])
     return Reader(store._database.collection("things"))
 
@@ -78,7 +78,7 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-def cache(store: Store, seconds: Seconds, monkeypatch: pytest.MonkeyPatch) -> Tokens:
+async def cache(store: Store, seconds: Seconds, monkeypatch: pytest.MonkeyPatch) -> Tokens:
     """Tokens on a clock of their own, with room for three of each kind."""
     monkeypatch.setattr(tokens, "MAX_RECENT", 3)
     return Tokens(store._database, seconds)

@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from storage import client as storage_client
-from storage.client import Database, DuplicateKeyError, Session, patience, round_trip
+from storage.client import Database, DuplicateKeyError, Session, round_trip, set_patience
 from storage.errors import Conflict, Unavailable
 from storage.indexes import ensure_indexes
 from storage.sequences import Sequences
@@ -232,9 +232,9 @@ async def test_endless_conflicts_end_in_time(
     monkeypatch.setattr(storage_client, "ROUND_TRIP_SECONDS", 1.5)
     work = Work(database)
     started = time.monotonic()
+    set_patience(seconds)
     with (
         failing(admin, failCommands=["insert"], errorCode=112, errorLabels=[TRANSIENT]),
-        patience(seconds),
         pytest.raises(Unavailable),
     ):
         await database.transaction(work)
@@ -249,17 +249,19 @@ async def test_a_store_that_hangs_is_waited_for_no_longer_than_the_patience_last
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
 ) -> None:
     started = time.monotonic()
-    with slow(admin, command, 2000), patience(0.4), pytest.raises(Unavailable):
+    set_patience(0.4)
+    with slow(admin, command, 2000), pytest.raises(Unavailable):
         await database.transaction(Work(database))
     assert time.monotonic() - started < 1.4
     assert applied(raw) == 0
 
 
-async def test_patience_is_not_won_by_asking_for_more_inside(
+async def test_patience_is_for_all_that_is_done_with_it_together(
     database: Database, admin: pymongo.MongoClient[Any]
 ) -> None:
     started = time.monotonic()
-    with slow(admin, "find", 2000), patience(0.3), patience(60):
+    set_patience(0.3)
+    with slow(admin, "find", 2000):
         with pytest.raises(Unavailable), round_trip():
             await database.collection("counters").find_one({})
         with pytest.raises(Unavailable):
@@ -270,7 +272,8 @@ async def test_patience_is_not_won_by_asking_for_more_inside(
 async def test_a_commit_that_was_sent_is_not_cut_short_by_impatience(
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
 ) -> None:
-    with slow(admin, "commitTransaction", 1000), patience(0.5):
+    set_patience(0.5)
+    with slow(admin, "commitTransaction", 1000):
         assert await database.transaction(Work(database)) == 1
     assert applied(raw) == 1
 
@@ -279,8 +282,8 @@ async def test_the_outcome_of_a_commit_is_asked_for_past_the_patience_of_the_cal
     database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits(monkeypatch, iter(["lost"] * 40))
-    with patience(0.2):
-        assert await database.transaction(Work(database)) == 1
+    set_patience(0.2)
+    assert await database.transaction(Work(database)) == 1
     assert applied(raw) == 1
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from storage.client import patience
+from storage.client import set_patience
 from storage.errors import Unavailable
 from storage.turns import Turns
 
@@ -34,10 +34,15 @@ async def test_another_key_is_not_waited_for() -> None:
 
 async def test_who_has_no_patience_left_goes_without_a_turn_and_harms_nobody() -> None:
     turns = Turns()
+
+    async def take_without_patience() -> None:
+        set_patience(0.01)
+        async with turns.take("a"):
+            raise AssertionError("it had the turn")
+
     async with turns.take("a"):
-        with patience(0.01), pytest.raises(Unavailable):
-            async with turns.take("a"):
-                raise AssertionError("it had the turn")
+        with pytest.raises(Unavailable):
+            await asyncio.create_task(take_without_patience())
         assert turns._interested == {"a": 1}
     async with turns.take("a"):
         assert turns._interested == {"a": 1}

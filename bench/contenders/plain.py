@@ -40,7 +40,7 @@ MAJORITY = WriteConcern("majority", j=True)
 
 
 async def list_polls(request: web.Request) -> web.Response:
-    principal = request[keys.PRINCIPAL]
+    principal = request[keys.CALL].principal
     query = requests.read_content_query(request)
     policy.require_content(principal, policy.READ, query.key)
     polls = await _polls_of(request, query.key.id)
@@ -48,7 +48,7 @@ async def list_polls(request: web.Request) -> web.Response:
 
 
 async def cast_vote(request: web.Request) -> web.Response:
-    principal = request[keys.PRINCIPAL]
+    principal = request[keys.CALL].principal
     key, poll_id = requests.read_poll_address(request, "votes")
     policy.require_content(principal, policy.VOTE, key)
     poll = next((one for one in await _polls_of(request, key.id) if one["id"] == poll_id), None)
@@ -107,7 +107,7 @@ async def _polls_of(request: web.Request, container_id: str) -> list[PollDocumen
 
 
 async def _identify(request: web.Request) -> None:
-    query = request[keys.QUERY] = requests.parse_query(request)
+    query = request[keys.CALL].query = requests.parse_query(request)
     secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
     token = await request.app[DATABASE].tokens.find_one({"_id": token_id(secret)})
     if token is None or token["revoked_at"] is not None or token["expires_at"] is not None:
@@ -124,7 +124,7 @@ async def _identify(request: web.Request) -> None:
     if user_id is not None:
         policy.require_acting(principal)
         principal = principal.acting_for(user_id)
-    request[keys.PRINCIPAL] = principal
+    request[keys.CALL].principal = principal
 
 
 def _secret(request: web.Request) -> bytes:
@@ -146,12 +146,12 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings) -> web.Application:
-    app = web.Application(middlewares=[request_scope(_identify)])
+    metrics, log = Metrics(), open_request_log(settings.log_level)
+    log.tell(metrics.count)
+    app = web.Application(middlewares=[request_scope(_identify, metrics, log)])
     app[keys.SETTINGS] = settings
     app[keys.CLOCK] = utc_now
-    app[keys.METRICS] = metrics = Metrics()
-    app[keys.REQUEST_LOG] = log = open_request_log(settings.log_level)
-    log.tell(metrics.count)
+    app[keys.METRICS], app[keys.REQUEST_LOG] = metrics, log
     app.cleanup_ctx.append(_connected)
     app.router.add_get("/rest", list_polls)
     app.router.add_post("/rest", cast_vote)

@@ -25,7 +25,7 @@ async def list_votes(request: web.Request) -> web.Response:
     key, poll, session_id = await _find_voting(request)
     session = await request.app[keys.STORE].sessions.get(session_id)
     poll_id = poll["id"]
-    principal = request[keys.PRINCIPAL]
+    principal = request[keys.CALL].principal
     ballots = request.app[keys.STORE].ballots
     own_id = ballots.id_of(session_id, principal.user_id)
     rules = session["rules"]
@@ -58,7 +58,7 @@ async def cast_vote(request: web.Request) -> web.Response:
         cast_key=cast_key,
     )
     # Whoever sent the vote knows it, also who acts for another.
-    author_id = request[keys.PRINCIPAL].user_id
+    author_id = request[keys.CALL].principal.user_id
     return responses.json_response(
         views.content_vote(outcome.ballot, outcome.rules, voting.poll["id"], author_id=author_id)
     )
@@ -76,7 +76,7 @@ def _show_own(
     request: web.Request, ballot: BallotDocument, rules: SessionRules, poll_id: str
 ) -> dict[str, Any]:
     """The caller's own vote; who acts for a user may learn no more than that it is there."""
-    principal = request[keys.PRINCIPAL]
+    principal = request[keys.CALL].principal
     if policy.sees_own_choice(principal, ballot, rules):
         return views.content_vote(ballot, rules, poll_id, author_id=principal.user_id)
     return views.hidden_content_vote(ballot, poll_id, principal.user_id)
@@ -84,7 +84,7 @@ def _show_own(
 
 async def _find_voting(request: web.Request) -> Voting:
     key, poll_id = requests.read_poll_address(request, VOTES)
-    policy.require_content(request[keys.PRINCIPAL], policy.VOTE, key)
+    policy.require_content(request[keys.CALL].principal, policy.VOTE, key)
     poll = await request.app[keys.STORE].polls.get(key, poll_id)
     casts.note_anonymity(request, poll["settings"])
     if poll["standing_session"] is None:

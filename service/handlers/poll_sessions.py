@@ -127,7 +127,7 @@ async def _respond(request: web.Request, caller: Caller, session: SessionDocumen
 async def _respond_page(
     request: web.Request, caller: Caller, paging: pagination.Paging, page: Page[SessionDocument]
 ) -> web.Response:
-    included = ("include[]", "poll_submissions") in request[keys.QUERY]
+    included = ("include[]", "poll_submissions") in request[keys.CALL].query
     ballots, user_id = request.app[keys.STORE].ballots, caller.principal.user_id
     own_ids = {session["_id"]: ballots.id_of(session["_id"], user_id) for session in page.rows}
     own = await ballots.find_all(own_ids.values())

@@ -46,14 +46,14 @@ def _author_id(
     request: web.Request, ballot: BallotDocument, session: SessionDocument
 ) -> int | None:
     """The caller, where the ballot is the caller's own and may be known to be."""
-    principal = request[keys.PRINCIPAL]
+    principal = request[keys.CALL].principal
     own_id = request.app[keys.STORE].ballots.id_of(session["_id"], principal.user_id)
     is_shown = policy.sees_own_choice(principal, ballot, session["rules"])
     return principal.user_id if ballot["_id"] == own_id and is_shown else None
 
 
 async def create_submission(request: web.Request) -> web.Response:
-    principal = request[keys.PRINCIPAL]
+    principal = request[keys.CALL].principal
     policy.require_action(principal, policy.VOTE)
     session = await lookups.find_session(request, "poll_session_id")
     casts.note_anonymity(request, session["rules"]["settings"])

@@ -11,9 +11,9 @@ POLL = Resource("polls", "poll")
 
 
 async def list_polls(request: web.Request) -> web.Response:
-    policy.require_action(request[keys.PRINCIPAL], policy.READ)
+    policy.require_action(request[keys.CALL].principal, policy.READ)
     paging = pagination.read_paging(request)
-    user_id = request[keys.PRINCIPAL].user_id
+    user_id = request[keys.CALL].principal.user_id
     page = await request.app[keys.STORE].polls.made_by(user_id, paging.window)
     return await _respond(
         request,

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from service import keys
 from service.middleware.scope import Identify
+from service.principal import NOBODY
 from service.proxies import client_address
 from service.quotas import Quota
 
@@ -41,16 +42,16 @@ def within_token_rate(identify: Identify) -> Identify:
         try:
             await identify(request)
         finally:
-            quota, principal = request.app[keys.TOKEN_USES], request.get(keys.PRINCIPAL)
-            if quota is not None and principal is not None:
-                request[keys.QUOTA_HEADERS] = quota.use(principal.token_id)
+            quota, call = request.app[keys.TOKEN_USES], request[keys.CALL]
+            if quota is not None and call.principal is not NOBODY:
+                call.quota_headers = quota.use(call.principal.token_id)
 
     return identify_and_count
 
 
 async def _tell_quota(request: web.Request, response: web.StreamResponse) -> None:
     """Here, since a stream sends its headers before its handler returns."""
-    response.headers.update(request.get(keys.QUOTA_HEADERS, {}))
+    response.headers.update(request[keys.CALL].quota_headers)
 
 
 def count_bad_token(request: web.Request) -> None:

@@ -44,7 +44,7 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
         case web.HTTPException():
             return _http_problem(request, error)
         case _:
-            log.error("unhandled error", request_id=request[keys.REQUEST_ID], exc_info=error)
+            log.error("unhandled error", request_id=request[keys.CALL].id, exc_info=error)
             return problem(500, [Fault(None, "Something went wrong here; the log knows more.")])
 
 

@@ -2,20 +2,23 @@
 
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import count
+from time import perf_counter, time
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from service import keys
-from service.logs import RequestLine
+from service.call import Call
+from service.logs import RequestLog
+from service.metrics import Metrics
 from service.middleware.problems import problem_of
+from service.principal import NOBODY
+from service.responses import REQUEST_ID_HEADER
 from service.routes import PUBLIC
-from storage.client import patience
+from storage.client import set_patience
 
-REQUEST_ID_HEADER = "X-Request-Id"
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 PATIENCE_SECONDS = 4.5
 """A caller hears within 5 s that the database is away, however many round trips are needed."""
@@ -26,7 +29,7 @@ Identify = Callable[[web.Request], Awaitable[None]]
 """Puts the query and the principal into a request, or raises what it is answered with."""
 
 
-def request_scope(identify: Identify) -> Middleware:
+def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Middleware:
     """What the router does not know and what is public is answered without ``identify``.
 
     So a wrong path is a 404 to everybody.
@@ -34,47 +37,34 @@ def request_scope(identify: Identify) -> Middleware:
 
     @web.middleware
     async def scope(request: web.Request, handler: Handler) -> web.StreamResponse:
-        started = time.perf_counter()
-        request_id = request[keys.REQUEST_ID] = read_request_id(request)
+        started = perf_counter()
+        call = request[keys.CALL] = Call(read_request_id(request))
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else None
         status = CLIENT_CLOSED_REQUEST
-        metrics = request.app[keys.METRICS]
         metrics.in_flight += 1
+        set_patience(PATIENCE_SECONDS)
         try:
             try:
-                with patience(PATIENCE_SECONDS):
-                    if route is not None and route not in PUBLIC:
-                        await identify(request)
-                    response = await handler(request)
+                if route is not None and route not in PUBLIC:
+                    await identify(request)
+                response = await handler(request)
             except ConnectionError:
                 raise  # the caller hung up: there is nobody to answer
             except Exception as error:
                 response = problem_of(request, error)
-            response.headers[REQUEST_ID_HEADER] = request_id
+            response.headers[REQUEST_ID_HEADER] = call.id
             status = response.status
             return response
         finally:
             metrics.in_flight -= 1
             user = token = remote = None
-            if keys.IS_ANONYMOUS not in request:
+            if not call.is_anonymous:
                 remote = request.remote
-                principal = request.get(keys.PRINCIPAL)
-                if principal is not None:
-                    user, token = principal.user_id, principal.token_name
-            ms = (time.perf_counter() - started) * 1000
-            line = RequestLine(
-                time.time(),
-                request_id,
-                request.method,
-                route or "-",
-                status,
-                ms,
-                remote,
-                user,
-                token,
-            )
-            request.app[keys.REQUEST_LOG].write(line)
+                if call.principal is not NOBODY:
+                    user, token = call.principal.user_id, call.principal.token_name
+            ms = (perf_counter() - started) * 1000
+            log.write((time(), call.id, request.method, route, status, ms, remote, user, token))
 
     return scope
 

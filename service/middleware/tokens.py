@@ -2,7 +2,7 @@
 
 import hmac
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from marshmallow import ValidationError
 
 from schemas.polling import parse_id
@@ -16,27 +16,28 @@ BEARER = "bearer "
 
 
 async def identify(request: web.Request) -> None:
-    """Puts the principal and the parsed query into the request.
+    """Puts the principal and the parsed query into the call.
 
     Raises ``Forbidden``, and ``QuotaExceeded`` where too many bad tokens came.
     """
-    query = request[keys.QUERY] = parse_query(request)
-    values = dict(query)
-    principal = await _find_principal(request, _read_secret(request, values))
+    call = request[keys.CALL]
+    call.query = parse_query(request)
+    values = dict(call.query)
+    identifier = token_id(_read_secret(request, values))
     # Known also where acting is refused: the log shall tell whose token it was.
-    request[keys.PRINCIPAL] = principal
+    call.principal = _recall(request, identifier) or await _find(request, identifier)
     wanted = values.get("as_user_id")
     if wanted is None:
         return
-    policy.require_acting(principal)
+    policy.require_acting(call.principal)
     user_id = parse_id(wanted)
     if user_id is None:
         raise ValidationError("must be a whole number from 1 to 2^53-1", "as_user_id")
-    request[keys.PRINCIPAL] = principal.acting_for(user_id)
+    call.principal = call.principal.acting_for(user_id)
 
 
 def _read_secret(request: web.Request, query: dict[str, str]) -> str:
-    authorization = request.headers.get("Authorization", "")
+    authorization = request.headers.get(hdrs.AUTHORIZATION, "")
     if authorization[: len(BEARER)].lower() == BEARER:
         return authorization[len(BEARER) :].strip()
     for parameter in TOKEN_PARAMETERS:
@@ -45,21 +46,19 @@ def _read_secret(request: web.Request, query: dict[str, str]) -> str:
     raise policy.Forbidden("A token is missing: send Authorization: Bearer, or ?token=.")
 
 
-async def _find_principal(request: web.Request, secret: str) -> Principal:
+def _recall(request: web.Request, identifier: str) -> Principal | None:
+    """Who it was a moment ago, or the token of the environment; without a question to the store."""
     app = request.app
-    identifier = token_id(secret)
     admin_id = app[keys.ADMIN_TOKEN_ID]
     if admin_id is not None and hmac.compare_digest(identifier, admin_id):
         return Principal(SERVICE_USER, identifier, "POLLS_ADMIN_TOKEN", is_admin=True)
-    token = await app[keys.STORE].tokens.find(identifier, app[keys.CLOCK]())
+    token = app[keys.STORE].tokens.recall(identifier, app[keys.CLOCK]())
+    return None if token is None else Principal.of(token)
+
+
+async def _find(request: web.Request, identifier: str) -> Principal:
+    token = await request.app[keys.STORE].tokens.find(identifier, request.app[keys.CLOCK]())
     if token is None:
         count_bad_token(request)
         raise policy.Forbidden("The token is unknown, revoked or expired.")
-    return Principal(
-        user_id=token["user_id"],
-        token_id=identifier,
-        token_name=token["name"],
-        is_admin=token["admin"],
-        actions=frozenset(token["actions"]),
-        workspaces=frozenset(token["workspaces"]),
-    )
+    return Principal.of(token)
