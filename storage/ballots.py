@@ -7,12 +7,12 @@ from typing import Any, cast
 from storage import voting
 from storage.batching import Batcher
 from storage.client import (
+    BlockingSession,
     BulkWriteError,
     Database,
     DeleteOne,
     ReplaceOne,
     RunAgain,
-    Session,
     TooManyConflicts,
     UpdateOne,
     round_trip,
@@ -35,8 +35,9 @@ class Ballots:
     def __init__(self, database: Database, secret: bytes) -> None:
         self._database = database
         self._secret = secret
-        self._sessions = database.collection("sessions")
         self._ballots = database.collection("ballots")
+        self._blocking_sessions = database.blocking_collection("sessions")
+        self._blocking_ballots = database.blocking_collection("ballots")
         self._casts = Batcher(self._cast_all, max_size=MAX_BATCH, meter=batch_meter("casts"))
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
 
@@ -109,45 +110,45 @@ class Ballots:
     async def _transaction(
         self, votes: Sequence[Vote], *, max_conflicts: int | None = None
     ) -> Sequence[Cast | StorageError]:
-        async def work(session: Session) -> Sequence[Cast | StorageError]:
-            tally = await self._read(session, votes)
+        def work(session: BlockingSession) -> Sequence[Cast | StorageError]:
+            tally = self._read(session, votes)
             outcomes = [tally.take(vote) for vote in votes]
             if all(isinstance(outcome, StorageError) for outcome in outcomes):
                 raise _AllRefused(outcomes)
-            await self._write(session, tally)
+            self._write(session, tally)
             return outcomes
 
         try:
-            return await self._database.transaction(work, max_conflicts=max_conflicts)
+            return await self._database.transaction_at_once(work, max_conflicts=max_conflicts)
         except _AllRefused as refused:
             return refused.outcomes
 
-    async def _read(self, session: Session, votes: Sequence[Vote]) -> "_Tally":
+    def _read(self, session: BlockingSession, votes: Sequence[Vote]) -> "_Tally":
         session_ids = sorted({vote.session_id for vote in votes})
         ballot_ids = list({vote.ballot_id for vote in votes})
         # Batches have room for one more, or a full one would be asked for what comes after it.
-        sessions = self._sessions.find(
+        sessions = self._blocking_sessions.find(
             {"_id": {"$in": session_ids}}, session=session, batch_size=len(session_ids) + 1
         )
-        ballots = self._ballots.find(
+        ballots = self._blocking_ballots.find(
             {"_id": {"$in": ballot_ids}}, session=session, batch_size=len(ballot_ids) + 1
         )
         return _Tally(
-            {one["_id"]: cast(SessionDocument, one) for one in await sessions.to_list(None)},
-            {one["_id"]: cast(BallotDocument, one) for one in await ballots.to_list(None)},
+            {one["_id"]: cast(SessionDocument, one) for one in sessions},
+            {one["_id"]: cast(BallotDocument, one) for one in ballots},
         )
 
-    async def _write(self, session: Session, tally: "_Tally") -> None:
+    def _write(self, session: BlockingSession, tally: "_Tally") -> None:
         """The sessions first: who closes one of them meanwhile conflicts before much is written."""
         updates = tally.session_updates()
         if updates:
-            await self._sessions.bulk_write(updates, session=session)
+            self._blocking_sessions.bulk_write(updates, session=session)
         inserts, others = tally.ballot_writes()
         try:
             if inserts:
-                await self._ballots.insert_many(inserts, session=session)
+                self._blocking_ballots.insert_many(inserts, session=session)
             if others:
-                await self._ballots.bulk_write(others, session=session)
+                self._blocking_ballots.bulk_write(others, session=session)
         except BulkWriteError as error:
             # Somebody cast the same ballot since we read: read again, and decide again.
             raise RunAgain from error

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from storage.client import ROUND_TRIP_SECONDS
 from storage.errors import StorageError, Unavailable
@@ -78,7 +78,7 @@ class Batcher(Generic[Item, Result]):
         if not self._in_flight:
             self._start()
         elif self._expiry is None or (self._staggered and self._stagger is None):
-            self._arm(self._loop)
+            self._arm()
         return outcome
 
     async def drain(self) -> None:
@@ -90,71 +90,84 @@ class Batcher(Generic[Item, Result]):
         """Sends the next batch; whoever comes before its task runs goes with it."""
         # In an empty context, or it would log and give up as its first caller.
         task = asyncio.create_task(self._send_next(), context=Context())
-        self._in_flight[task] = asyncio.get_running_loop().time()
-        task.add_done_callback(self._finish)
+        self._in_flight[task] = self._loop.time()
 
     async def _send_next(self) -> None:
+        batch = self._take()
+        if self._queue:
+            self._arm()
+        outcomes: Sequence[Result | Exception] = []
+        try:
+            if batch:
+                outcomes = await self._run_all(batch)
+        except asyncio.CancelledError:
+            # The driver or the loop is being closed: nobody else would wake the callers.
+            outcomes = [Unavailable("The service stops; ask whether it was changed.")] * len(batch)
+            raise
+        finally:
+            # The next batch goes before these callers are woken: it is under way while they answer.
+            self._end(cast("asyncio.Task[None]", asyncio.current_task()))
+            for (_, outcome, _), result in zip(batch, outcomes, strict=True):
+                _settle(outcome, result)
+
+    def _take(self) -> list[Waiting[Item, Result]]:
         batch: list[Waiting[Item, Result]] = []
         while self._queue and len(batch) < self._max_size:
             waiting = self._queue.popleft()
-            if not waiting[1].done():  # else its caller has gone
+            _, outcome, _ = waiting
+            if not outcome.done():  # else its caller has gone
                 batch.append(waiting)
-        if self._queue:
-            self._arm(asyncio.get_running_loop())
-        if not batch:
-            return
-        if self._meter is not None:
-            came = batch[0][2] - self._wait_seconds
-            self._meter.sizes.observe(len(batch))
-            self._meter.waits.observe(max(asyncio.get_running_loop().time() - came, 0.0))
-        await self._send(batch)
+        return batch
 
-    def _finish(self, task: "asyncio.Task[None]") -> None:
+    def _end(self, task: "asyncio.Task[None]") -> None:
         """Who is left in the queue waits for a batch that is young now: the timers begin anew."""
         del self._in_flight[task]
         self._disarm()
         if self._queue:
             self._start()
 
-    async def _send(self, batch: list[Waiting[Item, Result]]) -> None:
+    async def _run_all(self, batch: list[Waiting[Item, Result]]) -> Sequence[Result | Exception]:
+        """What comes of each item of ``batch``, which those who share its fate are added to."""
+        items = [item for item, _, _ in batch]
+        if self._meter is not None:
+            came = batch[0][2] - self._wait_seconds
+            self._meter.sizes.observe(len(batch))
+            self._meter.waits.observe(max(self._loop.time() - came, 0.0))
         try:
-            results = await self._run([item for item, _, _ in batch])
+            return await self._run(items)
         except Unavailable as error:
-            for waiting in [*batch, *self._take_patient()]:
-                _settle(waiting, error)
+            batch += self._take_patient()
+            return [error] * len(batch)
         except Exception as error:
-            if len(batch) == 1:
-                _settle(batch[0], error)
-            else:
-                # One of them is to blame, and the others shall not fail with it.
-                for waiting in batch:
-                    await self._send([waiting])
-        except asyncio.CancelledError:
-            # The driver or the loop is being closed: nobody else would wake the callers.
-            for waiting in batch:
-                _settle(waiting, Unavailable("The service stops; ask whether it was changed."))
-            raise
-        else:
-            for waiting, result in zip(batch, results, strict=True):
-                _settle(waiting, result)
+            if len(items) == 1:
+                return [error]
+        # One of them is to blame, and the others shall not fail with it.
+        return [await self._run_alone(item) for item in items]
+
+    async def _run_alone(self, item: Item) -> Result | Exception:
+        try:
+            [result] = await self._run([item])
+        except Exception as error:
+            return error
+        return result
 
     def _take_patient(self) -> list[Waiting[Item, Result]]:
         """Those who have long waited for a batch that now failed for want of the database.
 
         They share its fate: with a batch of their own they would wait as long again.
         """
-        came_before = asyncio.get_running_loop().time() - SHARED_FATE_SECONDS
+        came_before = self._loop.time() - SHARED_FATE_SECONDS
         patient: list[Waiting[Item, Result]] = []
         while self._queue and self._queue[0][2] - self._wait_seconds <= came_before:
             patient.append(self._queue.popleft())
         return patient
 
-    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _arm(self) -> None:
         if self._expiry is None:
-            self._expiry = loop.call_at(self._queue[0][2], self._expire)
+            self._expiry = self._loop.call_at(self._queue[0][2], self._expire)
         if self._staggered and self._stagger is None and len(self._in_flight) == 1:
             started = next(iter(self._in_flight.values()))
-            self._stagger = loop.call_at(started + STAGGER_SECONDS, self._start_second)
+            self._stagger = self._loop.call_at(started + STAGGER_SECONDS, self._start_second)
 
     def _disarm(self) -> None:
         for handle in (self._expiry, self._stagger):
@@ -170,16 +183,14 @@ class Batcher(Generic[Item, Result]):
     def _expire(self) -> None:
         """Lets those go who have waited long enough; the queue is in the order of arrival."""
         self._expiry = None
-        loop = asyncio.get_running_loop()
-        while self._queue and self._queue[0][2] <= loop.time():
-            waiting = self._queue.popleft()
-            _settle(waiting, Unavailable("The service is too busy; nothing was changed."))
+        while self._queue and self._queue[0][2] <= self._loop.time():
+            _, outcome, _ = self._queue.popleft()
+            _settle(outcome, Unavailable("The service is too busy; nothing was changed."))
         if self._queue:
-            self._arm(loop)
+            self._arm()
 
 
-def _settle(waiting: Waiting[Item, Result], result: Result | Exception) -> None:
-    _, outcome, _ = waiting
+def _settle(outcome: asyncio.Future[Result], result: Result | Exception) -> None:
     if outcome.done():
         return
     if isinstance(result, Exception):

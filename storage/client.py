@@ -11,16 +11,18 @@ import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple, cast
 
 import bson
 import pymongo
+import pymongo.client_session
+import pymongo.collection
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
 from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
-from motor.motor_asyncio import AsyncIOMotorClient
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
 from pymongo import (
     DeleteOne,
     IndexModel,
@@ -46,6 +48,7 @@ from storage.errors import StartupRefused, Unavailable
 from storage.meters import database_errors
 
 __all__ = [
+    "BlockingSession",
     "BulkWriteError",
     "Collection",
     "Database",
@@ -71,7 +74,10 @@ __all__ = [
 Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
 Session = AgnosticClientSession
+BlockingCollection = pymongo.collection.Collection[Document]
+BlockingSession = pymongo.client_session.ClientSession
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 SessionWatch = Callable[[bytes], None]
 
 DEFAULT_DATABASE = "polls"
@@ -208,6 +214,13 @@ def _require_replica_set(hello: Document) -> None:
         )
 
 
+class Run(NamedTuple, Generic[T]):
+    """What one run of a transaction came to; ``refusal`` is what its commit was answered with."""
+
+    result: T
+    refusal: PyMongoError | None
+
+
 class RunAgain(Exception):
     """One run of a transaction stored nothing, and another may."""
 
@@ -296,6 +309,10 @@ class Database:
     def collection(self, name: str) -> Collection:
         return self._database.get_collection(name)
 
+    def blocking_collection(self, name: str) -> BlockingCollection:
+        """For ``transaction_at_once``; elsewhere it would stop the event loop."""
+        return cast(BlockingCollection, self._database.get_collection(name).delegate)
+
     async def ensure(self, name: str, indexes: list[IndexModel]) -> None:
         """Creates what is missing of a collection; before traffic, since a transaction must not."""
         deadline = time.monotonic() + STARTUP_SECONDS
@@ -359,12 +376,52 @@ class Database:
         Raises ``Unavailable`` when conflicts or an absent database used up ``seconds``, 4 of them
         unless given, and ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
+
+        async def run(session: Session, mark: Document, deadline: float) -> Run[T]:
+            with round_trip(deadline):
+                result = await work(session)
+                await self._attempts.insert_one(mark, session=session)
+            return Run(result, await _send_commit(session))
+
+        return await self._until_committed(run, max_conflicts, seconds)
+
+    async def transaction_at_once(
+        self, work: Callable[[BlockingSession], T], *, max_conflicts: int | None = None
+    ) -> T:
+        """As ``transaction``, for ``work`` that needs nothing of the event loop.
+
+        A thread runs it to the end, the commit included. Each call of Motor goes through the event
+        loop twice, which under load takes longer than the call.
+        """
+
+        def run_in_thread(session: BlockingSession, mark: Document, deadline: float) -> Run[T]:
+            with round_trip(deadline):
+                result = work(session)
+                self._attempts.delegate.insert_one(mark, session=session)
+            try:
+                with pymongo.timeout(ROUND_TRIP_SECONDS):
+                    session.commit_transaction()
+            except PyMongoError as error:
+                return Run(result, error)
+            return Run(result, None)
+
+        async def run(session: Session, mark: Document, deadline: float) -> Run[T]:
+            return await _in_thread(run_in_thread, session.delegate, mark, deadline)
+
+        return await self._until_committed(run, max_conflicts, None)
+
+    async def _until_committed(
+        self,
+        run: Callable[[Session, Document, float], Awaitable["Run[T]"]],
+        max_conflicts: int | None,
+        seconds: float | None,
+    ) -> T:
         attempt = uuid.uuid4().hex
         deadline = _deadline(seconds)
         runs = 0
         while True:
             with suppress(RunAgain):
-                return await self._attempt(work, attempt, deadline)
+                return await self._attempt(run, attempt, deadline)
             runs += 1
             if runs == max_conflicts:
                 raise TooManyConflicts
@@ -373,26 +430,29 @@ class Database:
             await _pause()
 
     async def _attempt(
-        self, work: Callable[[Session], Awaitable[T]], attempt: str, deadline: float
+        self,
+        run: Callable[[Session, Document, float], Awaitable["Run[T]"]],
+        attempt: str,
+        deadline: float,
     ) -> T:
-        async with await self._client.start_session() as session:
+        # Neither the start nor the end of a session asks the server, so neither needs a thread.
+        with self._client.delegate.start_session() as blocking:
+            session: Session = AsyncIOMotorClientSession(blocking, self._client)
             if self.watch is not None:
                 self._tell_watch(session, self.watch)
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"),
                 write_concern=WriteConcern("majority", j=True),
             )
+            mark = {"_id": attempt, "created_at": datetime.now(UTC)}
             try:
-                with round_trip(deadline):
-                    result = await work(session)
-                    mark = {"_id": attempt, "created_at": datetime.now(UTC)}
-                    await self._attempts.insert_one(mark, session=session)
+                result, refusal = await run(session, mark, deadline)
             except BaseException as error:
                 await self._abort(session, deadline, error)
                 if isinstance(error, Unavailable) and time.monotonic() < deadline:
                     raise RunAgain from error
                 raise
-            if await self._commit(session, attempt):
+            if refusal is None or await self._find_outcome(session, attempt, refusal):
                 return result
             raise RunAgain
 
@@ -417,31 +477,31 @@ class Database:
             if isinstance(cause, PyMongoError) and _is_lost(cause):
                 await self._client.admin.command("killSessions", [session.session_id])
 
-    async def _commit(self, session: Session, attempt: str) -> bool:
-        """True: it is stored. False: it certainly is not. ``Unavailable``: nobody could say."""
+    async def _find_outcome(self, session: Session, attempt: str, refusal: PyMongoError) -> bool:
+        """What became of a commit that was answered with ``refusal``.
+
+        True: it is stored. False: it certainly is not. ``Unavailable``: nobody could say.
+        """
         deadline = time.monotonic() + OUTCOME_SECONDS
         refusals = 0
+        error: PyMongoError | None = refusal
         with _waiting_until(deadline):
-            while True:
-                try:
-                    with pymongo.timeout(ROUND_TRIP_SECONDS):
-                        await session.commit_transaction()
-                except PyMongoError as error:
-                    # After a refusal it may still be open, and hold what it wrote: sent again, it
-                    # is stored, or unknown. And the driver itself sends a commit again, so "no such
-                    # transaction" may be the second answer to one that was stored.
-                    refusals += not _is_lost(error)
-                    if _is_unknown(error) or refusals == MAX_COMMIT_REFUSALS:
-                        return await self._has_mark(attempt, deadline)
-                    if time.monotonic() >= deadline:
-                        raise Unavailable(
-                            "The database went away during the commit; whether the change was "
-                            "stored is not known yet. Ask for it, or send the request again with "
-                            "the same Idempotency-Key."
-                        ) from error
-                    await _pause()
-                else:
-                    return True
+            while error is not None:
+                # After a refusal it may still be open, and hold what it wrote: sent again, it
+                # is stored, or unknown. And the driver itself sends a commit again, so "no such
+                # transaction" may be the second answer to one that was stored.
+                refusals += not _is_lost(error)
+                if _is_unknown(error) or refusals == MAX_COMMIT_REFUSALS:
+                    return await self._has_mark(attempt, deadline)
+                if time.monotonic() >= deadline:
+                    raise Unavailable(
+                        "The database went away during the commit; whether the change was "
+                        "stored is not known yet. Ask for it, or send the request again with "
+                        "the same Idempotency-Key."
+                    ) from error
+                await _pause()
+                error = await _send_commit(session)
+        return True
 
     async def _has_mark(self, attempt: str, deadline: float) -> bool:
         while True:
@@ -452,6 +512,28 @@ class Database:
                 if time.monotonic() >= deadline:
                     raise
                 await _pause()
+
+
+async def _send_commit(session: Session) -> PyMongoError | None:
+    """None where it is stored; however short the patience of the caller, it is not cut short."""
+    try:
+        with pymongo.timeout(ROUND_TRIP_SECONDS):
+            await session.commit_transaction()
+    except PyMongoError as error:
+        return error
+    return None
+
+
+async def _in_thread(function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+    """Runs ``function`` in a thread, in this context, to its end even if its caller goes."""
+    running = asyncio.get_running_loop().run_in_executor(
+        None, copy_context().run, function, *arguments
+    )
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 async def _pause() -> None:

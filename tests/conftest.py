@@ -12,13 +12,14 @@ import pymongo
 import pytest
 import structlog
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 from pymongo.database import Database as RawDatabase
 from pytest_aiohttp import AiohttpClient
 
 from service import keys
 from service.app import create_app
 from service.logs import RequestLog
+from service.server import Runner
 from service.settings import Settings
 from storage import embedded
 from storage.store import Location, Store, open_store
@@ -132,6 +133,13 @@ def request_lines() -> io.BytesIO:
     return io.BytesIO()
 
 
+class AsServed(TestServer):
+    """A test server whose connections are those of the service, not aiohttp's own."""
+
+    async def _make_runner(self, **_: Any) -> Runner:
+        return Runner(self.app)
+
+
 @pytest.fixture
 async def api(
     aiohttp_client: AiohttpClient, settings: Settings, clock: Clock, request_lines: io.BytesIO
@@ -143,7 +151,8 @@ async def api(
     app = create_app(settings, clock=clock, request_log=RequestLog(request_lines))
     documented = Documented()
     app.on_response_prepare.append(documented.look)
-    client: Client = await aiohttp_client(app, headers={"Authorization": f"Bearer {ADMIN}"})
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    client = cast(Client, await aiohttp_client(AsServed(app), headers=headers))
     yield client
     assert documented.faults == []
 

@@ -2,24 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClientSession as ClientSession
+from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
 
 @contextmanager
 def losing_commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Inside, the first commit is stored, and its sender told that there was no such transaction.
+    """Inside, the first commit of votes is stored, and its sender told that there was none such.
 
     As the embedded server answers a commit that is sent again after it was killed.
     """
     lost: list[int] = []
     commit = ClientSession.commit_transaction
 
-    async def commit_and_lose(session: Any) -> None:
-        await commit(session)
+    def commit_and_lose(session: ClientSession) -> None:
+        commit(session)
         if not lost:
             lost.append(1)
             raise OperationFailure("no such transaction", 251)

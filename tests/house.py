@@ -42,8 +42,11 @@ class Client:
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
+    async def read_head(self) -> bytes:
+        return await self._reader.readuntil(b"\r\n\r\n")
+
     async def read(self) -> Answer:
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+        head = (await self.read_head()).decode()
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         body = await self._reader.readexactly(int(headers["content-length"]))

@@ -1,5 +1,6 @@
 """Each guard of casting, alone, in the one interleaving that it is for."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,26 @@ def once_before(monkeypatch: pytest.MonkeyPatch, place: object, name: str, hook:
             is_done = True
             await hook()
         return await wrapped(*arguments, **options)
+
+    monkeypatch.setattr(place, name, run)
+
+
+def once_before_in_thread(
+    monkeypatch: pytest.MonkeyPatch, place: object, name: str, hook: Hook
+) -> None:
+    """As ``once_before``, for a method that a thread calls; ``hook`` runs in the event loop."""
+    wrapped, loop = getattr(place, name), asyncio.get_running_loop()
+    is_done = False
+
+    async def run_hook() -> None:
+        await hook()
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        nonlocal is_done
+        if not is_done:
+            is_done = True
+            asyncio.run_coroutine_threadsafe(run_hook(), loop).result(30)
+        return wrapped(*arguments, **options)
 
     monkeypatch.setattr(place, name, run)
 
@@ -85,7 +106,7 @@ async def test_revotes_that_cross_are_refused_when_a_close_comes_between_reading
     async def closed() -> None:
         await store_of(api).sessions.set_published(session_id, votes[0].cast_at, is_published=False)
 
-    once_before(monkeypatch, ballots, "_write", closed)
+    once_before_in_thread(monkeypatch, ballots, "_write", closed)
     outcomes = await ballots._cast_all(crossed)
     assert [str(one) for one in outcomes] == ["This poll session is not open for submissions."] * 2
     assert list(raw.ballots.find().sort("_id")) == before
@@ -97,7 +118,7 @@ async def test_a_vote_is_refused_when_a_close_comes_between_reading_and_writing(
 ) -> None:
     poll = await make_poll(api)
     ballots = store_of(api).ballots
-    once_before(monkeypatch, ballots, "_write", lambda: close(api, poll, raw))
+    once_before_in_thread(monkeypatch, ballots, "_write", lambda: close(api, poll, raw))
     assert (await vote(api, poll, 1, "1")).status == 409
     assert raw.ballots.count_documents({}) == 0
     require_exact(raw)
@@ -122,10 +143,10 @@ async def test_a_ballot_that_turns_up_between_reading_and_writing_is_read_again(
     ballots = store_of(api).ballots
     read, reads = ballots._read, 0
 
-    async def overlook(*arguments: Any) -> Any:
+    def overlook(*arguments: Any) -> Any:
         nonlocal reads
         reads += 1
-        tally = await read(*arguments)
+        tally = read(*arguments)
         if reads == 1:
             tally._ballots.clear()
             tally._ballots_before.clear()

@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bson
 import pytest
 
 from storage import tokens
-from storage.reading import Reader
+from storage.reading import Reader, RevalidatingReader
 from storage.store import Store
 from storage.tokens import FRESH_SECONDS, Tokens, token_id
 from tests.conftest import Clock, Raw
 
 Documents = Reader[str, dict[str, Any]]
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -60,6 +62,66 @@ async def test_who_reads_after_a_write_sees_it_whatever_is_in_flight(
     seen = [await task for task in (early, *late)]
     assert [one and one["value"] for one in seen] == [1, 2, 2, 2]
     assert gate.asked == [["a"], ["a", "a", "a"]]
+
+
+# What is kept by its bytes --------------------------------------------------------------------
+
+
+class Shaped:
+    """Counts the documents that were decoded, and lets readers share what came of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, document: dict[str, Any]) -> dict[str, Any]:
+        self.count += 1
+        return document
+
+
+async def test_a_document_is_decoded_again_only_where_it_has_changed(
+    store: Store, raw: Raw
+) -> None:
+    raw.things.insert_many([{"_id": name, "value": 1, "at": NOW} for name in "ab"])
+    shaped = Shaped()
+    reader = RevalidatingReader[str, Any](store._database.collection("things"), shaped)
+    first = await reader.get_all("abx")
+    assert first == {name: {"_id": name, "value": 1, "at": NOW} for name in "ab"}
+    again = await reader.get_all("ab")
+    assert (again["a"] is first["a"], again["b"] is first["b"], shaped.count) == (True, True, 2)
+    raw.things.update_one({"_id": "a"}, {"$set": {"value": 2}})
+    assert (await reader.get_all("ab"))["a"]["value"] == 2
+    raw.things.delete_one({"_id": "b"})
+    assert (await reader.get_all("ab")).keys() == {"a"}
+    assert shaped.count == 3
+    assert await reader.get_all([]) == {}
+
+
+async def test_what_is_kept_of_documents_is_bounded_and_the_oldest_goes_first(
+    store: Store, raw: Raw
+) -> None:
+    raw.things.insert_many([{"_id": name} for name in "abc"])
+    shaped, size = Shaped(), len(bson.encode({"_id": "a"}))
+    reader = RevalidatingReader[str, Any](
+        store._database.collection("things"), shaped, max_bytes=2 * size + 1
+    )
+    for name in "abcbc":
+        assert await reader.get(name) == {"_id": name}
+    assert (shaped.count, reader._kept_bytes) == (3, 2 * size)
+    assert await reader.get("a") == {"_id": "a"}
+    assert (shaped.count, reader._kept_bytes, len(reader._kept)) == (4, 2 * size, 2)
+
+
+async def test_a_document_that_is_larger_than_all_that_may_be_kept_is_read_all_the_same(
+    store: Store, raw: Raw
+) -> None:
+    raw.things.insert_one({"_id": "a", "text": "x" * 99})
+    things = store._database.collection("things")
+    reader = RevalidatingReader[str, Any](things, Shaped(), max_bytes=50)
+    assert (await reader.get_all("a"))["a"]["text"] == "x" * 99
+    assert (reader._kept, reader._kept_bytes) == ({}, 0)
+
+
+# Tokens ----------------------------------------------------------------------------------------
 
 
 class Seconds:

@@ -1,6 +1,7 @@
 """Transactions are applied exactly once, whatever happens between the service and the store."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,11 +10,19 @@ import pymongo
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
 from pymongo import WriteConcern
+from pymongo.client_session import ClientSession
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from storage import client as storage_client
-from storage.client import Database, DuplicateKeyError, Session, round_trip, set_patience
+from storage.client import (
+    BlockingSession,
+    Database,
+    DuplicateKeyError,
+    Session,
+    round_trip,
+    set_patience,
+)
 from storage.errors import Conflict, Unavailable
 from storage.indexes import ensure_indexes
 from storage.sequences import Sequences
@@ -57,9 +66,15 @@ class Work:
     """Reads, changes one document and adds another: applied whole, or not at all."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._counters = database.collection("counters")
         self._entries = database.collection("entries")
         self.runs = 0
+
+    async def apply(self, *, at_once: bool) -> int:
+        if at_once:
+            return await self._database.transaction_at_once(self.in_thread)
+        return await self._database.transaction(self)
 
     async def __call__(self, session: Session) -> int:
         self.runs += 1
@@ -69,6 +84,21 @@ class Work:
         await self._counters.update_one({"_id": "a"}, {"$set": {"n": n}}, session=session)
         await self._entries.insert_one({"n": n}, session=session)
         return n
+
+    def in_thread(self, session: BlockingSession) -> int:
+        """The same, for ``transaction_at_once``."""
+        self.runs += 1
+        counters = self._database.blocking_collection("counters")
+        counter = counters.find_one({"_id": "a"}, session=session)
+        assert counter is not None
+        n: int = counter["n"] + 1
+        counters.update_one({"_id": "a"}, {"$set": {"n": n}}, session=session)
+        entries = self._database.blocking_collection("entries")
+        entries.insert_one({"n": n}, session=session)
+        return n
+
+
+AT_ONCE = pytest.mark.parametrize("at_once", [False, True])
 
 
 def applied(raw: Raw) -> int:
@@ -91,14 +121,20 @@ CASES = [
 ]
 
 
+@AT_ONCE
 @pytest.mark.parametrize(("command", "fault"), CASES)
 async def test_one_failure_leaves_the_work_done_once_or_not_at_all(
-    database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str, fault: str
+    database: Database,
+    raw: Raw,
+    admin: pymongo.MongoClient[Any],
+    command: str,
+    fault: str,
+    at_once: bool,
 ) -> None:
     heard: int | Exception
     with failing(admin, {"times": 1}, failCommands=[command], **FAULTS[fault]):
         try:
-            heard = await database.transaction(Work(database))
+            heard = await Work(database).apply(at_once=at_once)
         except (Unavailable, PyMongoError) as error:
             heard = error
     if isinstance(heard, int) or "error" not in fault or "label" in fault or "24" in fault:
@@ -120,52 +156,64 @@ async def test_several_lost_connections_do_not_matter(
 
 def commits(monkeypatch: pytest.MonkeyPatch, failures: Iterator[str]) -> None:
     """Lets commits fail: ``stored`` and ``lost`` after the fact, ``aborted`` before it."""
-    commit = AsyncIOMotorClientSession.commit_transaction
+    commit = ClientSession.commit_transaction
 
-    async def fail(session: Any) -> None:
+    def fail_in_thread(session: ClientSession) -> None:
         failure = next(failures, "")
         if failure == "aborted":
-            await session.abort_transaction()
+            session.abort_transaction()
         else:
-            await commit(session)
+            commit(session)
         if failure == "lost":
             raise AutoReconnect("connection closed")
         if failure:
             answer = {"ok": 0, "code": NO_SUCH_TRANSACTION, "errorLabels": [TRANSIENT]}
             raise OperationFailure("no such transaction", NO_SUCH_TRANSACTION, answer)
 
+    async def fail(session: Any) -> None:
+        await asyncio.to_thread(fail_in_thread, session.delegate)
+
+    monkeypatch.setattr(ClientSession, "commit_transaction", fail_in_thread)
+    # Motor has taken the driver's own method when it was imported.
     monkeypatch.setattr(AsyncIOMotorClientSession, "commit_transaction", fail)
 
 
+@AT_ONCE
 @pytest.mark.parametrize("failures", [["stored"], ["lost"], ["lost", "stored"], ["lost"] * 5])
 async def test_a_stored_commit_with_a_wrong_answer_is_a_success_and_not_done_again(
-    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, failures: list[str]
+    database: Database,
+    raw: Raw,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: list[str],
+    at_once: bool,
 ) -> None:
     commits(monkeypatch, iter(failures))
     work = Work(database)
-    assert await database.transaction(work) == 1
+    assert await work.apply(at_once=at_once) == 1
     assert work.runs == 1
     assert applied(raw) == 1
 
 
+@AT_ONCE
 async def test_a_commit_that_was_not_stored_is_done_again(
-    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
     commits(monkeypatch, iter(["aborted", "aborted"]))
     work = Work(database)
-    assert await database.transaction(work) == 1
+    assert await work.apply(at_once=at_once) == 1
     assert work.runs == 3
     assert applied(raw) == 1
 
 
+@AT_ONCE
 async def test_a_commit_whose_outcome_nobody_can_say_is_reported_as_such(
-    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
     monkeypatch.setattr(storage_client, "OUTCOME_SECONDS", 0.3)
     commits(monkeypatch, iter(["lost"] * 1000))
     work = Work(database)
     with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
-        await database.transaction(work)
+        await work.apply(at_once=at_once)
     assert work.runs == 1
     assert applied(raw) == 1
 
@@ -185,6 +233,47 @@ async def test_a_mark_that_cannot_be_read_for_a_while_is_asked_for_again(
     with failing(admin, {"times": 2}, failCommands=["find"], closeConnection=True):
         await database.transaction(work)
     assert raw.entries.count_documents({}) == 1
+
+
+async def test_who_goes_while_a_thread_is_at_it_leaves_nothing_behind(
+    database: Database, raw: Raw
+) -> None:
+    work, begun, goes_on = Work(database), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait(session: BlockingSession) -> None:
+        work.in_thread(session)
+        loop.call_soon_threadsafe(begun.set)
+        assert goes_on.wait(10)
+
+    running = asyncio.create_task(database.transaction_at_once(wait))
+    await begun.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    assert not running.done()  # the thread still uses the session
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert applied(raw) == 1  # it was sent, and so it is stored; but whole
+
+
+@pytest.mark.parametrize("raised", [Conflict("no"), ValueError("no")])
+async def test_what_the_work_raises_in_its_thread_ends_the_transaction_too(
+    database: Database, raw: Raw, raised: BaseException
+) -> None:
+    work = Work(database)
+
+    def broken(session: BlockingSession) -> None:
+        work.in_thread(session)
+        raise raised
+
+    with pytest.raises(type(raised)):
+        await database.transaction_at_once(broken)
+    assert work.runs == 1
+    assert applied(raw) == 0
+    started = time.monotonic()
+    raw.counters.update_one({"_id": "a"}, {"$set": {"m": 1}})  # no lock was left behind
+    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize("raised", [Conflict("no"), ValueError("no"), asyncio.CancelledError()])

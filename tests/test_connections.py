@@ -1,0 +1,122 @@
+"""The requests of one connection, one after the other, through our own loop over them."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from service.settings import Settings
+from tests.calls import POLL, place, request
+from tests.conftest import ADMIN
+from tests.house import serving, until
+
+READ = request("GET", place(), token=ADMIN)
+HEALTH = request("GET", "/healthz")
+
+
+@pytest.mark.parametrize("others", [0, 3, 40])
+async def test_requests_that_are_sent_at_once_are_answered_in_their_order(
+    settings: Settings, others: int
+) -> None:
+    """Beyond 32 of them aiohttp reads no more until the queue is shorter."""
+    async with serving(settings) as house:
+        client = await house.connect()
+        bad = request("GET", "/nowhere")
+        client.send(READ + bad * others + HEALTH)
+        assert (await client.read()).data == []
+        assert [(await client.read()).status for _ in range(others)] == [404] * others
+        assert (await client.read()).status == 200
+
+
+async def test_a_connection_goes_on_after_an_upgrade_that_nobody_offers(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        asks = request("GET", "/healthz", connection="upgrade", upgrade="websocket")
+        client.send(asks + HEALTH)
+        assert (await client.read()).status == 200
+        assert (await client.read()).status == 200
+        client.send(READ)
+        assert (await client.read()).data == []
+
+
+async def test_what_is_left_of_a_refused_body_is_no_request(settings: Settings) -> None:
+    """The answer does not wait for it, and the next request is the one behind it."""
+    async with serving(settings) as house:
+        client = await house.connect()
+        whole = request("POST", place(), token="nobody's", body={**POLL, "description": "x" * 999})
+        client.send(whole[:-500])
+        assert (await client.read()).status == 403
+        client.send(whole[-500:] + HEALTH)
+        assert (await client.read()).status == 200
+
+
+async def test_a_body_whose_rest_does_not_come_ends_its_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(HEALTH)
+        assert (await client.read()).status == 200
+        [connection] = house.server.open
+        monkeypatch.setattr(connection, "_lingering_time", 0.05)
+        whole = request("POST", place(), token="nobody's", body=POLL)
+        client.send(whole[:-5])
+        assert (await client.read()).status == 403
+        assert await client.rest() == b""
+
+
+async def test_the_answer_to_a_request_of_http_1_0_ends_its_connection(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(READ.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert (await client.rest()).startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+async def test_a_head_gets_no_body_and_the_next_request_its_answer(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(READ.replace(b"GET", b"HEAD", 1) + READ)
+        assert b"content-length: 2\r\n" in (await client.read_head()).lower()
+        assert (await client.read()).data == []
+
+
+async def test_a_handler_that_is_cancelled_takes_its_connection_along(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def wait(_: web.Request) -> web.StreamResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async with serving(settings) as house:
+        monkeypatch.setattr(house.server, "find", lambda _: wait)
+        client = await house.connect()
+        client.send(HEALTH)
+        await begun.wait()
+        [connection] = house.server.open
+        assert connection._task_handler is not None
+        connection._task_handler.cancel()
+        assert await client.rest() == b""
+        await until(lambda: not house.server.open)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/rest", 400),
+        ("GET", "/%72est", 400),
+        ("GET", "/x1/anything", 400),
+        ("PATCH", "/rest", 405),
+        ("GET", "/rest/", 404),
+        ("OPTIONS", "*", 404),
+    ],
+)
+async def test_a_path_leads_to_its_route_however_it_is_found(
+    settings: Settings, method: str, path: str, status: int
+) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(request(method, path, token=ADMIN))
+        assert (await client.read()).status == status
