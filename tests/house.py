@@ -48,6 +48,7 @@ class Client:
     async def read(self) -> Answer:
         head = (await self.read_head()).decode()
         first, *lines = head.strip().split("\r\n")
+        assert first.startswith("HTTP/1."), f"{first} is no answer"
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         body = await self._reader.readexactly(int(headers["content-length"]))
         return Answer(int(first.split()[1]), headers, body)

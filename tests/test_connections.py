@@ -72,6 +72,15 @@ async def test_the_answer_to_a_request_of_http_1_0_ends_its_connection(settings:
         assert (await client.rest()).startswith(b"HTTP/1.0 200 OK\r\n")
 
 
+async def test_a_client_of_http_1_0_is_told_that_its_connection_stays(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        asks = request("GET", place(), token=ADMIN, connection="keep-alive")
+        for _ in range(2):
+            answer = await client.call(asks.replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert (answer.status, answer.headers["connection"]) == (200, "keep-alive")
+
+
 async def test_a_head_gets_no_body_and_the_next_request_its_answer(settings: Settings) -> None:
     async with serving(settings) as house:
         client = await house.connect()
