@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
+from service.responses import bytes_response
 from service.settings import Settings
 from tests.calls import POLL, place, request
 from tests.conftest import ADMIN
@@ -12,6 +13,7 @@ from tests.house import serving, until
 
 READ = request("GET", place(), token=ADMIN)
 HEALTH = request("GET", "/healthz")
+MUCH = 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize("others", [0, 3, 40])
@@ -70,6 +72,29 @@ async def test_the_answer_to_a_request_of_http_1_0_ends_its_connection(settings:
         client = await house.connect()
         client.send(READ.replace(b"HTTP/1.1", b"HTTP/1.0"))
         assert (await client.rest()).startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+async def test_who_asks_for_much_and_takes_nothing_is_not_answered_on_and_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel does not take waits here, so the next request waits for that to be taken."""
+    answered = 0
+
+    async def much(_: web.Request) -> web.StreamResponse:
+        nonlocal answered
+        answered += 1
+        return bytes_response(b"x" * MUCH)
+
+    async with serving(settings) as house:
+        monkeypatch.setattr(house.server, "find", lambda _: much)
+        client = await house.connect()
+        client.send(HEALTH * 20)
+        await until(lambda: any(connection.writing_paused for connection in house.server.open))
+        [connection] = house.server.open
+        assert connection.transport is not None
+        assert connection.transport.get_write_buffer_size() <= MUCH
+        assert answered < 20
+        assert [len((await client.read()).body) for _ in range(20)] == [MUCH] * 20
 
 
 async def test_a_client_of_http_1_0_is_told_that_its_connection_stays(settings: Settings) -> None:

@@ -235,25 +235,32 @@ async def test_a_mark_that_cannot_be_read_for_a_while_is_asked_for_again(
     assert raw.entries.count_documents({}) == 1
 
 
-async def test_who_goes_while_a_thread_is_at_it_leaves_nothing_behind(
-    database: Database, raw: Raw
+async def test_who_goes_while_a_thread_is_at_it_takes_no_session_from_it(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, begun, goes_on = Work(database), asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
+    loop, done, abort = asyncio.get_running_loop(), list[str](), database._abort
 
     def wait(session: BlockingSession) -> None:
         work.in_thread(session)
         loop.call_soon_threadsafe(begun.set)
         assert goes_on.wait(10)
+        done.append("the work")
 
+    async def note_abort(*arguments: Any) -> None:
+        done.append("the abort")
+        await abort(*arguments)
+
+    monkeypatch.setattr(database, "_abort", note_abort)
     running = asyncio.create_task(database.transaction_at_once(wait))
     await begun.wait()
     running.cancel()
-    await asyncio.sleep(0)
-    assert not running.done()  # the thread still uses the session
+    for _ in range(10):
+        await asyncio.sleep(0)
     goes_on.set()
     with pytest.raises(asyncio.CancelledError):
         await running
+    assert done == ["the work", "the abort"]
     assert applied(raw) == 1  # it was sent, and so it is stored; but whole
 
 
