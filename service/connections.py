@@ -1,7 +1,8 @@
-"""One connection and what its client may do: how long it may take, how much it may send unasked.
+"""One connection: its requests, one after the other, and what its client may do.
 
-Nothing here is paid for by a request that comes in time: who is slow is found out by one look at
-all connections a second (``Server.look``), from what aiohttp keeps anyway.
+How long a client may take, and how much it may send unasked, costs a request that comes in time
+nothing: who is slow is found out by one look at all connections a second (``Server.look``), from
+what aiohttp keeps anyway.
 """
 
 import asyncio

@@ -39,7 +39,7 @@ class Dispatcher:
         return handle
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """For who has a request and no need to hurry."""
+        """What aiohttp's own loop over requests calls, which an upgrade is left to."""
         return await self.find(request)(request)
 
     def find(self, request: web.Request) -> Handle:
