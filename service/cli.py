@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from aiohttp import web
 
@@ -22,6 +21,7 @@ from service.server import run
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.workers import run as run_workers
 from storage.documents import USERS, TokenDocument
+from storage.embedded.server import EmbeddedServer
 from storage.errors import StartupRefused, StorageError
 from storage.store import Store, open_store
 
@@ -180,11 +180,17 @@ def _moment(text: str) -> datetime:
 
 
 async def _serve(settings: Settings, options: argparse.Namespace) -> None:
+    where = "the MongoDB of MONGODB_URI."
+
     async def introduce(store: Store) -> None:
+        nonlocal where
+        if store.server is not None:
+            where = _embedded(store.server)
         await _print_first_token(store, settings)
 
     def announce(url: str) -> None:
-        _announce(url, settings)
+        print(f"Store: {where}", flush=True)
+        print(f"Serving on {url}", flush=True)
 
     if workers := getattr(options, "workers", None):
         settings = replace(settings, workers=workers)
@@ -216,17 +222,13 @@ async def _print_first_token(store: Store, settings: Settings) -> None:
         print(f"Admin token, shown this once: {secret}", flush=True)
 
 
-def _announce(url: str, settings: Settings) -> None:
-    if settings.mongodb_uri is None:
-        where = Path(settings.data_dir).resolve()
-        print(
-            f"Store: embedded, in {where}. It is for trying out, development, tests and small "
-            "single-node use; every local user of this machine can reach it.",
-            flush=True,
-        )
-    else:
-        print("Store: the MongoDB of MONGODB_URI.", flush=True)
-    print(f"Serving on {url}", flush=True)
+def _embedded(server: EmbeddedServer) -> str:
+    """Which engine serves, where, what it is not for, and why no better one does."""
+    engine = server.engine
+    passed_over = "".join(f" ({reason}.)" for reason in server.passed_over)
+    return (
+        f"{engine.title} {engine.version}, embedded, in {server.path}. {engine.limits}{passed_over}"
+    )
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:

@@ -10,7 +10,8 @@ from typing import Literal, cast
 
 from limits import RateLimitItem, parse, parse_many
 
-from storage.store import Location
+from storage.embedded.engines import ENGINE_NAMES
+from storage.store import EngineChoice, Location
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -22,6 +23,8 @@ MAX_RATE = 10**15 - 1
 """The largest number that a structured field of HTTP holds."""
 ORIGIN = r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 BAD_TOKEN_RATE = parse("60/minute")
+EMBEDDED_URI = "POLLS_EMBEDDED_URI"
+"""The variable in which a parent tells its workers where its embedded server is; not a setting."""
 
 
 class InvalidSetting(Exception):
@@ -37,6 +40,8 @@ class Settings:
     mongodb_uri: str | None = field(default=None, repr=False)
     secret: str | None = field(default=None, repr=False)
     data_dir: Path = Path("data")
+    engine: str | None = None
+    mongod: Path | None = None
     admin_token: str | None = field(default=None, repr=False)
     max_body_bytes: int = MAX_BODY_BYTES
     public_url: str | None = None
@@ -55,7 +60,12 @@ class Settings:
 
     @property
     def location(self) -> Location:
-        return Location(uri=self.mongodb_uri, data_dir=self.data_dir, secret=self.secret)
+        return Location(
+            uri=self.mongodb_uri,
+            data_dir=self.data_dir,
+            secret=self.secret,
+            engine=EngineChoice(self.engine, self.mongod),
+        )
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -71,6 +81,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         mongodb_uri=given.get("MONGODB_URI"),
         secret=given.get("POLLS_SECRET"),
         data_dir=Path(given.get("POLLS_DATA_DIR", "data")),
+        engine=_engine(given),
+        mongod=Path(given["POLLS_MONGOD"]) if "POLLS_MONGOD" in given else None,
         admin_token=given.get("POLLS_ADMIN_TOKEN"),
         max_body_bytes=_whole(given, "POLLS_MAX_BODY_BYTES", MAX_BODY_BYTES, most=2**30),
         public_url=_public_url(given),
@@ -102,6 +114,15 @@ def _whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0,
             f"{name} must be a whole number from {least} to {most}, and is {text!r}."
         )
     return int(text)
+
+
+def _engine(given: Mapping[str, str]) -> str | None:
+    name = given.get("POLLS_ENGINE")
+    if name not in (None, *ENGINE_NAMES):
+        raise InvalidSetting(
+            f"POLLS_ENGINE must be one of {', '.join(ENGINE_NAMES)}, and is {name!r}."
+        )
+    return name
 
 
 def _public_url(given: Mapping[str, str]) -> str | None:

@@ -1,7 +1,8 @@
-"""One of several workers: ``python -m service.worker SOCKETS STORE CHANNEL``.
+"""One of several workers: ``python -m service.worker SOCKETS CHANNEL``.
 
-``SOCKETS`` are the numbers of inherited sockets that listen, ``STORE`` where the embedded server of
-the parent is, or nothing, ``CHANNEL`` the number of the socket that ``service.workers`` describes.
+``SOCKETS`` are the numbers of inherited sockets that listen, ``CHANNEL`` the number of the socket
+that ``service.workers`` describes. The environment holds the address of the embedded server that
+the parent keeps, if it keeps one.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from service.app import create_app
 from service.listening import turn_away
 from service.logs import configure_logging
 from service.server import Runner, asked_to_stop, calm_collector
-from service.settings import Settings, read_settings
+from service.settings import EMBEDDED_URI, Settings, read_settings
 from storage.errors import StartupRefused, StorageError
 
 if TYPE_CHECKING:
@@ -128,12 +129,12 @@ async def _obey(
 
 
 def main(arguments: Sequence[str]) -> int:
-    numbers, embedded_uri, channel = arguments
+    numbers, channel = arguments
     sockets = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
     share_standard_error()
     settings = read_settings()
     configure_logging(settings.log_level)
-    if embedded_uri:
+    if embedded_uri := os.environ.get(EMBEDDED_URI):
         settings = replace(settings, mongodb_uri=embedded_uri)
     try:
         asyncio.run(serve(settings, sockets, Channel(int(channel))))

@@ -23,7 +23,7 @@ import structlog
 
 from service.listening import open_sockets, turn_away
 from service.server import STOP_SECONDS, asked_to_stop, base_url
-from service.settings import Settings
+from service.settings import EMBEDDED_URI, Settings
 from storage.errors import StartupRefused
 from storage.store import Store, open_store
 
@@ -58,13 +58,20 @@ async def run(
         sockets = open_sockets(settings.host, settings.port)
         port = sockets[0].getsockname()[1]
         numbers = ",".join(str(listening.fileno()) for listening in sockets)
-        command = [sys.executable, "-m", "service.worker", numbers, store.embedded_uri or ""]
+        command = [sys.executable, "-m", "service.worker", numbers]
+        environment = {}
+        if store.server is not None:
+            # Not an argument, which every local user can read: it holds a password.
+            environment[EMBEDDED_URI] = store.server.uri
         with tempfile.TemporaryDirectory(prefix="polls-metrics-") as shared:
             workers = Workers(
                 command,
                 sockets,
                 store.end_sessions,
-                environment={"POLLS_METRICS_DIR": str(settings.metrics_dir or shared)},
+                environment={
+                    **environment,
+                    "POLLS_METRICS_DIR": str(settings.metrics_dir or shared),
+                },
                 drain_seconds=settings.drain_seconds,
             )
             await workers.run(settings.workers, lambda: announce(base_url(settings.host, port)))

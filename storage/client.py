@@ -26,6 +26,7 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
 from pymongo import (
     DeleteOne,
     IndexModel,
+    MongoClient,
     ReadPreference,
     ReplaceOne,
     ReturnDocument,
@@ -43,6 +44,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 from pymongo.read_concern import ReadConcern
+from structlog import get_logger
 
 from storage.errors import StartupRefused, Unavailable
 from storage.meters import database_errors
@@ -71,6 +73,8 @@ __all__ = [
     "stored_size",
 ]
 
+log = get_logger(__name__)
+
 Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
 Session = AgnosticClientSession
@@ -89,11 +93,48 @@ ROUND_TRIP_SECONDS = 4.0
 OUTCOME_SECONDS = 20.0
 """How long the outcome of a commit that was sent is asked for: longer than an election takes."""
 STARTUP_SECONDS = 10.0
+TROUBLE_SECONDS = 1.0
+"""The least time between two lines in the log about a database that is away."""
+MAX_REASON = 300
 BACKOFF_SECONDS = (0.005, 0.030)
 MAX_COMMIT_REFUSALS = 5
 
 NAMESPACE_EXISTS = 48
+USER_EXISTS = 51003
+ACCESS_REFUSED = frozenset({13, 18})
+"""Unauthorized, AuthenticationFailed."""
 NO_SUCH_TRANSACTION = 251
+UNABLE = frozenset(
+    {
+        1,  # InternalError, as of WiredTiger after a panic
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        8,  # UnknownError
+        *ACCESS_REFUSED,  # somebody has changed the password, or the rights
+        43,  # CursorNotFound: it was on a server that was started again
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernFailed
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        134,  # ReadConcernMajorityNotAvailableYet
+        175,  # QueryPlanKilled
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        237,  # CursorKilled
+        246,  # SnapshotUnavailable
+        262,  # ExceededTimeLimit
+        9001,  # SocketException
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11601,  # Interrupted
+        11602,  # InterruptedDueToReplStateChange
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+        14031,  # OutOfDiskSpace
+    }
+)
+"""Codes with which a database says that it cannot now, whatever it was asked. Any other code is our
+mistake. The names are those of MongoDB's ``error_codes.yml``."""
 UNLABELLED_TRANSIENT = frozenset({24, NO_SUCH_TRANSACTION})
 """The embedded server gives these no label: a lock given up, and a transaction that it does not
 know any more since it was started again."""
@@ -145,10 +186,38 @@ def round_trip(deadline: float | None = None) -> Iterator[None]:
     except PyMongoError as error:
         database_errors[_kind_of(error)] += 1
         if _is_absence(error):
+            _trouble.note(error)
             raise Unavailable(
                 "The database gave no answer in time; nothing was changed."
             ) from error
         raise
+
+
+class _Trouble:
+    """Logs what the database answers while it cannot serve: a line a second, however many ask."""
+
+    def __init__(self) -> None:
+        self._silent_until = 0.0
+        self._unlogged = 0
+
+    def note(self, error: PyMongoError) -> None:
+        if _is_transient(error):
+            return  # a conflict, mostly: it is tried again
+        now = time.monotonic()
+        if now < self._silent_until:
+            self._unlogged += 1
+            return
+        log.warning(
+            "database unavailable",
+            error=type(error).__name__,
+            code=error.code if isinstance(error, OperationFailure) else None,
+            reason=str(error).partition(", full error")[0][:MAX_REASON],
+            not_logged=self._unlogged,
+        )
+        self._silent_until, self._unlogged = now + TROUBLE_SECONDS, 0
+
+
+_trouble = _Trouble()
 
 
 def _kind_of(error: PyMongoError) -> str:
@@ -163,7 +232,12 @@ def _is_absence(error: PyMongoError) -> bool:
     """Whether the database, not the request, is to blame."""
     if isinstance(error, DuplicateKeyError):
         return False
-    return isinstance(error, ConnectionFailure) or error.timeout or _is_transient(error)
+    return (
+        isinstance(error, ConnectionFailure)
+        or error.timeout
+        or _is_transient(error)
+        or (isinstance(error, OperationFailure) and error.code in UNABLE)
+    )
 
 
 def _is_transient(error: PyMongoError) -> bool:
@@ -212,6 +286,53 @@ def _require_replica_set(hello: Document) -> None:
             "replica set: start mongod with --replSet rs0 and run rs.initiate() once (one node is "
             "enough)."
         )
+
+
+def found_replica_set(address: str, *, name: str, key: str, user: str, password: str) -> None:
+    """Makes the mongod at ``address`` a replica set of one node, with one administrator.
+
+    ``key`` is the content of its key file, with which it lets us in before there is any user. Safe
+    to repeat, also after a start on another port, which the set must be told. Blocks until the node
+    takes writes; raises ``StartupRefused`` where it does not within 10 s.
+    """
+    with MongoClient[Document](
+        address,
+        username="__system",
+        password=key,
+        authSource="local",
+        directConnection=True,
+        serverSelectionTimeoutMS=int(STARTUP_SECONDS * 1000),
+        appname="polls",
+    ) as client:
+        try:
+            with pymongo.timeout(STARTUP_SECONDS):
+                _configure_set(client, name, address)
+                while not client.admin.command("hello")["isWritablePrimary"]:
+                    time.sleep(0.01)
+                _let_in(client, user, password)
+        except PyMongoError as error:
+            raise StartupRefused(
+                f"The embedded MongoDB takes no writes within {STARTUP_SECONDS:.0f} s: {error}"
+            ) from error
+
+
+def _configure_set(client: MongoClient[Document], name: str, address: str) -> None:
+    config = client["local"]["system.replset"].find_one()
+    if config is None:
+        members = [{"_id": 0, "host": address}]
+        client.admin.command("replSetInitiate", {"_id": name, "members": members})
+    elif config["members"][0]["host"] != address:
+        config["members"][0]["host"] = address
+        config["version"] += 1
+        client.admin.command("replSetReconfig", config, force=True)
+
+
+def _let_in(client: MongoClient[Document], user: str, password: str) -> None:
+    try:
+        client.admin.command("createUser", user, pwd=password, roles=["root"])
+    except OperationFailure as error:
+        if error.code != USER_EXISTS:
+            raise
 
 
 class Run(NamedTuple, Generic[T]):
@@ -294,17 +415,18 @@ class Database:
                     await client.get_default_database(DEFAULT_DATABASE).command("ping")
                     return hello
             except Unavailable as error:
+                refusal = error.__cause__
+                if isinstance(refusal, OperationFailure) and refusal.code in ACCESS_REFUSED:
+                    raise StartupRefused(
+                        "MongoDB does not let the user of MONGODB_URI in: check user, password and "
+                        f"authSource (error code {refusal.code})."
+                    ) from error
                 if time.monotonic() + 0.2 >= deadline:
                     raise StartupRefused(
                         "MongoDB cannot be reached within 10 s at the address of MONGODB_URI: "
                         "check that it runs and that host, port and TLS settings are right."
                     ) from error
                 await asyncio.sleep(0.2)
-            except OperationFailure as error:
-                raise StartupRefused(
-                    "MongoDB does not let the user of MONGODB_URI in: check user, password and "
-                    f"authSource (error code {error.code})."
-                ) from error
 
     def collection(self, name: str) -> Collection:
         return self._database.get_collection(name)
@@ -328,10 +450,24 @@ class Database:
             if indexes:
                 await self.collection(name).create_indexes(indexes)
 
-    async def ping(self) -> None:
-        """Raises ``Unavailable`` unless a primary answers."""
+    async def check_writes(self) -> None:
+        """Raises ``Unavailable`` unless a write can be made, and made durable.
+
+        A database may answer reads and refuse every write: on a full disk, or without a majority.
+        """
         with round_trip():
-            await self._client.admin.command("ping")
+            await self.collection("meta").update_one(
+                {"_id": "writes"}, {"$set": {"checked_at": datetime.now(UTC)}}, upsert=True
+            )
+
+    async def is_answering(self) -> bool:
+        """Whether a server is there at all, whatever it can do."""
+        try:
+            with round_trip():
+                await self._client.admin.command("hello", read_preference=ReadPreference.NEAREST)
+        except Unavailable:
+            return False
+        return True
 
     async def end_sessions(self, sessions: Iterable[bytes]) -> None:
         """Ends sessions by name; what their transactions held is free again."""

@@ -4,18 +4,23 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import os
 import secrets
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import embedded
+from structlog import get_logger
+
 from storage.ballots import Ballots
+from storage.batching import Batcher
 from storage.client import Database, DuplicateKeyError, SessionWatch, round_trip
+from storage.embedded.directory import Holder, write_private
+from storage.embedded.engines import ANY_ENGINE, EngineChoice
+from storage.embedded.server import EmbeddedServer, start, start_or_share
 from storage.enrollments import Enrollments
-from storage.errors import StartupRefused
+from storage.errors import StartupRefused, Unavailable
 from storage.exports import Exports
 from storage.idempotency import Idempotency
 from storage.indexes import ensure_indexes
@@ -26,9 +31,16 @@ from storage.sequences import Sequences
 from storage.sessions import Sessions
 from storage.tokens import Tokens
 
-__all__ = ["Location", "SessionWatch", "Store", "open_store"]
+__all__ = ["EngineChoice", "Location", "SessionWatch", "Store", "open_store"]
 
 SECRET_BYTES = 32
+CHECKED_SECONDS = 1.0
+"""Anybody may ask for ``/readyz``, so it makes no more than a write a second."""
+CHECK_SECONDS = 5.0
+STUCK_SECONDS = (10.0, 60.0)
+"""How long a server may take no writes before it is restarted: at first, and at the most."""
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +48,14 @@ class Location:
     """Where a store is: at ``uri``, or embedded in ``data_dir`` where ``uri`` is None.
 
     ``secret`` keys the hashes of voters. None, which only an embedded store allows, stands for the
-    one that is kept in the data directory and made on its first start.
+    one that is kept in the data directory and made on its first start. ``engine`` is what the
+    operator says about the embedded server.
     """
 
     uri: str | None
     data_dir: Path
     secret: str | None
+    engine: EngineChoice = ANY_ENGINE
 
 
 class Store:
@@ -49,8 +63,8 @@ class Store:
 
     def __init__(self, database: Database, secret: bytes) -> None:
         self._database = database
-        self.embedded_uri: str | None = None
-        """Where other processes of this service reach the embedded server that it keeps."""
+        self.server: EmbeddedServer | None = None
+        """The embedded server that this process keeps."""
         self.tokens = Tokens(database)
         sequences, idempotency = Sequences(database), Idempotency(database)
         self.purges = Purges(database)
@@ -60,10 +74,22 @@ class Store:
         self.enrollments = Enrollments(database, sequences, idempotency)
         self.recounts = Recounts(database)
         self.exports = Exports(database)
+        self._checks: Batcher[None, None] = Batcher(self._check_writes)
+        self._checked_until = 0.0
 
-    async def ping(self) -> None:
-        """Raises ``Unavailable`` unless the database answers."""
-        await self._database.ping()
+    async def check_writes(self) -> None:
+        """Raises ``Unavailable`` unless the database takes writes, or took one a second ago."""
+        await self._checks.submit(None)
+
+    async def _check_writes(self, callers: Sequence[None]) -> Sequence[None]:
+        if time.monotonic() >= self._checked_until:
+            await self._database.check_writes()
+            self._checked_until = time.monotonic() + CHECKED_SECONDS
+        return callers
+
+    async def is_answering(self) -> bool:
+        """Whether there is a server that answers, whatever it can do."""
+        return await self._database.is_answering()
 
     async def end_sessions(self, sessions: Collection[bytes]) -> None:
         """Ends the sessions of a process that died, and with them what it left open.
@@ -81,7 +107,7 @@ class Store:
 async def open_store(
     location: Location,
     *,
-    holder: embedded.Holder = "service",
+    holder: Holder = "service",
     watch: SessionWatch | None = None,
 ) -> AsyncIterator[Store]:
     """Opens the store for a service, which keeps an embedded server, or for a command.
@@ -98,12 +124,15 @@ async def open_store(
             yield store
         return
     if holder == "service":
-        server = embedded.start(location.data_dir)
-        async with _kept(server), _connected(location, server.uri) as store:
-            store.embedded_uri = server.uri
-            yield store
+        server = start(location.data_dir, location.engine)
+        try:
+            async with _connected(location, server.uri) as store, _kept(server, store):
+                store.server = server
+                yield store
+        finally:
+            server.stop()
         return
-    reached = embedded.start_or_share(location.data_dir)
+    reached = start_or_share(location.data_dir, location.engine)
     try:
         async with _connected(location, reached.uri) as store:
             yield store
@@ -112,15 +141,42 @@ async def open_store(
 
 
 @asynccontextmanager
-async def _kept(server: embedded.EmbeddedServer) -> AsyncIterator[None]:
-    keeper = asyncio.create_task(server.keep())
+async def _kept(server: EmbeddedServer, store: Store) -> AsyncIterator[None]:
+    tasks = [
+        asyncio.create_task(server.keep()),
+        asyncio.create_task(_restart_when_stuck(server, store)),
+    ]
     try:
         yield
     finally:
-        keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
-        server.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _restart_when_stuck(server: EmbeddedServer, store: Store) -> None:
+    """Restarts a server that lives and takes no writes, as after an error of the disk.
+
+    The guard sees to a server that died. One that does not even answer is left alone: it may be
+    slow, or stopped by somebody who looks into it.
+    """
+    patience = STUCK_SECONDS[0]
+    failing_since: float | None = None
+    while True:
+        await asyncio.sleep(CHECK_SECONDS if failing_since is None else 1.0)
+        try:
+            await store.check_writes()
+        except Unavailable:
+            now = time.monotonic()
+            if failing_since is None:
+                failing_since = now
+            elif now - failing_since >= patience and await store.is_answering():
+                log.warning("the embedded server takes no writes, and is started again")
+                server.restart()
+                failing_since = now
+                patience = min(patience * 2, STUCK_SECONDS[1])
+        else:
+            failing_since, patience = None, STUCK_SECONDS[0]
 
 
 @asynccontextmanager
@@ -150,7 +206,7 @@ async def _agreed_secret(database: Database, location: Location) -> bytes:
     if begun is None:
         if given is None:
             given = secrets.token_urlsafe(SECRET_BYTES)
-            _write_private(kept, given)
+            write_private(kept, given)
         with suppress(DuplicateKeyError), round_trip():
             await meta.insert_one({"_id": "secret", "check": _check(given)})
         with round_trip():
@@ -169,14 +225,3 @@ async def _agreed_secret(database: Database, location: Location) -> bytes:
 
 def _check(secret: str) -> str:
     return hmac.new(secret.encode(), b"polls: the secret of this store", hashlib.sha256).hexdigest()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and on the disk before anything is hashed with it."""
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -1,6 +1,7 @@
 """A real server for all tests, a database of its own for each."""
 
 import io
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ from service.app import create_app
 from service.logs import RequestLog
 from service.server import Runner
 from service.settings import Settings
-from storage import embedded
+from storage.embedded.engines import EngineChoice, Mongod
+from storage.embedded.guard import Launch
+from storage.embedded.server import EmbeddedServer, start
+from storage.indexes import INDEXES
 from storage.store import Location, Store, open_store
 from tests.documented import Documented
 from tests.processes import Services, services_in
@@ -38,6 +42,7 @@ Client = TestClient[web.Request, web.Application]
 Raw = RawDatabase[dict[str, Any]]
 
 ADMIN = "the-secret-of-the-admin"
+ENGINE = EngineChoice(os.environ.get("POLLS_ENGINE"))
 SECRET = "the-secret-that-keys-the-hashes"
 
 
@@ -75,22 +80,45 @@ def scale() -> Scale:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
-    """The embedded server that all tests share; a test that cannot have it fails."""
-    server = embedded.start(tmp_path_factory.mktemp("embedded") / "data")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """The embedded server that all tests share; a test that cannot have it fails.
+
+    ``POLLS_ENGINE`` names its engine; else it is the first that runs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Mongod, "launch", _with_fail_points(Mongod.launch))
+        server = start(tmp_path_factory.mktemp("embedded") / "data", ENGINE)
     yield server
     server.stop()
 
 
+def _with_fail_points(launch: Callable[..., Launch]) -> Callable[..., Launch]:
+    """A ``mongod`` has ``configureFailPoint`` only where it was started for tests."""
+
+    def launch_for_tests(*arguments: Any) -> Launch:
+        launched = launch(*arguments)
+        launched["command"] += ["--setParameter", "enableTestCommands=1"]
+        return launched
+
+    return launch_for_tests
+
+
 @pytest.fixture
-def mongodb_uri(server: embedded.EmbeddedServer) -> Iterator[str]:
-    """The address of a database that no other test knows."""
-    name = f"test_{uuid.uuid4().hex}"
-    yield server.uri.replace("/?", f"/{name}?")
+def mongodb_uri(server: EmbeddedServer) -> Iterator[str]:
+    """The address of a database that is empty, and is emptied after the test.
+
+    It is not dropped: each new collection is a new file of MongoDB, and files are scarce.
+    """
+    yield server.uri.replace("/?", "/test?")
     with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
-        # A transaction that a failed test left open would hold this up for ever.
+        # A transaction that a failed test left open would hold this up.
         client.admin.command("killAllSessions", [])
-        client.drop_database(name)
+    with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
+        for name in client.test.list_collection_names():
+            if name in INDEXES:
+                client.test[name].delete_many({})
+            else:
+                client.test.drop_collection(name)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from tests.conftest import ADMIN, SECRET
+from tests.processes import address_in
 from tests.seeds import Json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,11 @@ class Service:
     def __init__(self, directory: Path, mongodb_uri: str | None = None, **environment: str) -> None:
         self._directory = directory
         self.environment = {
-            **{name: text for name, text in os.environ.items() if not name.startswith("POLLS_")},
+            **{
+                name: text
+                for name, text in os.environ.items()
+                if not name.startswith("POLLS_") or name == "POLLS_ENGINE"
+            },
             "POLLS_SECRET": SECRET,
             "POLLS_ADMIN_TOKEN": ADMIN,
             "POLLS_PORT": "0",
@@ -126,8 +131,7 @@ class Service:
 
     def database_uri(self) -> str:
         """Where the embedded server of this service listens."""
-        endpoint = json.loads((self._directory / "data" / "endpoint.json").read_bytes())
-        return f"mongodb://127.0.0.1:{endpoint['port']}/polls?directConnection=true"
+        return address_in(self._directory / "data").replace("/?", "/polls?")
 
     async def kill(self) -> None:
         await self._end(signal.SIGKILL)

@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 
 import pymongo
 
+from storage.embedded.directory import DataDirectory
+from storage.embedded.engines import uri_of
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +69,14 @@ def _stat(pid: int) -> list[str]:
 
 def _command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def address_in(data_dir: Path) -> str:
+    """Where the embedded server of the service that runs on ``data_dir`` is reached."""
+    directory = DataDirectory(data_dir)
+    endpoint = directory.read_endpoint()
+    assert endpoint is not None, "no service runs on it"
+    return uri_of(directory, endpoint["port"])
 
 
 class Service:
@@ -122,11 +133,15 @@ class Service:
         return int(endpoint["port"])
 
     def _endpoint(self) -> dict[str, Any] | None:
-        directory = Path(_command_line(self.guard_pid).split()[3])
         with contextlib.suppress(OSError):
-            endpoint: dict[str, Any] = json.loads((directory / "endpoint.json").read_bytes())
+            endpoint: dict[str, Any] = json.loads((self._directory / "endpoint.json").read_bytes())
             return endpoint
         return None
+
+    @property
+    def _directory(self) -> Path:
+        """That of the embedded store, as its guard was told."""
+        return Path(_command_line(self.guard_pid).split()[3])
 
     @property
     def guard_pid(self) -> int:
@@ -134,7 +149,7 @@ class Service:
 
     @property
     def server_pid(self) -> int:
-        return self._relative(self.guard_pid, "secantusd-rs")
+        return self._relative(self.guard_pid, str(self._directory))
 
     @property
     def worker_pids(self) -> list[int]:
@@ -151,7 +166,7 @@ class Service:
     def await_serving(self) -> "Service":
         until(lambda: "Serving on " in self.output or not self.is_running, "the start")
         assert self.is_running, self.log
-        if "Store: embedded" in self.output:
+        if ", embedded, in " in self.output:
             assert self.server_pid  # so that the family is known
         assert all(self.worker_pids)
         return self
@@ -234,15 +249,16 @@ class Services:
 
     def raw(self) -> pymongo.MongoClient[dict[str, Any]]:
         """The embedded server of the running service, past the service."""
-        endpoint = json.loads((self.data_dir / "endpoint.json").read_bytes())
-        return pymongo.MongoClient(
-            f"mongodb://127.0.0.1:{endpoint['port']}/?directConnection=true", tz_aware=True
-        )
+        return pymongo.MongoClient(address_in(self.data_dir), tz_aware=True)
 
     def _environment(self, given: dict[str, str]) -> dict[str, str]:
         """That of the tests, without what it says of other services."""
         ours = ("POLLS_", "SECANTUS_", "MONGODB_", "OTEL_")
-        rest = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        rest = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(ours) or name == "POLLS_ENGINE"
+        }
         return {
             **rest,
             "PYTHONPATH": str(ROOT),

@@ -8,7 +8,7 @@ import pymongo
 import pytest
 
 from storage import client as storage_client
-from storage.embedded import EmbeddedServer
+from storage.embedded.server import EmbeddedServer
 from tests.conftest import Client, Raw
 from tests.polling import API, make_poll, make_session
 

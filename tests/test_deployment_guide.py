@@ -22,7 +22,7 @@ from pymongo.errors import OperationFailure
 from service import keys
 from service.app import create_app
 from service.settings import Settings
-from storage import embedded
+from storage.embedded.engines import Secantus
 from storage.store import Store
 from tests.calls import POLL, place
 from tests.conftest import ADMIN, SECRET, Client, Raw
@@ -49,7 +49,7 @@ def a_server(directory: Path, *options: str) -> Iterator[str]:
     """The host and port of a server on ``directory``."""
     directory.mkdir(exist_ok=True)
     (directory / "server.toml").touch()
-    binary = Path(sysconfig.get_path("scripts")) / embedded.BINARY
+    binary = Path(sysconfig.get_path("scripts")) / Secantus.binary
     said = directory / "said"
     with said.open("wb") as log:
         server = subprocess.Popen(

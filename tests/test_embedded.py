@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from storage import embedded
+from storage.embedded.directory import DataDirectory
+from storage.embedded.server import EmbeddedServer, SharedServer, start, start_or_share
 from storage.errors import StartupRefused
 from tests.calls import POLL, Answer, call, place
-from tests.conftest import ADMIN, Raw
+from tests.conftest import ADMIN, ENGINE
 from tests.processes import Service, Services, child_of, is_running, until
+
+
+def server_of(server: EmbeddedServer) -> int:
+    """The process of a server: the one child of its guard."""
+    return until(lambda: child_of(server.guard_pid, ""), "the server")
 
 
 def asked(service: Service, content: str = "PLAT-1") -> Answer:
@@ -109,12 +115,13 @@ def test_while_the_database_is_away_everybody_hears_so_within_5_seconds(
 
 def test_a_guard_whose_standard_input_closes_takes_its_server_along(tmp_path: Path) -> None:
     """What ends it where there is no death signal: the parent's end of the pipe is gone."""
-    server = embedded.start(tmp_path / "data")
-    child = until(lambda: child_of(server.guard_pid, "secantusd-rs"), "the server")
-    assert server._guard.stdin is not None
-    server._guard.stdin.close()
+    server = start(tmp_path / "data", ENGINE)
+    child = server_of(server)
+    guard = server._guard._process
+    assert guard.stdin is not None
+    guard.stdin.close()
     until(lambda: not is_running(child), "the end of the server", within=5)
-    assert server._guard.wait(5) == 0
+    assert guard.wait(5) == 0
     server.stop()
 
 
@@ -125,22 +132,20 @@ def test_a_server_starts_in_a_process_that_has_a_thousand_files_open(tmp_path: P
     with ExitStack() as stack:
         for _ in range(1100):
             stack.callback(os.close, os.dup(0))
-        embedded.start(tmp_path / "data").stop()
+        start(tmp_path / "data", ENGINE).stop()
 
 
 def test_a_directory_has_one_server_and_who_asks_hears_whose_it_is(tmp_path: Path) -> None:
-    server = embedded.start(tmp_path / "data")
-    child = until(lambda: child_of(server.guard_pid, "secantusd-rs"), "the server")
+    server = start(tmp_path / "data", ENGINE)
+    child = server_of(server)
     with stopped(child):
-        guard = embedded._spawn_guard(tmp_path / "data", "service", 0)
-        with pytest.raises(embedded.DirectoryTaken) as taken:
-            embedded._await_port(guard, tmp_path / "data")
-        assert taken.value.endpoint is not None
-        assert taken.value.endpoint["pid"] == os.getpid()
+        endpoint = DataDirectory(tmp_path / "data").read_endpoint()
+        assert endpoint is not None
+        assert endpoint["pid"] == os.getpid()
         with pytest.raises(StartupRefused, match=f"is held by process {os.getpid()}:"):
-            embedded.start(tmp_path / "data")
-    shared = embedded.start_or_share(tmp_path / "data")
-    assert isinstance(shared, embedded.SharedServer)
+            start(tmp_path / "data")
+    shared = start_or_share(tmp_path / "data")
+    assert isinstance(shared, SharedServer)
     assert shared.uri == server.uri
     shared.stop()
     assert is_running(child)
@@ -174,45 +179,3 @@ def test_the_server_of_a_command_that_is_killed_ends_too(services: Services) -> 
     command.kill()
     until(lambda: not any(map(is_running, family)), "the end of its family", within=5)
     assert services.run("token", "list").status == 0
-
-
-def test_settings_that_lie_about_for_the_server_change_nothing(services: Services) -> None:
-    """It would read a secantusd.toml of its directory or home, and SECANTUS_* variables."""
-    stray = "this = is not [toml\n"
-    home = services.home / "home"
-    for directory in (services.home, services.data_dir, home / ".secantus"):
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in ("secantusd.toml", "secantusdb.toml"):
-            (directory / name).write_text(stray)
-    service = services.start(
-        POLLS_ADMIN_TOKEN=ADMIN,
-        HOME=str(home),
-        SECANTUS_CONFIG=str(services.home / "secantusd.toml"),
-        SECANTUS_STANDALONE="1",
-        SECANTUS_PORT="1",
-        SECANTUS_AUTH="1",
-        SECANTUS_DATA_NONLOGGED="1",
-        SECANTUS_STORAGE_PATH=str(services.home / "elsewhere"),
-        SECANTUS_CHECKPOINT_SECONDS="none",
-    )
-    assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
-    assert (services.data_dir / "store").is_dir()
-    assert not (services.home / "elsewhere").exists()
-    environment = Path(f"/proc/{service.server_pid}/environ").read_bytes()
-    assert b"SECANTUS" not in environment
-    assert service.stop() == 0
-
-
-def test_large_documents_and_large_indexes_work(raw: Raw) -> None:
-    """With a smaller cache than it is given, the server would spin for ever on either."""
-    large = {"_id": 1, "text": "x" * 12_000_000}
-    raw.large.insert_one(large)
-    assert raw.large.find_one({"_id": 1}) == large
-    raw.large.update_one({"_id": 1}, {"$set": {"text": "y" * 12_000_000}})
-    assert raw.large.count_documents({"text": {"$regex": "^y"}}) == 1
-
-    raw.many.create_index([("b", 1), ("a", 1)])
-    for start in range(0, 100_000, 5_000):
-        raw.many.insert_many([{"a": a, "b": a % 10} for a in range(start, start + 5_000)])
-    assert raw.many.find_one({"b": 9, "a": 99_999}, {"_id": 0}) == {"a": 99_999, "b": 9}
-    assert raw.many.count_documents({"b": 3}) == 10_000

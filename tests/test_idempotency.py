@@ -8,7 +8,7 @@ import pymongo
 import pytest
 
 from service import keys
-from storage import embedded
+from storage.embedded.server import EmbeddedServer
 from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
 from tests.seeds import ISSUE, PAGE, Json, a_poll, everything, refused, stored_polls
 
@@ -45,7 +45,7 @@ class Failures:
 
 
 @pytest.fixture
-def failures(server: embedded.EmbeddedServer) -> Iterator[Failures]:
+def failures(server: EmbeddedServer) -> Iterator[Failures]:
     with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
         failures = Failures(client)
         yield failures

@@ -14,7 +14,7 @@ import pytest
 
 from service.cli import main
 from service.settings import InvalidSetting, Settings, read_settings
-from storage import embedded
+from storage.embedded.engines import Secantus
 from storage.client import Database
 from storage.errors import StartupRefused
 from storage.store import Location, open_store
@@ -135,7 +135,7 @@ async def test_an_address_that_is_none_is_refused_and_not_shown(
 @pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[str]:
     """The address of a server that is no replica set."""
-    binary = Path(sysconfig.get_path("scripts")) / embedded.BINARY
+    binary = Path(sysconfig.get_path("scripts")) / Secantus.binary
     said = tmp_path / "standalone.log"
     with said.open("wb") as log:
         server = subprocess.Popen(

@@ -16,10 +16,10 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Whether requests should be sent here: the database answers, and no stop has begun."""
+    """Whether requests should be sent here: the database takes writes, and no stop has begun."""
     if request.app[keys.DRAINING].is_set():
         raise Unavailable("The service is stopping.")
-    await request.app[keys.STORE].ping()
+    await request.app[keys.STORE].check_writes()
     return responses.json_response({"status": "ready"})
 
 

@@ -15,7 +15,7 @@ from canvasapi import Canvas
 
 from service.app import utc_now
 from service.principal import ACTIONS
-from storage.embedded import EmbeddedServer
+from storage.embedded.server import EmbeddedServer
 from storage.store import Location, open_store
 from tests.conftest import ADMIN, SECRET
 

@@ -1,0 +1,125 @@
+"""The data directory of an embedded store: what is in it, and that only its owner can read it.
+
+- ``lock``: a flock that guard and server inherit. The kernel releases it with the last of them, so
+  it cannot go stale.
+- ``engine.json``: the engine that the store was begun with.
+- ``endpoint.json``: an ``Endpoint``, a hint for commands, to be read only while the lock is taken.
+- ``secret``: the ``POLLS_SECRET`` of the store, unless the environment gives it.
+- ``store/``: the files of the database; ``server.log``: its log.
+
+An engine may add files of its own.
+"""
+
+import fcntl
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, TypedDict
+
+Holder = Literal["service", "command"]
+
+OWN_NAMES = frozenset({"lock", "engine.json", "endpoint.json", "secret", "store", "server.log"})
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+
+
+class Endpoint(TypedDict):
+    """Where the server of a data directory listens, and for which process."""
+
+    port: int
+    pid: int
+    holder: Holder
+
+
+class EngineMark(TypedDict):
+    """The engine that a directory was begun with: its ``name``, and the version of that day."""
+
+    engine: str
+    version: str
+
+
+class DataDirectory:
+    """One data directory; nothing is read or made before it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.store = self.path / "store"
+        self.log = self.path / "server.log"
+        self._endpoint = self.path / "endpoint.json"
+        self._mark = self.path / "engine.json"
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def claim(self) -> int:
+        """Takes the lock, makes everything private, and returns the descriptor of the lock.
+
+        Raises ``BlockingIOError`` while another process holds the directory, and ``OSError`` where
+        it cannot be used; one that holds the files of others is not taken over.
+        """
+        self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        self._refuse_foreign_files()
+        self.path.chmod(PRIVATE_DIRECTORY)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise
+        self.make_private()
+        return lock
+
+    def _refuse_foreign_files(self) -> None:
+        """A name such as ``/tmp`` would be closed to everybody else on the machine."""
+        names = {entry.name for entry in self.path.iterdir()} - {"lost+found"}
+        if names and not names & OWN_NAMES:
+            raise OSError("it holds other files; name an empty directory")
+
+    def make_private(self) -> None:
+        """Takes all rights from group and others, whatever was there before."""
+        for folder, _, files in os.walk(self.path):
+            for path in (Path(folder), *(Path(folder) / name for name in files)):
+                # A server that still ends may be removing files of its own.
+                with suppress(FileNotFoundError):
+                    mode = path.lstat().st_mode
+                    if mode & 0o077 and not stat.S_ISLNK(mode):
+                        path.chmod(stat.S_IMODE(mode) & ~0o077)
+
+    def read_mark(self) -> EngineMark | None:
+        """The engine of this store; None for a new directory.
+
+        Stores of version 0.1 have no mark, and the stand-in as their engine.
+        """
+        with suppress(FileNotFoundError):
+            mark: EngineMark = json.loads(self._mark.read_bytes())
+            return mark
+        return EngineMark(engine="secantus", version="") if self.store.exists() else None
+
+    def write_mark(self, mark: EngineMark) -> None:
+        write_private(self._mark, json.dumps(mark))
+
+    def read_endpoint(self) -> Endpoint | None:
+        try:
+            endpoint: Endpoint = json.loads(self._endpoint.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return endpoint
+
+    def write_endpoint(self, endpoint: Endpoint) -> None:
+        write_private(self._endpoint, json.dumps(endpoint))
+
+    def remove_endpoint(self) -> None:
+        self._endpoint.unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file for its owner alone: whole or not at all, and synced before it is in place."""
+    draft = path.with_suffix(".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

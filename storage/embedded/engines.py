@@ -1,0 +1,315 @@
+"""The database servers that can be embedded. To add one, write an ``Engine`` and list it.
+
+An engine says whether it can run here, how it is started, how it is reached, and what it cannot do.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sysconfig
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from storage.client import found_replica_set
+from storage.embedded.directory import DataDirectory, EngineMark, write_private
+from storage.embedded.guard import Launch
+from storage.errors import StartupRefused
+
+LOOPBACK = "127.0.0.1"
+VERSION_SECONDS = 20.0
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+"""Variables of the surroundings would change what a server does."""
+
+
+class DoesNotRun(Exception):
+    """A program cannot be used here; the text says which, and why."""
+
+
+class Engine(ABC):
+    """A server that was found to run on this machine."""
+
+    name: ClassVar[str]
+    """As in ``engine.json`` and in ``POLLS_ENGINE``."""
+    title: ClassVar[str]
+    limits: ClassVar[str]
+    """One sentence about what it is not for."""
+    version_pattern: ClassVar[str]
+
+    def __init__(self, program: Path, version: str) -> None:
+        self.program = program
+        self.version = version
+
+    @classmethod
+    @abstractmethod
+    def programs(cls, mongod: Path | None) -> Iterator[Path]:
+        """The places to look, best first; ``mongod`` is what ``POLLS_MONGOD`` names."""
+
+    @classmethod
+    def find(cls, mongod: Path | None) -> Iterator["Engine | DoesNotRun"]:
+        """Each program of this engine, or why it does not run; it is asked by running it."""
+        for program in cls.programs(mongod):
+            try:
+                yield cls(program, cls._version_of(program))
+            except DoesNotRun as reason:
+                yield reason
+
+    @classmethod
+    def _version_of(cls, program: Path) -> str:
+        try:
+            asked = subprocess.run(  # noqa: S603 - the operator's, or that of our own extra
+                [program, "--version"],
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=VERSION_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DoesNotRun(f"{program} does not run: {error}") from error
+        version = re.search(cls.version_pattern, asked.stdout)
+        if asked.returncode != 0 or version is None:
+            lines = (asked.stderr or asked.stdout).strip().splitlines()
+            said = lines[-1] if lines else f"exit status {asked.returncode}"
+            raise DoesNotRun(f"{program} does not run: {said}")
+        return version[1]
+
+    @abstractmethod
+    def launch(self, directory: DataDirectory, port: int) -> Launch:
+        """How it is started on 127.0.0.1; makes what it needs beside the database."""
+
+    @abstractmethod
+    def prepare(self, directory: DataDirectory, port: int) -> None:
+        """Makes the server that listens there take writes; safe to repeat."""
+
+    @classmethod
+    @abstractmethod
+    def uri(cls, directory: DataDirectory, port: int) -> str:
+        """The address for the driver, password included: only for processes of this user."""
+
+
+class Mongod(Engine):
+    """MongoDB: a replica set of one node, with a password, for the user of the service alone."""
+
+    name = "mongod"
+    title = "MongoDB"
+    limits = "One node on one machine: back it up, or use a replica set through MONGODB_URI."
+    version_pattern = r"db version v([0-9.]+)"
+    lowest = (6, 0)
+    user = "polls"
+
+    @classmethod
+    def programs(cls, mongod: Path | None) -> Iterator[Path]:
+        if mongod is not None:
+            yield mongod
+            return  # whoever names one wants that one
+        if (on_path := shutil.which("mongod")) is not None:
+            yield Path(on_path)
+        bundled = cls.bundled()
+        if bundled.exists():
+            _make_executable(bundled)
+            yield bundled
+
+    @staticmethod
+    def bundled() -> Path:
+        """Where the extra ``embedded`` puts its ``mongod``."""
+        return Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
+
+    @classmethod
+    def _version_of(cls, program: Path) -> str:
+        version = super()._version_of(program)
+        if tuple(map(int, version.split(".")[:2])) < cls.lowest:
+            raise DoesNotRun(f"{program} is MongoDB {version}, and 6.0 or newer is needed")
+        return version
+
+    def launch(self, directory: DataDirectory, port: int) -> Launch:
+        for name in ("keyfile", "password"):
+            if not (directory / name).exists():
+                write_private(directory / name, secrets.token_hex(32))
+        directory.store.mkdir(mode=0o700, exist_ok=True)
+        command = [
+            str(self.program),
+            *("--bind_ip", LOOPBACK, "--port", str(port), "--nounixsocket"),
+            *("--replSet", "polls", "--keyFile", str(directory / "keyfile")),
+            *("--dbpath", str(directory.store), "--quiet"),
+            *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"),
+            # Old versions leak memory to whoever sends a compressed message (CVE-2025-14847).
+            *("--networkMessageCompressors", "disabled"),
+            # Or the first local user to come could make itself an administrator.
+            *("--setParameter", "enableLocalhostAuthBypass=false"),
+            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            # There is no other node to hand over to at a stop.
+            *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
+        ]
+        return Launch(command=command, environment=ENVIRONMENT, ready="Waiting for connections")
+
+    def prepare(self, directory: DataDirectory, port: int) -> None:
+        found_replica_set(
+            f"{LOOPBACK}:{port}",
+            name="polls",
+            key=_read(directory / "keyfile"),
+            user=self.user,
+            password=_read(directory / "password"),
+        )
+
+    @classmethod
+    def uri(cls, directory: DataDirectory, port: int) -> str:
+        password = _read(directory / "password")
+        return (
+            f"mongodb://{cls.user}:{password}@{LOOPBACK}:{port}/?replicaSet=polls&authSource=admin"
+        )
+
+
+class Secantus(Engine):
+    """A stand-in that speaks MongoDB's protocol, for trying out where no ``mongod`` runs."""
+
+    name = "secantus"
+    title = "SecantusDB (a stand-in for MongoDB)"
+    limits = (
+        "It is for trying out and for nothing else: it is a beta, loses votes on a full disk, and "
+        "every local user of this machine can reach it."
+    )
+    version_pattern = r"secantusd-rs (\S+)"
+    binary = "secantusd-rs"
+
+    @classmethod
+    def programs(cls, mongod: Path | None) -> Iterator[Path]:
+        del mongod
+        scripts = sysconfig.get_path("scripts")
+        found = shutil.which(cls.binary, path=scripts) or shutil.which(cls.binary)
+        if found is not None:
+            yield Path(found)
+
+    def launch(self, directory: DataDirectory, port: int) -> Launch:
+        # An empty file: naming one keeps it from picking up a configuration of the machine.
+        write_private(directory / "server.toml", "")
+        command = [
+            str(self.program),
+            *("--host", LOOPBACK, "--port", str(port)),
+            *("--storage-path", str(directory.store)),
+            # Without it acknowledged writes are lost in a crash, journaled or not.
+            "--sync-on-commit",
+            # Without it: 2 GB of disk, and recovery in 5 to 16 s instead of under 1.
+            *("--log-file-max", "64MB"),
+            # With 128M a document of 11 MB, or a large index, spins for ever.
+            *("--cache-size", "512M"),
+            *("--config", str(directory / "server.toml")),
+            *("--log-level", "WARNING"),
+        ]
+        environment = {**ENVIRONMENT, "HOME": str(directory.path)}
+        return Launch(
+            command=command, environment=environment, ready=f"listening on {LOOPBACK}:{port}"
+        )
+
+    def prepare(self, directory: DataDirectory, port: int) -> None:
+        """It takes writes as soon as it listens."""
+
+    @classmethod
+    def uri(cls, directory: DataDirectory, port: int) -> str:
+        del directory
+        # It holds back a driver that watches it by streaming: after an error the driver would
+        # look away for up to 10 s, where a polling one asks again at once.
+        return f"mongodb://{LOOPBACK}:{port}/?directConnection=true&serverMonitoringMode=poll"
+
+
+ENGINES: tuple[type[Engine], ...] = (Mongod, Secantus)
+"""In the order in which a new directory tries them."""
+ENGINE_NAMES = tuple(engine.name for engine in ENGINES)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """What the operator says about engines; what is None is left to what runs here.
+
+    ``name`` is that of an engine for new directories, ``mongod`` the path of a ``mongod``.
+    """
+
+    name: str | None = None
+    mongod: Path | None = None
+
+
+ANY_ENGINE = EngineChoice()
+
+
+class Chosen(NamedTuple):
+    """The engine of a directory, and why better ones were passed over."""
+
+    engine: Engine
+    reasons: tuple[str, ...]
+
+
+def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
+    """The engine of a directory that we hold: the one it was begun with, or the first that runs.
+
+    A new directory is marked with it. Raises ``StartupRefused`` with what may be done.
+    """
+    mark = directory.read_mark()
+    name = mark["engine"] if mark is not None else wanted.name
+    if name is None and wanted.mongod is not None:
+        name = Mongod.name
+    engines: list[Engine] = []
+    reasons: list[str] = []
+    for kind in ENGINES:
+        if name not in (None, kind.name) or (name is None and engines):
+            continue
+        for found in kind.find(wanted.mongod):
+            if isinstance(found, Engine):
+                engines.append(found)
+            else:
+                reasons.append(str(found))
+    if not engines:
+        raise StartupRefused(_nothing_runs(directory, mark, name, "; ".join(reasons)))
+    if mark is None:
+        chosen = engines[0]
+        directory.write_mark(EngineMark(engine=chosen.name, version=chosen.version))
+    else:
+        # Files of one version are opened by the next, and seldom by the one after it.
+        series = mark["version"].split(".")[:2]
+        alike = (one for one in engines if one.version.split(".")[:2] == series)
+        chosen = next(alike, engines[0])
+    return Chosen(chosen, tuple(reasons))
+
+
+def uri_of(directory: DataDirectory, port: int) -> str:
+    """The address of a server that runs on the directory, by the engine it was begun with."""
+    mark = directory.read_mark()
+    kinds = (kind for kind in ENGINES if mark is not None and kind.name == mark["engine"])
+    kind = next(kinds, None)
+    if kind is None:
+        raise StartupRefused(f"It is not known which engine runs on {directory.path}.")
+    return kind.uri(directory, port)
+
+
+def _nothing_runs(
+    directory: DataDirectory, mark: EngineMark | None, name: str | None, reasons: str
+) -> str:
+    because = f" ({reasons})" if reasons else ""
+    if mark is not None:
+        begun = f"{mark['engine']} {mark['version']}".strip()
+        return (
+            f"The store in {directory.path} was begun with {begun}, which does not run here"
+            f"{because}."
+        )
+    what = f"The engine {name} does not run here" if name is not None else "No database runs here"
+    return (
+        f"{what}{because}: set MONGODB_URI to a MongoDB replica set, POLLS_MONGOD to a mongod of "
+        "6.0 or newer, or install an embedded server with pip install 'polls-service[embedded]'."
+    )
+
+
+def _make_executable(program: Path) -> None:
+    """Installers of wheels may leave out the permission to run a program."""
+    if not os.access(program, os.X_OK):
+        # Where that fails, running it says so.
+        with suppress(OSError):
+            program.chmod(program.stat().st_mode | 0o111)
+
+
+def _read(path: Path) -> str:
+    return path.read_text("ascii").strip()

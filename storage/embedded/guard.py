@@ -1,0 +1,199 @@
+"""The guard: keeps one server running, and takes it along when its own parent ends.
+
+``python -m storage.embedded.guard DIRECTORY PARENT`` speaks JSON lines with its parent:
+
+    guard:  {"claimed": true}, or {"taken": true}, or {"failed": sentence}, and exits
+    parent: a Launch
+    guard:  {"listening": true}, or {"listening": false}
+    parent: another Launch, where the first did not start; {"restart": true} at any time later
+
+It has one thread and no driver: whether the server still takes writes is for the parent to find
+out, which asks for a restart where it does not.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypedDict
+
+from storage.embedded.directory import DataDirectory
+
+START_SECONDS = 60.0
+"""Recovery after a kill takes under a second; this is for a disk that is very slow."""
+STOP_SECONDS = 10.0
+RELAUNCH_SECONDS = (0.05, 5.0)
+"""Before a relaunch: the least, and the most; it doubles until a server has run for a while."""
+STEADY_SECONDS = 10.0
+LOG_BYTES = 4 << 20
+PR_SET_PDEATHSIG = 1
+
+
+class Launch(TypedDict):
+    """How a server is started; ``ready`` is what it writes to its log once it listens."""
+
+    command: list[str]
+    environment: dict[str, str]
+    ready: str
+
+
+class Guard:
+    """Owns the server of one directory until its parent ends or asks it to stop."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        self._directory = directory
+        self._lock = -1
+        self._server: subprocess.Popen[bytes] | None = None
+        self._heard = b""
+        self._woken, waker = os.pipe()
+        for end in (self._woken, waker):
+            os.set_blocking(end, False)
+        os.set_blocking(sys.stdin.fileno(), False)
+        self._is_to_stop = False
+        # The wake-up descriptor makes poll() return at once; without handlers nothing is written.
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note_stop)
+
+    def run(self) -> int:
+        """Returns the exit status."""
+        try:
+            self._lock = self._directory.claim()
+        except BlockingIOError:
+            return _say(taken=True)
+        except OSError as error:
+            return _say(
+                failed=f"The data directory {self._directory.path} cannot be used: "
+                f"{error.strerror or error}."
+            )
+        self._directory.remove_endpoint()
+        _say(claimed=True)
+        try:
+            self._keep_running()
+        finally:
+            self._end_server()
+            self._directory.remove_endpoint()
+        return 0
+
+    def _keep_running(self) -> None:
+        """Until it is to stop: launches what it is told, and again whatever ended."""
+        launch: Launch | None = None
+        launched_at = 0.0
+        pause = RELAUNCH_SECONDS[0]
+        while not self._is_to_stop:
+            word = self._hear(within=0.2)
+            if word is not None and "command" in word:
+                is_listening = self._launch(word)
+                launch = word if is_listening else None
+                launched_at = time.monotonic()
+                _say(listening=is_listening)
+            elif launch is None:
+                continue
+            elif word is None and self._server is not None and self._server.poll() is None:
+                self._bound_log()
+                if time.monotonic() - launched_at > STEADY_SECONDS:
+                    pause = RELAUNCH_SECONDS[0]
+            else:
+                self._hear(within=pause)
+                pause = min(pause * 2, RELAUNCH_SECONDS[1])
+                self._launch(launch)
+                launched_at = time.monotonic()
+
+    def _launch(self, launch: Launch) -> bool:
+        """Starts the server; whether it listens, or has ended or taken too long."""
+        self._end_server()
+        with self._directory.log.open("ab") as log:
+            said_before = log.tell()
+            self._server = subprocess.Popen(  # noqa: S603 - our parent's own engine
+                launch["command"],
+                cwd=self._directory.path,
+                env=launch["environment"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(self._lock,),
+                # Safe here: this process has one thread.
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            )
+        ready = launch["ready"].encode()
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and not self._is_to_stop:
+            with self._directory.log.open("rb") as log:
+                log.seek(said_before)
+                if ready in log.read():
+                    return True
+            if self._server.poll() is not None:
+                return False
+            self._hear(within=0.01)
+        return False
+
+    def _bound_log(self) -> None:
+        """Empties the log where it has grown too long; servers append to it."""
+        with suppress(FileNotFoundError):
+            if self._directory.log.stat().st_size > LOG_BYTES:
+                os.truncate(self._directory.log, 0)
+
+    def _end_server(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            self._server.terminate()
+            try:
+                self._server.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+
+    def _note_stop(self, *_: object) -> None:
+        self._is_to_stop = True
+
+    def _hear(self, within: float) -> Any:
+        """What the parent said, None where it said nothing in so many seconds.
+
+        Returns early for a signal, such as that of a child that ended. A parent that is gone has
+        closed the pipe: then it is time to stop.
+        """
+        poll = select.poll()
+        poll.register(sys.stdin, select.POLLIN | select.POLLHUP)
+        poll.register(self._woken, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(within * 1000)}
+        if self._woken in ready:
+            os.read(self._woken, 1024)
+        if sys.stdin.fileno() in ready:
+            heard = os.read(sys.stdin.fileno(), 65536)
+            self._is_to_stop |= not heard
+            self._heard += heard
+        line, end, rest = self._heard.partition(b"\n")
+        if not end:
+            return None
+        self._heard = rest
+        return json.loads(line)
+
+
+def _say(**words: object) -> int:
+    print(json.dumps(words), flush=True)
+    return 1
+
+
+def _die_with_parent(number: int = signal.SIGKILL) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
+def main(arguments: list[str]) -> int:
+    directory, parent = arguments
+    os.umask(0o077)
+    guard = Guard(DataDirectory(Path(directory)))
+    if sys.platform == "linux":
+        _die_with_parent(signal.SIGTERM)
+        if os.getppid() != int(parent):
+            return 1  # it died before we asked to be told
+    return guard.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,248 @@
+"""The embedded server as a service or a command holds it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from storage.embedded.directory import DataDirectory, Endpoint, Holder
+from storage.embedded.engines import ANY_ENGINE, LOOPBACK, EngineChoice, choose, uri_of
+from storage.embedded.guard import START_SECONDS, STOP_SECONDS
+from storage.errors import StartupRefused
+
+HANDOVER_SECONDS = 10.0
+"""How long a directory is waited for whose holder is a command, or dead and still tidying up."""
+MAX_PORTS = 3
+"""A port that was free a moment ago may be taken when the server asks for it."""
+ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class DirectoryTaken(Exception):
+    """The directory's lock is held; ``endpoint`` says by whom, as far as that is known."""
+
+    def __init__(self, endpoint: Endpoint | None) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+
+    @property
+    def is_for_long(self) -> bool:
+        """A command lets go in a moment, and so does the server of a service that was killed."""
+        return (
+            self.endpoint is not None
+            and self.endpoint["holder"] == "service"
+            and _is_alive(self.endpoint["pid"])
+        )
+
+
+class SharedServer:
+    """The server of a service that runs on the directory; it is not ours to stop."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def stop(self) -> None:
+        """Leaves the server to the service it belongs to."""
+
+
+class EmbeddedServer:
+    """A running server of our own, at ``uri`` until ``stop``.
+
+    To be made in the main thread: on Linux the guard dies with the *thread* that started it.
+    """
+
+    def __init__(self, path: Path, holder: Holder, wanted: EngineChoice = ANY_ENGINE) -> None:
+        self._directory = DataDirectory(path)
+        self._holder: Holder = holder
+        self._guard = _Guard(self._directory)
+        try:
+            self._guard.await_claim()
+            self.engine, self.passed_over = choose(self._directory, wanted)
+            self._port = self._launch()
+            self._publish()
+        except BaseException:
+            self._guard.end()
+            raise
+        self.uri = self.engine.uri(self._directory, self._port)
+
+    @property
+    def path(self) -> Path:
+        return self._directory.path
+
+    @property
+    def guard_pid(self) -> int:
+        return self._guard.pid
+
+    def _launch(self) -> int:
+        for _ in range(MAX_PORTS):
+            port = _free_port()
+            if self._guard.launch(self.engine.launch(self._directory, port)):
+                return port
+        raise StartupRefused(
+            f"{self.engine.title} {self.engine.version} did not start on {self._directory.path}: "
+            f"see {self._directory.log}."
+        )
+
+    def _publish(self) -> None:
+        self.engine.prepare(self._directory, self._port)
+        self._directory.write_endpoint(
+            Endpoint(port=self._port, pid=os.getpid(), holder=self._holder)
+        )
+
+    async def keep(self) -> None:
+        """Starts the guard again, on the same port, whenever it is found dead; never returns."""
+        while True:
+            await asyncio.sleep(0.2)
+            if self._guard.is_dead:
+                self._guard.end()
+                self._guard = _Guard(self._directory)
+                # While the dead guard's server still ends, the lock is taken: the next turn.
+                with contextlib.suppress(DirectoryTaken, StartupRefused):
+                    await asyncio.to_thread(self._relaunch, self._guard)
+
+    def _relaunch(self, guard: "_Guard") -> None:
+        guard.await_claim()
+        if guard.launch(self.engine.launch(self._directory, self._port)):
+            self._publish()
+
+    def restart(self) -> None:
+        """Ends the server and starts it again on its port; returns at once."""
+        self._guard.say({"restart": True})
+
+    def stop(self) -> None:
+        """Returns when guard and server are gone."""
+        self._guard.end()
+
+
+class _Guard:
+    """The process of ``storage.embedded.guard``, and what is said to it."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        self._directory = directory
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+            [
+                *(sys.executable, "-m", "storage.embedded.guard"),
+                *(str(directory.path), str(os.getpid())),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": ROOT},
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_dead(self) -> bool:
+        return self._process.poll() is not None
+
+    def await_claim(self) -> None:
+        """Returns once the guard holds the directory.
+
+        Raises ``DirectoryTaken`` or ``StartupRefused``; the guard has ended then.
+        """
+        answer = self._hear()
+        if "taken" in answer:
+            raise DirectoryTaken(self._directory.read_endpoint())
+        if "claimed" not in answer:
+            raise StartupRefused(
+                answer.get("failed") or f"{self._directory.path} cannot be held for a store."
+            )
+
+    def launch(self, launch: Any) -> bool:
+        """Whether the server listens."""
+        self.say(launch)
+        return bool(self._hear().get("listening"))
+
+    def say(self, words: Any) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        # A guard that is dead is found dead by ``keep``.
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._process.stdin.write(json.dumps(words).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        poll = select.poll()  # select() fails where a thousand connections took the numbers below
+        poll.register(self._process.stdout, select.POLLIN)
+        ready = poll.poll((START_SECONDS + STOP_SECONDS) * 1000)
+        answer: dict[str, Any] = json.loads(
+            (self._process.stdout.readline() if ready else b"") or b"{}"
+        )
+        return answer
+
+    def end(self) -> None:
+        """Asks it to stop by closing its standard input, and returns when it is gone."""
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS + 2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def start(path: Path, wanted: EngineChoice = ANY_ENGINE) -> EmbeddedServer:
+    """Starts a server for a service.
+
+    Raises ``StartupRefused`` where another service holds the directory, or where no server can be
+    started.
+    """
+    deadline = time.monotonic() + HANDOVER_SECONDS
+    while True:
+        try:
+            return EmbeddedServer(path, "service", wanted)
+        except DirectoryTaken as taken:
+            if taken.is_for_long or time.monotonic() >= deadline:
+                raise StartupRefused(_taken_sentence(path, taken.endpoint)) from taken
+            time.sleep(0.05)
+
+
+def start_or_share(path: Path, wanted: EngineChoice = ANY_ENGINE) -> EmbeddedServer | SharedServer:
+    """Reaches the server for a command: that of the running service, else one for the moment."""
+    deadline = time.monotonic() + HANDOVER_SECONDS
+    while True:
+        try:
+            return EmbeddedServer(path, "command", wanted)
+        except DirectoryTaken as taken:
+            if taken.is_for_long and taken.endpoint is not None:
+                return SharedServer(uri_of(DataDirectory(path), taken.endpoint["port"]))
+            if time.monotonic() >= deadline:
+                raise StartupRefused(_taken_sentence(path, taken.endpoint)) from taken
+            time.sleep(0.05)
+
+
+def _taken_sentence(path: Path, endpoint: Endpoint | None) -> str:
+    holder = f"process {endpoint['pid']}" if endpoint else "another process"
+    return (
+        f"The data directory {path} is held by {holder}: stop that one, "
+        "or name another directory in POLLS_DATA_DIR."
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is there, and belongs to another user
+    return True

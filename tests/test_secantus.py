@@ -1,0 +1,69 @@
+"""What only the stand-in does otherwise than MongoDB; all of it runs on the stand-in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from storage.embedded.engines import EngineChoice, Secantus
+from storage.embedded.server import start
+from tests.calls import POLL, call, place
+from tests.conftest import ADMIN, Raw
+from tests.processes import Services
+
+STAND_IN = EngineChoice(Secantus.name)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Iterator[Raw]:
+    """A database on a stand-in of its own."""
+    server = start(tmp_path / "stand-in", STAND_IN)
+    with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
+        yield client.test
+    server.stop()
+
+
+def test_settings_that_lie_about_for_the_server_change_nothing(services: Services) -> None:
+    """It would read a secantusd.toml of its directory or home, and SECANTUS_* variables."""
+    stray = "this = is not [toml\n"
+    home = services.home / "home"
+    (services.data_dir / "store").mkdir(parents=True)
+    for directory in (services.home, services.data_dir, home / ".secantus"):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("secantusd.toml", "secantusdb.toml"):
+            (directory / name).write_text(stray)
+    service = services.start(
+        POLLS_ADMIN_TOKEN=ADMIN,
+        POLLS_ENGINE="secantus",
+        HOME=str(home),
+        SECANTUS_CONFIG=str(services.home / "secantusd.toml"),
+        SECANTUS_STANDALONE="1",
+        SECANTUS_PORT="1",
+        SECANTUS_AUTH="1",
+        SECANTUS_DATA_NONLOGGED="1",
+        SECANTUS_STORAGE_PATH=str(services.home / "elsewhere"),
+        SECANTUS_CHECKPOINT_SECONDS="none",
+    )
+    assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
+    assert (services.data_dir / "store").is_dir()
+    assert not (services.home / "elsewhere").exists()
+    environment = Path(f"/proc/{service.server_pid}/environ").read_bytes()
+    assert b"SECANTUS" not in environment
+    assert service.stop() == 0
+
+
+def test_large_documents_and_large_indexes_work(raw: Raw) -> None:
+    """With a smaller cache than it is given, the server would spin for ever on either."""
+    large = {"_id": 1, "text": "x" * 12_000_000}
+    raw.large.insert_one(large)
+    assert raw.large.find_one({"_id": 1}) == large
+    raw.large.update_one({"_id": 1}, {"$set": {"text": "y" * 12_000_000}})
+    assert raw.large.count_documents({"text": {"$regex": "^y"}}) == 1
+
+    raw.many.create_index([("b", 1), ("a", 1)])
+    for start in range(0, 100_000, 5_000):
+        raw.many.insert_many([{"a": a, "b": a % 10} for a in range(start, start + 5_000)])
+    assert raw.many.find_one({"b": 9, "a": 99_999}, {"_id": 0}) == {"a": 99_999, "b": 9}
+    assert raw.many.count_documents({"b": 3}) == 10_000
