@@ -72,6 +72,7 @@ class Scale:
     ballots: int = 5_000
     exported: int = 30_000
     failures: tuple[int, ...] = (2,)
+    full_disks: int = 1
 
 
 @pytest.fixture

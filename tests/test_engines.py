@@ -14,7 +14,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from storage.embedded.directory import DataDirectory
-from storage.embedded.engines import EngineChoice, Mongod, Secantus, choose
+from storage.embedded.engines import EngineChoice, Mongod, choose
 from storage.embedded.server import EmbeddedServer, start
 from storage.errors import StartupRefused
 from tests.calls import POLL, call, place
@@ -85,7 +85,7 @@ def test_a_mongod_on_the_path(
 
 
 def test_where_no_mongod_runs_the_stand_in_serves_and_says_what_it_is_not_for(
-    services: Services, monkeypatch: pytest.MonkeyPatch
+    services: Services,
 ) -> None:
     environment = without_bundled_mongod(services.home)
     a_program(services.home / "mongod", LACKS_A_LIBRARY)
@@ -102,7 +102,7 @@ def test_where_no_mongod_runs_the_stand_in_serves_and_says_what_it_is_not_for(
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    try:
+    with started:
         assert started.stdout is not None
         store = started.stdout.readline()
         assert store.startswith("Store: SecantusDB (a stand-in for MongoDB) 0.")
@@ -110,7 +110,6 @@ def test_where_no_mongod_runs_the_stand_in_serves_and_says_what_it_is_not_for(
         assert "libcurl.so.4" in store
         url = started.stdout.readline().split()[-1]
         assert call(url, "POST", place(), token=ADMIN, body=POLL).status == 200
-    finally:
         started.terminate()
         assert started.wait(20) == 0
 
@@ -145,8 +144,8 @@ def test_a_store_keeps_the_engine_it_was_begun_with(services: Services) -> None:
     begun = services.start(POLLS_ENGINE="secantus", POLLS_ADMIN_TOKEN=ADMIN)
     stored = call(begun.url, "POST", place(), token=ADMIN, body=POLL).data
     assert begun.stop() == 0
-    for environment in ({"POLLS_ENGINE": ""}, {"POLLS_ENGINE": "mongod"}):
-        again = services.start(POLLS_ADMIN_TOKEN=ADMIN, **environment)
+    for engine in ("", "mongod"):
+        again = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_ENGINE=engine)
         assert "Store: SecantusDB" in again.output
         assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
         assert again.stop() == 0

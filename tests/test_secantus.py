@@ -63,7 +63,7 @@ def test_large_documents_and_large_indexes_work(raw: Raw) -> None:
     assert raw.large.count_documents({"text": {"$regex": "^y"}}) == 1
 
     raw.many.create_index([("b", 1), ("a", 1)])
-    for start in range(0, 100_000, 5_000):
-        raw.many.insert_many([{"a": a, "b": a % 10} for a in range(start, start + 5_000)])
+    for first in range(0, 100_000, 5_000):
+        raw.many.insert_many([{"a": a, "b": a % 10} for a in range(first, first + 5_000)])
     assert raw.many.find_one({"b": 9, "a": 99_999}, {"_id": 0}) == {"a": 99_999, "b": 9}
     assert raw.many.count_documents({"b": 3}) == 10_000

@@ -14,8 +14,8 @@ import pytest
 
 from service.cli import main
 from service.settings import InvalidSetting, Settings, read_settings
-from storage.embedded.engines import Secantus
 from storage.client import Database
+from storage.embedded.engines import Secantus
 from storage.errors import StartupRefused
 from storage.store import Location, open_store
 from tests.calls import place, talk

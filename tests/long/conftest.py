@@ -17,4 +17,5 @@ def scale() -> Scale:
         ballots=100_000,
         exported=500_000,
         failures=(1, 2, 3),
+        full_disks=20,
     )
