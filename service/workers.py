@@ -5,9 +5,8 @@ in the queue of the kernel is not lost with a worker that dies. Each worker has 
 sockets that close with either side. Over it a worker says ``listening`` and, before it uses a
 session of the driver, ``session ID``; the parent says ``drain`` and ``stop``.
 
-A worker that was killed in the midst of a transaction leaves it open in the database: for a minute
-in MongoDB, for ever in the embedded server, and nobody else can write what it wrote. The parent
-ends its sessions by their names.
+A worker that was killed in the midst of a transaction leaves it open in the database, for a minute
+in MongoDB, and nobody else can write what it wrote. The parent ends its sessions by their names.
 """
 
 import asyncio

@@ -21,7 +21,13 @@ import pymongo.client_session
 import pymongo.collection
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
-from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
+from motor.core import (
+    AgnosticClient,
+    AgnosticClientSession,
+    AgnosticCollection,
+    AgnosticCursor,
+    AgnosticDatabase,
+)
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
 from pymongo import (
     DeleteOne,
@@ -65,6 +71,7 @@ __all__ = [
     "SessionWatch",
     "TooManyConflicts",
     "UpdateOne",
+    "closing",
     "decode",
     "find_raw",
     "patience_left",
@@ -77,6 +84,7 @@ log = get_logger(__name__)
 
 Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
+Cursor = AgnosticCursor[Document]
 Session = AgnosticClientSession
 BlockingCollection = pymongo.collection.Collection[Document]
 BlockingSession = pymongo.client_session.ClientSession
@@ -92,6 +100,7 @@ ROUND_TRIP_SECONDS = 4.0
 """The longest a read or a write may take, and all statements of a transaction together."""
 OUTCOME_SECONDS = 20.0
 """How long the outcome of a commit that was sent is asked for: longer than an election takes."""
+CLOSE_SECONDS = 2.0
 STARTUP_SECONDS = 10.0
 TROUBLE_SECONDS = 1.0
 """The least time between two lines in the log about a database that is away."""
@@ -136,7 +145,7 @@ UNABLE = frozenset(
 """Codes with which a database says that it cannot now, whatever it was asked. Any other code is our
 mistake. The names are those of MongoDB's ``error_codes.yml``."""
 UNLABELLED_TRANSIENT = frozenset({24, NO_SUCH_TRANSACTION})
-"""The embedded server gives these no label: a lock given up, and a transaction that it does not
+"""The stand-in gives these no label: a lock given up, and a transaction that it does not
 know any more since it was started again."""
 
 _patience: ContextVar[float] = ContextVar("patience", default=float("inf"))
@@ -266,6 +275,25 @@ async def find_raw(collection: Collection, ids: Sequence[Any]) -> list[bytes]:
         {"_id": {"$in": ids}}, batch_size=len(ids) + 1
     )
     return [cast(bytes, cast(RawBSONDocument, one).raw) for one in await cursor.to_list(None)]
+
+
+@asynccontextmanager
+async def closing(collection: Collection, cursor: Cursor) -> AsyncIterator[None]:
+    """Closes a cursor of a transaction, over the collection, at the end of the block.
+
+    On MongoDB it goes with its transaction, on the stand-in it does not; and where its connection
+    broke the driver believes that it is gone.
+    """
+    try:
+        yield
+    except Unavailable:
+        with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
+            ids = [cursor.cursor_id]
+            await collection.database.command("killCursors", collection.name, cursors=ids)
+        raise
+    finally:
+        with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
+            await cursor.close()
 
 
 def decode(collection: Collection, raw: bytes) -> Document:
@@ -602,8 +630,8 @@ class Database:
         """Ends the transaction; where the database is gone it is gone with it.
 
         Until it was told, the server holds what this transaction wrote, and the next run conflicts:
-        for a minute on MongoDB, for ever on the embedded server. The driver keeps silent about an
-        abort that was lost, so after a broken connection the session is ended by name.
+        for a minute on MongoDB, for ever on the stand-in. The driver keeps silent about an abort
+        that was lost, so after a broken connection the session is ended by name.
         """
         # After a broken connection the driver looks for the server for half a second or more.
         until = max(deadline, time.monotonic() + 0.5)

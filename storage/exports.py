@@ -1,19 +1,17 @@
 """Everything of one session, read as of one moment."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple, cast
 
-from storage.client import Database, Session, round_trip
+from storage.client import Database, Session, closing, round_trip
 from storage.documents import BallotDocument, PollDocument, SessionDocument
-from storage.errors import NotFound, Unavailable
+from storage.errors import NotFound
 
 BALLOTS_AT_A_TIME = 500
 BATCH_SECONDS = 20.0
-"""The longest that one batch may take: the embedded server sorts all ballots before it gives the
-first of them, 500,000 in 3 seconds."""
-CLOSE_SECONDS = 2.0
+"""The longest that one batch may take: the first may have to wait for a disk, or for a sort."""
 
 
 class Export(NamedTuple):
@@ -73,27 +71,10 @@ class Exports:
             session=snapshot,
             batch_size=BALLOTS_AT_A_TIME,
         ).sort("number", 1)
-        try:
+        async with closing(self._ballots, cursor):
             while True:
                 with round_trip(time.monotonic() + BATCH_SECONDS):
                     found = await cursor.to_list(BALLOTS_AT_A_TIME)
                 if not found:
                     return
                 yield cast(list[BallotDocument], found)
-        except Unavailable:
-            # The driver thinks that a cursor is gone with its connection.
-            with _closing():
-                ids = [cursor.cursor_id]
-                await self._ballots.database.command("killCursors", "ballots", cursors=ids)
-            raise
-        finally:
-            # The embedded server keeps a cursor whose transaction has ended.
-            with _closing():
-                await cursor.close()
-
-
-@contextmanager
-def _closing() -> Iterator[None]:
-    """Where the database is away there is nothing to close."""
-    with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
-        yield

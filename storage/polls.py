@@ -159,8 +159,8 @@ class Polls:
     ) -> None:
         """Makes the poll's id unique in the store, and the poll known by its number.
 
-        A unique index on the embedded ids would not do: the embedded server never takes the entry
-        of an array out of one by an update, and does not hold it against a push at the same time.
+        What must be unique is an ``_id``: a unique index on an array does not look into one
+        document, and no shard could enforce it.
         """
         address = {"_id": poll["id"], "number": poll["number"], "container": key.id}
         try:

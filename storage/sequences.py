@@ -17,14 +17,14 @@ class Sequences:
         """
         with round_trip():
             while True:
-                document = await self._sequences.find_one_and_update(
-                    {"_id": name},
-                    {"$inc": {"last": 1}},
-                    return_document=ReturnDocument.AFTER,
-                )
-                if document is not None:
-                    number: int = document["last"]
-                    return number
-                # No upsert: of several at once the embedded server answers some with nothing.
+                # Of several that begin a sequence at once, some find that another was faster.
                 with suppress(DuplicateKeyError):
-                    await self._sequences.insert_one({"_id": name, "last": 0})
+                    document = await self._sequences.find_one_and_update(
+                        {"_id": name},
+                        {"$inc": {"last": 1}},
+                        upsert=True,
+                        return_document=ReturnDocument.AFTER,
+                    )
+                    if document is not None:
+                        number: int = document["last"]
+                        return number

@@ -56,8 +56,8 @@ class Tokens:
     def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._tokens = database.collection("tokens")
-        # A unique index on the name would not do: the embedded server never releases the key of a
-        # document that is changed, only that of one that is deleted.
+        # What must be unique is an _id: names are so among live tokens only, and no shard could
+        # enforce an index of them.
         self._live_names = database.collection("live_names")
         self._reader: Reader[str, TokenDocument] = Reader(self._tokens)
         self._monotonic = monotonic

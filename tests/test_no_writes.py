@@ -86,9 +86,9 @@ async def test_a_server_that_lives_and_takes_no_writes_is_started_again(
         before = server_pid(store.server.uri)
         step_down(store.server.uri)
         async with asyncio.timeout(30):
-            while await takes_writes(store):
+            while await takes_writes(store):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
-            while not await takes_writes(store):
+            while not await takes_writes(store):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert server_pid(store.server.uri) != before
 
