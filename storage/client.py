@@ -181,7 +181,7 @@ def _deadline(seconds: float | None = None) -> float:
 
 
 @contextmanager
-def round_trip(deadline: float | None = None) -> Iterator[None]:
+def round_trip(deadline: float | None = None, *, is_logged: bool = True) -> Iterator[None]:
     """Bounds the driver's calls inside and raises ``Unavailable`` where the database is away.
 
     ``deadline`` is on the monotonic clock. ``DuplicateKeyError`` and errors that are no fault of
@@ -195,11 +195,24 @@ def round_trip(deadline: float | None = None) -> Iterator[None]:
     except PyMongoError as error:
         database_errors[_kind_of(error)] += 1
         if _is_absence(error):
-            _trouble.note(error)
+            if is_logged:
+                _trouble.note(error)
             raise Unavailable(
                 "The database gave no answer in time; nothing was changed."
             ) from error
         raise
+
+
+def _refusal_of(error: Unavailable) -> OperationFailure | None:
+    """The answer that lets a user not in, or not do something, if that is the reason."""
+    cause = error.__cause__
+    is_refusal = isinstance(cause, OperationFailure) and cause.code in ACCESS_REFUSED
+    return cast(OperationFailure, cause) if is_refusal else None
+
+
+def _reason(error: PyMongoError) -> str:
+    """What the driver says, without the answer that it repeats behind that."""
+    return str(error).partition(", full error")[0][:MAX_REASON]
 
 
 class _Trouble:
@@ -220,7 +233,7 @@ class _Trouble:
             "database unavailable",
             error=type(error).__name__,
             code=error.code if isinstance(error, OperationFailure) else None,
-            reason=str(error).partition(", full error")[0][:MAX_REASON],
+            reason=_reason(error),
             not_logged=self._unlogged,
         )
         self._silent_until, self._unlogged = now + TROUBLE_SECONDS, 0
@@ -437,14 +450,13 @@ class Database:
         deadline = time.monotonic() + STARTUP_SECONDS
         while True:
             try:
-                with round_trip(deadline):
+                with round_trip(deadline, is_logged=False):
                     # The second asks for nothing but proves that the user is let in.
                     hello: Document = await client.admin.command("hello")
                     await client.get_default_database(DEFAULT_DATABASE).command("ping")
                     return hello
             except Unavailable as error:
-                refusal = error.__cause__
-                if isinstance(refusal, OperationFailure) and refusal.code in ACCESS_REFUSED:
+                if (refusal := _refusal_of(error)) is not None:
                     raise StartupRefused(
                         "MongoDB does not let the user of MONGODB_URI in: check user, password and "
                         f"authSource (error code {refusal.code})."
@@ -466,17 +478,29 @@ class Database:
     async def ensure(self, name: str, indexes: list[IndexModel]) -> None:
         """Creates what is missing of a collection; before traffic, since a transaction must not."""
         deadline = time.monotonic() + STARTUP_SECONDS
-        with round_trip(deadline):
-            if name not in await self._database.list_collection_names(filter={"name": name}):
-                try:
-                    await self._database.create_collection(name)
-                except CollectionInvalid:
-                    pass  # another process was faster
-                except OperationFailure as error:
-                    if error.code != NAMESPACE_EXISTS:
-                        raise
-            if indexes:
-                await self.collection(name).create_indexes(indexes)
+        try:
+            with round_trip(deadline, is_logged=False):
+                if name not in await self._database.list_collection_names(filter={"name": name}):
+                    await self._create(name)
+                if indexes:
+                    await self.collection(name).create_indexes(indexes)
+        except Unavailable as error:
+            refusal = _refusal_of(error)
+            if refusal is None:
+                raise
+            raise StartupRefused(
+                "MongoDB does not give the user of MONGODB_URI every right that is needed, which "
+                f"docs/deployment.md lists: {_reason(refusal)}"
+            ) from error
+
+    async def _create(self, name: str) -> None:
+        try:
+            await self._database.create_collection(name)
+        except CollectionInvalid:
+            pass  # another process was faster
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
 
     async def check_writes(self) -> None:
         """Raises ``Unavailable`` unless a write can be made, and made durable.

@@ -1,7 +1,6 @@
 """A real server for all tests, a database of its own for each."""
 
 import io
-import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ from service.app import create_app
 from service.logs import RequestLog
 from service.server import Runner
 from service.settings import Settings
-from storage.embedded.engines import EngineChoice, Mongod
-from storage.embedded.guard import Launch
 from storage.embedded.server import EmbeddedServer, start
 from storage.indexes import INDEXES
 from storage.store import Location, Store, open_store
+from tests import engine
 from tests.documented import Documented
 from tests.processes import Services, services_in
 
@@ -42,7 +40,6 @@ Client = TestClient[web.Request, web.Application]
 Raw = RawDatabase[dict[str, Any]]
 
 ADMIN = "the-secret-of-the-admin"
-ENGINE = EngineChoice(os.environ.get("POLLS_ENGINE"))
 SECRET = "the-secret-that-keys-the-hashes"
 
 
@@ -82,26 +79,10 @@ def scale() -> Scale:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """The embedded server that all tests share; a test that cannot have it fails.
-
-    ``POLLS_ENGINE`` names its engine; else it is the first that runs.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Mongod, "launch", _with_fail_points(Mongod.launch))
-        server = start(tmp_path_factory.mktemp("embedded") / "data", ENGINE)
+    """The embedded server that all tests share; a test that cannot have it fails."""
+    server = start(tmp_path_factory.mktemp("embedded") / "data", engine.chosen())
     yield server
     server.stop()
-
-
-def _with_fail_points(launch: Callable[..., Launch]) -> Callable[..., Launch]:
-    """A ``mongod`` has ``configureFailPoint`` only where it was started for tests."""
-
-    def launch_for_tests(*arguments: Any) -> Launch:
-        launched = launch(*arguments)
-        launched["command"] += ["--setParameter", "enableTestCommands=1"]
-        return launched
-
-    return launch_for_tests
 
 
 @pytest.fixture

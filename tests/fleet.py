@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from tests import engine
 from tests.conftest import ADMIN, SECRET
 from tests.processes import address_in
 from tests.seeds import Json
@@ -46,11 +47,8 @@ class Service:
     def __init__(self, directory: Path, mongodb_uri: str | None = None, **environment: str) -> None:
         self._directory = directory
         self.environment = {
-            **{
-                name: text
-                for name, text in os.environ.items()
-                if not name.startswith("POLLS_") or name == "POLLS_ENGINE"
-            },
+            **{name: text for name, text in os.environ.items() if not name.startswith("POLLS_")},
+            **engine.environment(),
             "POLLS_SECRET": SECRET,
             "POLLS_ADMIN_TOKEN": ADMIN,
             "POLLS_PORT": "0",

@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import pymongo
 
 from storage.embedded.directory import DataDirectory
 from storage.embedded.engines import uri_of
+from tests import engine
 
 T = TypeVar("T")
 
@@ -254,13 +257,10 @@ class Services:
     def _environment(self, given: dict[str, str]) -> dict[str, str]:
         """That of the tests, without what it says of other services."""
         ours = ("POLLS_", "SECANTUS_", "MONGODB_", "OTEL_")
-        rest = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(ours) or name == "POLLS_ENGINE"
-        }
+        rest = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return {
             **rest,
+            **engine.environment(),
             "PYTHONPATH": str(ROOT),
             "POLLS_PORT": "0",
             "POLLS_DATA_DIR": str(self.data_dir),
@@ -270,6 +270,21 @@ class Services:
     def clear_away(self) -> None:
         left = [pid for service in self.started for pid in service.clear_away()]
         assert not left, f"these processes outlived their service: {left}"
+
+
+def environment_without(home: Path, package: str) -> Path:
+    """A virtual environment with all packages that there are here but one, and no programs."""
+    environment = home / "environment"
+    there = Path(sysconfig.get_path("purelib"))
+    packages = environment / there.relative_to(sys.prefix)
+    packages.mkdir(parents=True)
+    for entry in there.iterdir():
+        if entry.name != package:
+            (packages / entry.name).symlink_to(entry)
+    (environment / "bin").mkdir()
+    (environment / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", environment)
+    return environment
 
 
 class Finished:

@@ -1,15 +1,9 @@
-"""What docs/deployment.md says of MongoDB's rights, tried on a server that checks them.
-
-The embedded server takes users and roles and refuses by action, as MongoDB does.
-"""
+"""What docs/deployment.md says of MongoDB's rights, tried on a MongoDB that checks them."""
 
 import json
 import re
-import subprocess
-import sysconfig
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pymongo
@@ -22,11 +16,13 @@ from pymongo.errors import OperationFailure
 from service import keys
 from service.app import create_app
 from service.settings import Settings
-from storage.embedded.engines import Secantus
+from storage.embedded.engines import EngineChoice, Mongod
+from storage.embedded.server import start
+from storage.errors import StartupRefused, Unavailable
 from storage.store import Store
 from tests.calls import POLL, place
 from tests.conftest import ADMIN, SECRET, Client, Raw
-from tests.processes import ROOT, eventually, failing, until
+from tests.processes import ROOT, eventually, failing
 
 GUIDE = (ROOT / "docs" / "deployment.md").read_text()
 COURSE = 5
@@ -44,33 +40,6 @@ ROLE = the_role()
 ACTIONS: list[str] = PRIVILEGE["actions"]
 
 
-@contextmanager
-def a_server(directory: Path, *options: str) -> Iterator[str]:
-    """The host and port of a server on ``directory``."""
-    directory.mkdir(exist_ok=True)
-    (directory / "server.toml").touch()
-    binary = Path(sysconfig.get_path("scripts")) / Secantus.binary
-    said = directory / "said"
-    with said.open("wb") as log:
-        server = subprocess.Popen(
-            [
-                *(binary, "--host", "127.0.0.1", "--port", "0", "--storage-path", "store"),
-                *("--log-file-max", "64MB", "--cache-size", "256M", "--config", "server.toml"),
-                *options,
-            ],
-            cwd=directory,
-            stdout=log,
-            stderr=log,
-        )
-    listening = "listening on "
-    try:
-        until(lambda: listening in said.read_text(), "the start of the server")
-        yield said.read_text().partition(listening)[2].split()[0]
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
 def without(action: str) -> str:
     return f"without-{action}"
 
@@ -81,13 +50,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     The user NAME has the rights on the database NAME.
     """
-    directory = tmp_path_factory.mktemp("guarded")
+    server = start(tmp_path_factory.mktemp("guarded") / "data", EngineChoice(Mongod.name))
     roles = {"polls": ACTIONS}
     roles |= {without(action): [one for one in ACTIONS if one != action] for action in ACTIONS}
-    with (
-        a_server(directory) as address,
-        pymongo.MongoClient[Any](f"mongodb://{address}/?directConnection=true") as client,
-    ):
+    with pymongo.MongoClient[Any](server.uri) as client:
         for name, actions in roles.items():
             resource = {**PRIVILEGE["resource"], "db": name}
             role = f"{ROLE['role']}-{name}"
@@ -98,8 +64,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 roles=ROLE["roles"],
             )
             client.admin.command("createUser", name, pwd="password", roles=[role])
-    with a_server(directory, "--auth") as address:
-        yield address
+        [(host, port)] = client.nodes
+    yield f"{host}:{port}"
+    server.stop()
 
 
 def uri_of(address: str, user: str) -> str:
@@ -196,9 +163,12 @@ async def test_each_right_of_the_guide_is_needed(guarded: str, action: str) -> N
     refusal = ""
     try:
         answers = await walk(settings_on(uri_of(guarded, without(action))))
-    except OperationFailure as error:
-        refusal = str(error)
-    assert f"(action: {action})" in refusal or 500 in [status for _, status in answers]
+    except (StartupRefused, Unavailable) as error:
+        refusal = f"{error} {error.__cause__}"
+    if answers:
+        assert 503 in {status for _, status in answers}
+    else:
+        assert f"not authorized on {without(action)}" in refusal
 
 
 async def test_nobody_else_is_let_in(guarded: str) -> None:

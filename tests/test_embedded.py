@@ -14,8 +14,9 @@ import pytest
 from storage.embedded.directory import DataDirectory
 from storage.embedded.server import EmbeddedServer, SharedServer, start, start_or_share
 from storage.errors import StartupRefused
+from tests import engine
 from tests.calls import POLL, Answer, call, place
-from tests.conftest import ADMIN, ENGINE
+from tests.conftest import ADMIN
 from tests.processes import Service, Services, child_of, is_running, until
 
 
@@ -115,7 +116,7 @@ def test_while_the_database_is_away_everybody_hears_so_within_5_seconds(
 
 def test_a_guard_whose_standard_input_closes_takes_its_server_along(tmp_path: Path) -> None:
     """What ends it where there is no death signal: the parent's end of the pipe is gone."""
-    server = start(tmp_path / "data", ENGINE)
+    server = start(tmp_path / "data", engine.chosen())
     child = server_of(server)
     guard = server._guard._process
     assert guard.stdin is not None
@@ -132,11 +133,11 @@ def test_a_server_starts_in_a_process_that_has_a_thousand_files_open(tmp_path: P
     with ExitStack() as stack:
         for _ in range(1100):
             stack.callback(os.close, os.dup(0))
-        start(tmp_path / "data", ENGINE).stop()
+        start(tmp_path / "data", engine.chosen()).stop()
 
 
 def test_a_directory_has_one_server_and_who_asks_hears_whose_it_is(tmp_path: Path) -> None:
-    server = start(tmp_path / "data", ENGINE)
+    server = start(tmp_path / "data", engine.chosen())
     child = server_of(server)
     with stopped(child):
         endpoint = DataDirectory(tmp_path / "data").read_endpoint()

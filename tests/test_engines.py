@@ -1,7 +1,6 @@
 """Which database an embedded store gets, and who gets in."""
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from storage.embedded.server import EmbeddedServer, start
 from storage.errors import StartupRefused
 from tests.calls import POLL, call, place
 from tests.conftest import ADMIN
-from tests.processes import ROOT, Services, address_in
+from tests.processes import ROOT, Services, address_in, environment_without
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -54,7 +53,7 @@ TOO_OLD = "echo 'db version v5.0.31'"
 def test_a_new_store_is_on_a_real_mongod_and_the_start_says_which(
     services: Services, mongod: Mongod
 ) -> None:
-    service = services.start(POLLS_ENGINE="", POLLS_ADMIN_TOKEN=ADMIN)
+    service = services.start(POLLS_ENGINE="", POLLS_MONGOD="", POLLS_ADMIN_TOKEN=ADMIN)
     where = f"Store: MongoDB {mongod.version}, embedded, in {services.data_dir}. "
     assert where in service.output
     with services.raw() as client:
@@ -87,7 +86,7 @@ def test_a_mongod_on_the_path(
 def test_where_no_mongod_runs_the_stand_in_serves_and_says_what_it_is_not_for(
     services: Services,
 ) -> None:
-    environment = without_bundled_mongod(services.home)
+    environment = environment_without(services.home, "fiftyone")
     a_program(services.home / "mongod", LACKS_A_LIBRARY)
     started = subprocess.Popen(
         [environment / "bin" / "python", "-m", "service"],
@@ -114,20 +113,6 @@ def test_where_no_mongod_runs_the_stand_in_serves_and_says_what_it_is_not_for(
         assert started.wait(20) == 0
 
 
-def without_bundled_mongod(home: Path) -> Path:
-    """A virtual environment that has all packages of ours but that with the mongod."""
-    environment = home / "environment"
-    packages = environment / Path(Mongod.bundled()).parents[3].relative_to(sys.prefix)
-    packages.mkdir(parents=True)
-    for entry in Path(Mongod.bundled()).parents[3].iterdir():
-        if entry.name != "fiftyone":
-            (packages / entry.name).symlink_to(entry)
-    (environment / "bin").mkdir()
-    (environment / "bin" / "python").symlink_to(Path(sys.executable).resolve())
-    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", environment)
-    return environment
-
-
 def test_a_mongod_that_is_named_and_does_not_run_is_refused_and_nothing_else_taken(
     services: Services,
 ) -> None:
@@ -145,13 +130,13 @@ def test_a_store_keeps_the_engine_it_was_begun_with(services: Services) -> None:
     stored = call(begun.url, "POST", place(), token=ADMIN, body=POLL).data
     assert begun.stop() == 0
     for engine in ("", "mongod"):
-        again = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_ENGINE=engine)
+        again = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_ENGINE=engine, POLLS_MONGOD="")
         assert "Store: SecantusDB" in again.output
         assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
         assert again.stop() == 0
     # As version 0.1 left it.
     (services.data_dir / "engine.json").unlink()
-    again = services.start(POLLS_ENGINE="", POLLS_ADMIN_TOKEN=ADMIN)
+    again = services.start(POLLS_ENGINE="", POLLS_MONGOD="", POLLS_ADMIN_TOKEN=ADMIN)
     assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
     assert again.stop() == 0
 
@@ -254,7 +239,9 @@ def test_the_server_listens_on_loopback_alone_and_talks_without_compression(
 
 
 def test_no_password_stands_where_other_users_can_read_it(services: Services) -> None:
-    service = services.begin("serve", "--workers", "2", POLLS_ENGINE="", POLLS_ADMIN_TOKEN=ADMIN)
+    service = services.begin(
+        "serve", "--workers", "2", POLLS_ENGINE="", POLLS_MONGOD="", POLLS_ADMIN_TOKEN=ADMIN
+    )
     service.await_serving()
     password = (services.data_dir / "password").read_text().strip()
     assert password in address_in(services.data_dir)

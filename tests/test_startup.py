@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from storage.errors import StartupRefused
 from storage.store import Location, open_store
 from tests.calls import place, talk
 from tests.conftest import ADMIN, SECRET
-from tests.processes import ROOT, Service, Services, services_in, until
+from tests.processes import ROOT, Service, Services, environment_without, services_in, until
 
 NOWHERE = "mongodb://theuser:thepassword@127.0.0.1:1/thedatabase?replicaSet=theset"
 PARTS = ("theuser", "thepassword", "127.0.0.1", "thedatabase", "theset")
@@ -239,16 +237,8 @@ def test_a_data_directory_that_cannot_be_is_refused(services: Services) -> None:
 
 
 def test_without_the_embedded_server_both_ways_out_are_named(services: Services) -> None:
-    """In an environment that has all our packages and not the server's binary."""
-    environment = services.home / "environment"
-    (environment / "bin").mkdir(parents=True)
-    python = environment / "bin" / "python"
-    python.symlink_to(Path(sys.executable).resolve())
-    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", environment)
-    packages = Path(sysconfig.get_path("purelib"))
-    copied = environment / packages.relative_to(sys.prefix)
-    copied.parent.mkdir(parents=True)
-    copied.symlink_to(packages)
+    """In an environment that has all our packages and no program of theirs."""
+    python = environment_without(services.home, "fiftyone") / "bin" / "python"
     refused = subprocess.run(
         [python, "-m", "service"],
         cwd=services.home,
