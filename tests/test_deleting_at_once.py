@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -15,8 +14,10 @@ import aiohttp
 import pymongo
 import pytest
 
+from tests import engine
 from tests.conftest import ADMIN, Client, Raw
 from tests.polling import API, call, make_poll
+from tests.processes import address_in
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS_PLACE = {"type": "polls", "workspace": "users", "content": "0"}
@@ -93,7 +94,7 @@ def service(data_dir: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "service"],
         cwd=ROOT,
-        env={**environment, **own},
+        env={**environment, **engine.environment(), **own},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -110,9 +111,7 @@ def service(data_dir: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def sessions_by_poll(data_dir: Path) -> dict[str, tuple[bool, int]]:
     """Of each poll id in the store: whether the poll is there, and how many sessions are."""
-    port = json.loads((data_dir / "endpoint.json").read_text())["port"]
-    uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
-    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+    with pymongo.MongoClient[dict[str, Any]](address_in(data_dir)) as client:
         polls = {poll["id"] for one in client.polls.containers.find() for poll in one["polls"]}
         sessions = [one["poll_id"] for one in client.polls.sessions.find()]
     return {poll: (poll in polls, sessions.count(poll)) for poll in polls | set(sessions)}
