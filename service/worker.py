@@ -20,7 +20,7 @@ from service.app import create_app
 from service.listening import turn_away
 from service.logs import configure_logging
 from service.server import Runner, asked_to_stop, calm_collector
-from service.settings import Settings, read_settings
+from service.settings import InvalidSetting, Settings, read_settings
 from storage.errors import StartupRefused, StorageError
 
 if TYPE_CHECKING:
@@ -131,13 +131,14 @@ def main(arguments: Sequence[str]) -> int:
     numbers, embedded_uri, channel = arguments
     sockets = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
     share_standard_error()
-    settings = read_settings()
-    configure_logging(settings.log_level)
-    if embedded_uri:
-        settings = replace(settings, mongodb_uri=embedded_uri)
     try:
+        # Files of secrets may have changed since the parent read them.
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        if embedded_uri:
+            settings = replace(settings, mongodb_uri=embedded_uri)
         asyncio.run(serve(settings, sockets, Channel(int(channel))))
-    except (StartupRefused, StorageError, OSError) as error:
+    except (InvalidSetting, StartupRefused, StorageError, OSError) as error:
         print(f"polls: {error}", file=sys.stderr)
         return 1
     return 0
