@@ -97,8 +97,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
     if settings.mongodb_uri is not None and settings.secret is None:
         raise InvalidSetting(
-            "POLLS_SECRET must be set where MONGODB_URI is, or POLLS_SECRET_FILE: it keys the hashes of voters, and "
-            "every process on that database needs the same. Make one with: openssl rand -hex 32"
+            "POLLS_SECRET must be set where MONGODB_URI is, or POLLS_SECRET_FILE: it keys the "
+            "hashes of voters, and every process on that database needs the same. "
+            "Make one with: openssl rand -hex 32"
         )
     return settings
 

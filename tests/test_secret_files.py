@@ -4,6 +4,7 @@ import re
 import signal
 from os import kill
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ CONTENTS = {"MONGODB_URI": URI, "POLLS_SECRET": SECRET, "POLLS_ADMIN_TOKEN": ADM
 NAMES = pytest.mark.parametrize("name", list(SECRET_FILES))
 
 
-def written(directory: Path, contents: dict[str, str], end: str = "\n") -> dict[str, str]:
+def written(directory: Path, contents: dict[str, str], end: str = "\n") -> dict[str, Any]:
     """The variables that name files with these contents."""
     for name, content in contents.items():
         (directory / name).write_bytes(f"{content}{end}".encode())
@@ -107,7 +108,7 @@ def test_a_database_whose_secret_is_missing_names_both_ways_to_give_it(services:
 
 
 @pytest.fixture
-def files(services: Services, mongodb_uri: str) -> dict[str, str]:
+def files(services: Services, mongodb_uri: str) -> dict[str, Any]:
     return written(services.home, {**CONTENTS, "MONGODB_URI": mongodb_uri})
 
 
@@ -118,7 +119,7 @@ def refused_worker(service: Service, variable: str) -> str | None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_service_and_its_commands_take_their_secrets_from_files(
-    services: Services, files: dict[str, str], workers: str
+    services: Services, files: dict[str, Any], workers: str
 ) -> None:
     service = services.start(**files, POLLS_WORKERS=workers)
     assert "Store: the MongoDB of MONGODB_URI." in service.output
@@ -134,7 +135,7 @@ def test_a_service_and_its_commands_take_their_secrets_from_files(
 
 
 def test_a_worker_whose_file_is_gone_says_so_in_a_sentence_and_is_started_again(
-    services: Services, files: dict[str, str]
+    services: Services, files: dict[str, Any]
 ) -> None:
     service = services.start(**files, POLLS_WORKERS="2")
     secret = Path(files["POLLS_SECRET_FILE"])
@@ -154,7 +155,7 @@ def test_a_worker_whose_file_is_gone_says_so_in_a_sentence_and_is_started_again(
     assert service.stop() == 0
 
 
-def begin_gunicorn(services: Services, **environment: str) -> Service:
+def begin_gunicorn(services: Services, **environment: Any) -> Service:
     return services.begin(
         *("--worker-class", "service.gunicorn.Worker", "--bind", "127.0.0.1:0"),
         "service.gunicorn:app",
@@ -163,7 +164,7 @@ def begin_gunicorn(services: Services, **environment: str) -> Service:
     )
 
 
-def test_gunicorn_takes_its_secrets_from_files(services: Services, files: dict[str, str]) -> None:
+def test_gunicorn_takes_its_secrets_from_files(services: Services, files: dict[str, Any]) -> None:
     service = begin_gunicorn(services, **files)
     found = until(lambda: re.search(r"Listening at: (\S+)", service.log), "its address")
     [worker] = until(lambda: children_of(service.pid, "service.gunicorn:app"), "its worker")
@@ -173,7 +174,7 @@ def test_gunicorn_takes_its_secrets_from_files(services: Services, files: dict[s
 
 
 def test_gunicorn_refuses_an_empty_file_in_a_sentence(
-    services: Services, files: dict[str, str]
+    services: Services, files: dict[str, Any]
 ) -> None:
     path = Path(files["POLLS_ADMIN_TOKEN_FILE"])
     path.write_bytes(b"")
