@@ -38,7 +38,7 @@ bench: $(BENCH_READY) ## speed beside others that do the same work, about 20 min
 image: ## a container image, polls-service, by docker, podman or buildah: the first that works
 	@for engine in docker podman buildah; do \
 		if $$engine info > /dev/null 2>&1; then \
-			BUILDAH_FORMAT=docker exec $$engine build --tag polls-service $(ARGS) .; \
+			exec env BUILDAH_FORMAT=docker $$engine build --tag polls-service $(ARGS) .; \
 		fi; \
 	done; \
 	echo "An image needs docker, podman or buildah, and none of them works here."; exit 1

@@ -1,10 +1,11 @@
 """A MongoDB for the image: a replica set of one node on this machine."""
 
+import random
 import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ MONGOD = Path(sysconfig.get_path("purelib")) / "fiftyone/db/bin/mongod"
 @contextmanager
 def a_mongod(directory: Path) -> Iterator[str]:
     """The URI of a database ``polls`` on a ``mongod`` of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = a_free_port()
     address = f"127.0.0.1:{port}"
     process = subprocess.Popen(
         [
@@ -37,6 +37,15 @@ def a_mongod(directory: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def a_free_port() -> int:
+    """One below those that the kernel gives out, so that nobody else gets it meanwhile."""
+    while True:
+        with closing(socket.socket()) as probe, suppress(OSError):
+            port = random.randrange(20_000, 32_000)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _begin_replica_set(address: str) -> None:

@@ -150,6 +150,8 @@ def _pip_options() -> dict[str, str]:
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )
-    found = re.findall(r"^(?:global|:env:)\.([\w-]+)=(.+)$", listed.stdout, re.MULTILINE)
-    from_files_first = sorted(listed_pair for listed_pair in found)
-    return {name: str(ast.literal_eval(value)) for name, value in from_files_first}
+    found = re.findall(r"^(global|:env:)\.([\w-]+)=(.+)$", listed.stdout, re.MULTILINE)
+    options: dict[str, dict[str, str]] = {"global": {}, ":env:": {}}
+    for section, name, value in found:
+        options[section][name] = ast.literal_eval(value)
+    return options["global"] | options[":env:"]

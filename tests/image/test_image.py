@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 
 from tests.calls import POLL, call, is_refused, place
 from tests.conftest import ADMIN, SECRET
+from tests.image.database import a_free_port
 from tests.image.engine import Done, Engine
 from tests.processes import ROOT, until
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(1200)
 UID = 10001
 PACKAGES = ("schemas", "service", "storage")
 SECRETS = "/run/secrets"
+START_SECONDS = 60.0
 
 
 # What the builder is sent ---------------------------------------------------------------------
@@ -131,17 +132,15 @@ def container(engine: Engine, image: str, mongodb_uri: str, tmp_path: Path) -> I
     try:
         assert started.returncode == 0, started.stderr
         container = Container(engine, "polls", f"http://127.0.0.1:{port}")
-        until(lambda: "Serving on " in container.log or not container.state["Running"], "the start")
+        until(
+            lambda: "Serving on " in container.log or not container.state["Running"],
+            "the start",
+            within=START_SECONDS,
+        )
         assert container.state["Running"], container.log
         yield container
     finally:
         engine.podman("rm", "--force", "polls").check_returncode()
-
-
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def test_the_image_serves_votes_and_ends_on_sigterm_with_status_0(container: Container) -> None:
