@@ -87,14 +87,10 @@ class Engine:
         """
         return self.podman(
             *("run", "--network", "host", "--read-only", "--read-only-tmpfs=false"),
-            *(
-                "--cap-drop",
-                "all",
-                "--security-opt",
-                "no-new-privileges",
-                "--log-driver",
-                "k8s-file",
-            ),
+            *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
+            # As in compose.yaml.
+            *("--memory", "512m", "--pids-limit", "256"),
+            *("--log-driver", "k8s-file"),
             # The defaults are more than a container within a container may have.
             *("--ulimit", f"nofile={most(resource.RLIMIT_NOFILE, MAX_FILES)}"),
             *("--ulimit", f"nproc={most(resource.RLIMIT_NPROC, MAX_PROCESSES)}"),
