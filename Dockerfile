@@ -1,5 +1,6 @@
 # The service for a MongoDB that is elsewhere: docs/deployment.md tells what it has to be given.
-# tests/test_dockerfile.py performs each step of this file; a new kind of step must be taught to it.
+# make test-image builds and runs it. To pin its base by content too, write its digest behind both tags:
+# docs/deployment.md says how to get it.
 
 FROM python:3.11.14-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore

@@ -35,8 +35,17 @@ bench: $(BENCH_READY) ## speed beside others that do the same work, about 20 min
 		echo "wrk is needed to make load, and is not installed: apt-get install wrk"; exit 1; }
 	@exec $(BIN)/python -m bench $(ARGS)
 
-image: ## a container image, polls-service; needs Docker
-	docker build --tag polls-service .
+image: ## a container image, polls-service, by docker, podman or buildah: the first that works
+	@for engine in docker podman buildah; do \
+		if $$engine info > /dev/null 2>&1; then \
+			exec env BUILDAH_FORMAT=docker $$engine build --tag polls-service $(ARGS) .; \
+		fi; \
+	done; \
+	echo "An image needs docker, podman or buildah, and none of them works here."; exit 1
+
+.PHONY: test-image
+test-image: $(READY) ## the image, built on a base made by debootstrap, and run: as root on Debian
+	$(BIN)/python -m pytest tests/image $(ARGS)
 
 format: $(READY) ## put the code into its one format
 	$(BIN)/ruff format .

@@ -21,6 +21,13 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
 MAX_RATE = 10**15 - 1
 """The largest number that a structured field of HTTP holds."""
+MIN_SECRET_CHARACTERS = 16
+SECRET_FILES = {
+    "MONGODB_URI": "MONGODB_URI_FILE",
+    "POLLS_SECRET": "POLLS_SECRET_FILE",
+    "POLLS_ADMIN_TOKEN": "POLLS_ADMIN_TOKEN_FILE",
+}
+"""Each secret may also be the content of a file, whose path is in the second variable."""
 ORIGIN = r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 BAD_TOKEN_RATE = parse("60/minute")
 EMBEDDED_URI = "POLLS_EMBEDDED_URI"
@@ -71,19 +78,20 @@ class Settings:
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Reads ``environment``, that of the process unless given.
 
-    An empty variable counts as unset. Raises ``InvalidSetting``.
+    An empty variable counts as unset. Files of secrets are read here, so a process sees a new
+    content when it starts again. Raises ``InvalidSetting``.
     """
     variables = os.environ if environment is None else environment
     given = {name: value for name, value in variables.items() if value}
     settings = Settings(
         host=given.get("POLLS_HOST", "127.0.0.1"),
         port=_whole(given, "POLLS_PORT", 8080, most=65535),
-        mongodb_uri=given.get("MONGODB_URI"),
-        secret=given.get("POLLS_SECRET"),
+        mongodb_uri=_secret(given, "MONGODB_URI"),
+        secret=_long_secret(given, "POLLS_SECRET"),
         data_dir=Path(given.get("POLLS_DATA_DIR", "data")),
         engine=_engine(given),
         mongod=Path(given["POLLS_MONGOD"]) if "POLLS_MONGOD" in given else None,
-        admin_token=given.get("POLLS_ADMIN_TOKEN"),
+        admin_token=_long_secret(given, "POLLS_ADMIN_TOKEN"),
         max_body_bytes=_whole(given, "POLLS_MAX_BODY_BYTES", MAX_BODY_BYTES, most=2**30),
         public_url=_public_url(given),
         trusted_proxies=_networks(given, "POLLS_TRUSTED_PROXIES"),
@@ -101,10 +109,45 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
     if settings.mongodb_uri is not None and settings.secret is None:
         raise InvalidSetting(
-            "POLLS_SECRET must be set where MONGODB_URI is: it keys the hashes of voters, and "
-            "every process on that database needs the same. Make one with: openssl rand -hex 32"
+            "POLLS_SECRET must be set where MONGODB_URI is, or POLLS_SECRET_FILE: it keys the "
+            "hashes of voters, and every process on that database needs the same. "
+            "Make one with: openssl rand -hex 32"
         )
     return settings
+
+
+def _secret(given: Mapping[str, str], name: str) -> str | None:
+    """The variable, or the content of its file without the newline at the end.
+
+    No message shows the content: not even a decoding error is kept as the cause.
+    """
+    file_name = SECRET_FILES[name]
+    path = given.get(file_name)
+    if path is None:
+        return given.get(name)
+    if name in given:
+        raise InvalidSetting(f"Set either {name} or {file_name}, not both.")
+    try:
+        content = Path(path).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidSetting(f"{file_name} names {path}, which is not UTF-8 text.") from None
+    except OSError as error:
+        raise InvalidSetting(
+            f"{file_name} names {path}, which cannot be read: {error.strerror}."
+        ) from error
+    if not (secret := content.removesuffix("\n")):
+        raise InvalidSetting(f"{file_name} names {path}, which is empty.")
+    return secret
+
+
+def _long_secret(given: Mapping[str, str], name: str) -> str | None:
+    secret = _secret(given, name)
+    if secret is not None and len(secret) < MIN_SECRET_CHARACTERS:
+        raise InvalidSetting(
+            f"{name} must have at least {MIN_SECRET_CHARACTERS} characters. "
+            "Make one with: openssl rand -hex 32"
+        )
+    return secret
 
 
 def _whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int) -> int:

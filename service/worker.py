@@ -21,7 +21,7 @@ from service.app import create_app
 from service.listening import turn_away
 from service.logs import configure_logging
 from service.server import Runner, asked_to_stop, calm_collector
-from service.settings import EMBEDDED_URI, Settings, read_settings
+from service.settings import EMBEDDED_URI, InvalidSetting, Settings, read_settings
 from storage.errors import StartupRefused, StorageError
 
 if TYPE_CHECKING:
@@ -132,13 +132,14 @@ def main(arguments: Sequence[str]) -> int:
     numbers, channel = arguments
     sockets = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
     share_standard_error()
-    settings = read_settings()
-    configure_logging(settings.log_level)
-    if embedded_uri := os.environ.get(EMBEDDED_URI):
-        settings = replace(settings, mongodb_uri=embedded_uri)
     try:
+        # Files of secrets may have changed since the parent read them.
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        if embedded_uri := os.environ.get(EMBEDDED_URI):
+            settings = replace(settings, mongodb_uri=embedded_uri)
         asyncio.run(serve(settings, sockets, Channel(int(channel))))
-    except (StartupRefused, StorageError, OSError) as error:
+    except (InvalidSetting, StartupRefused, StorageError, OSError) as error:
         print(f"polls: {error}", file=sys.stderr)
         return 1
     return 0

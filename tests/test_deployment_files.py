@@ -3,7 +3,9 @@
 Nothing here runs them: there is neither a Docker engine nor a cluster.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,16 +15,26 @@ import yaml
 
 from service.routes import PUBLIC, ROUTES
 from service.server import STOP_SECONDS
-from service.settings import Settings, read_settings
+from service.settings import SECRET_FILES, Settings, read_settings
 from storage.client import OUTCOME_SECONDS, ROUND_TRIP_SECONDS, STARTUP_SECONDS
 from tests.processes import ROOT
-from tests.test_dockerfile import UID
 
 Yaml = dict[str, Any]
 
-PLACEHOLDER = re.compile(r"\$\{(\w+)(:[?-])([^}]*)\}")
 VARIABLE = re.compile(r"\b(?:POLLS_[A-Z_]+|MONGODB_[A-Z_]+)\b")
-SECRETS = {"POLLS_SECRET", "POLLS_ADMIN_TOKEN"}
+SECRET = "0123456789abcdef"
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def the_user() -> int:
+    """The number that the image runs as; ``make test-image`` runs it so."""
+    [line] = re.findall(r"^USER (\d+:\d+)$", DOCKERFILE, re.MULTILINE)
+    user, group = line.split(":")
+    assert user == group
+    return int(user)
+
+
+UID = the_user()
 
 
 def load(name: str) -> list[Yaml]:
@@ -78,40 +90,74 @@ def test_every_variable_that_is_named_is_a_setting(name: str) -> None:
     assert named <= known_variables()
 
 
+def with_secrets(variables: Mapping[str, str], files: Mapping[str, str]) -> Settings:
+    """The settings of a container in which these files stand for the mounted ones."""
+    return read_settings({name: files.get(text, text) for name, text in variables.items()})
+
+
+def test_both_stages_of_the_image_begin_with_one_pinned_slim_python() -> None:
+    first, second = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert first == second
+    found = re.fullmatch(r"python:3\.(\d+)\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})?", first)
+    assert found, first
+    assert int(found[1]) >= 11
+
+
+def test_whatever_the_image_installs_from_an_index_is_pinned() -> None:
+    installed = re.findall(r"^RUN (pip .*install .*)$", DOCKERFILE, re.MULTILINE)
+    assert len(installed) == 3
+    for command in installed:
+        assert ("--constraint constraints.txt" in command) != ("--no-index" in command), command
+    # An environment of its own for the build would know no constraints.
+    assert re.search(r"^RUN pip wheel .*--no-build-isolation", DOCKERFILE, re.MULTILINE)
+
+
 # compose.yaml ---------------------------------------------------------------------------------
 
 
-def interpolated(environment: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    def value(found: re.Match[str]) -> str:
-        name, kind, rest = found.groups()
-        if name not in given:
-            assert kind == ":-", f"{name} is missing: {rest}"
-        return given.get(name, rest)
-
-    return {name: PLACEHOLDER.sub(value, text) for name, text in environment.items()}
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(f"{SECRET}\n")
+    return path
 
 
-def compose_settings(compose: Yaml) -> Settings:
-    environment = compose["services"]["service"]["environment"]
-    return read_settings(interpolated(environment, {"POLLS_SECRET": "x"}))
+def compose_settings(compose: Yaml, secret_file: Path) -> Settings:
+    """What the service is told, where the one secret that it asks for is mounted."""
+    service = compose["services"]["service"]
+    [name] = service["secrets"]
+    return with_secrets(service["environment"], {f"/run/secrets/{name}": str(secret_file)})
 
 
-def test_compose_takes_secrets_from_the_environment_and_has_none_of_its_own(compose: Yaml) -> None:
-    environment = compose["services"]["service"]["environment"]
-    for name in SECRETS:
-        found = PLACEHOLDER.fullmatch(environment[name])
-        assert found, name
-        assert found[1] == name
-        assert found[2] == ":?" or found[3] == ""
-    assert environment["POLLS_SECRET"].startswith("${POLLS_SECRET:?")
-    assert urlsplit(environment["MONGODB_URI"]).password is None
-    assert compose_settings(compose).secret == "x"
-    assert compose_settings(compose).admin_token is None
+def test_compose_takes_its_secret_from_a_file_that_is_not_in_the_repository(
+    compose: Yaml, secret_file: Path
+) -> None:
+    settings = compose_settings(compose, secret_file)
+    assert settings.secret == SECRET
+    assert settings.admin_token is None
+    assert urlsplit(settings.mongodb_uri or "").password is None
+    assert (
+        not SECRET_FILES.keys() - {"MONGODB_URI"}
+        & compose["services"]["service"]["environment"].keys()
+    )
+    [name] = compose["services"]["service"]["secrets"]
+    assert compose["secrets"] == {name: {"file": f"./secrets/{name}"}}
+    assert "secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    # The directory is closed to others, so the file may be readable for the user of the image.
+    introduction = (ROOT / "compose.yaml").read_text().partition("\n\n")[0]
+    for command in (
+        "mkdir -m 700 secrets",
+        f"openssl rand -hex 32 > secrets/{name}",
+        f"chmod 444 secrets/{name}",
+    ):
+        assert command in introduction
 
 
-def test_compose_begins_the_replica_set_that_the_service_looks_for(compose: Yaml) -> None:
+def test_compose_begins_the_replica_set_that_the_service_looks_for(
+    compose: Yaml, secret_file: Path
+) -> None:
     mongo = compose["services"]["mongo"]
-    address = urlsplit(compose_settings(compose).mongodb_uri or "")
+    address = urlsplit(compose_settings(compose, secret_file).mongodb_uri or "")
     name = mongo["command"][mongo["command"].index("--replSet") + 1]
     assert address.query == f"replicaSet={name}"
     assert address.hostname == mongo["hostname"] == "mongo"
@@ -140,28 +186,85 @@ def test_in_compose_what_is_stored_survives_its_container(compose: Yaml) -> None
     assert mounts.keys() == compose["volumes"].keys()
 
 
+def mebibytes(text: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(m|g|Mi|Gi)", text).groups()  # type: ignore[union-attr]
+    return int(number) * (1 if unit[0] in "mM" else 1024)
+
+
+@pytest.mark.parametrize("name", ["mongo", "service"])
+def test_in_compose_no_container_may_do_or_take_more_than_it_needs(
+    compose: Yaml, name: str
+) -> None:
+    container = compose["services"][name]
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in container
+    assert "cap_add" not in container
+    assert mebibytes(container["mem_limit"]) >= 512
+    # A worker has fewer than twenty threads, mongod one for each connection.
+    assert 256 <= container["pids_limit"] <= 1024
+    kept = container["logging"]
+    assert kept["driver"] == "json-file"
+    assert kept["options"].keys() == {"max-size", "max-file"}
+
+
+def test_in_compose_no_container_runs_as_root(compose: Yaml) -> None:
+    assert UID > 0
+    assert "user" not in compose["services"]["service"]  # that of the image
+    # Else MongoDB's image begins as root, which needs what cap_drop takes away.
+    assert compose["services"]["mongo"]["user"] == "999:999"
+
+
+def test_images_of_others_are_pinned_and_the_files_say_how_to_pin_them_by_digest(
+    compose: Yaml,
+) -> None:
+    image = compose["services"]["mongo"]["image"]
+    assert re.fullmatch(r"mongo:\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?", image)
+    for name, tag in (("compose.yaml", image), ("deploy/kubernetes.yaml", "polls-service:")):
+        text = (ROOT / name).read_text()
+        assert re.search(rf"# .*{re.escape(tag)}[\d.]*@sha256:…", text), name
+
+
 def test_in_compose_the_service_is_bound_and_has_time_to_stop(compose: Yaml) -> None:
     service = compose["services"]["service"]
-    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["read_only"] is True
     assert seconds(service["stop_grace_period"]) >= seconds_of_a_stop()
 
 
 # deploy/kubernetes.yaml -----------------------------------------------------------------------
 
 
-def test_the_variables_of_the_pod_make_settings(cluster: dict[str, Yaml], container: Yaml) -> None:
+def test_the_variables_and_the_secrets_of_the_pod_make_settings(
+    cluster: dict[str, Yaml], pod: Yaml, container: Yaml, tmp_path: Path
+) -> None:
     assert container["envFrom"] == [{"configMapRef": {"name": "polls"}}]
-    plain = cluster["ConfigMap"]["data"]
-    assert not SECRETS & plain.keys()
-    secret = {}
-    for variable in container["env"]:
-        reference = variable["valueFrom"]["secretKeyRef"]
-        assert (reference["name"], reference["key"]) == ("polls", variable["name"])
-        if not reference.get("optional"):
-            secret[variable["name"]] = "x"
-    assert secret.keys() == {"MONGODB_URI", "POLLS_SECRET"}
-    assert read_settings({**plain, **secret}).port == Settings().port
+    assert "env" not in container
+    [mount] = container["volumeMounts"]
+    [volume] = pod["volumes"]
+    assert mount["name"] == volume["name"]
+    assert mount["readOnly"] is True
+    files = {}
+    for item in volume["secret"]["items"]:
+        (tmp_path / item["key"]).write_text(f"mongodb://{SECRET}\n")
+        files[f"{mount['mountPath']}/{item['path']}"] = str(tmp_path / item["key"])
+    variables = cluster["ConfigMap"]["data"]
+    assert not SECRET_FILES.keys() & variables.keys()
+    named = {name: text for name, text in variables.items() if name in SECRET_FILES.values()}
+    assert set(named.values()) == files.keys()
+    settings = with_secrets(variables, files)
+    assert settings.port == Settings().port
+    assert settings.secret == settings.mongodb_uri == f"mongodb://{SECRET}"
     assert "Secret" not in cluster
+
+
+def test_the_secrets_of_the_pod_are_for_its_user_alone(pod: Yaml) -> None:
+    [volume] = pod["volumes"]
+    assert volume["secret"]["secretName"] == "polls"
+    assert volume["secret"]["defaultMode"] == 0o440
+    assert pod["securityContext"]["fsGroup"] == UID
+    introduction = (ROOT / "deploy" / "kubernetes.yaml").read_text().partition("\n\n")[0]
+    for item in volume["secret"]["items"]:
+        assert f"--from-literal={item['key']}=" in introduction
 
 
 def test_kubernetes_adds_no_variables_of_its_own(pod: Yaml) -> None:
@@ -182,6 +285,7 @@ def test_the_labels_find_the_pods(cluster: dict[str, Yaml], pod: Yaml) -> None:
     for found in (
         cluster["Deployment"]["spec"]["selector"],
         cluster["PodDisruptionBudget"]["spec"]["selector"],
+        cluster["NetworkPolicy"]["spec"]["podSelector"],
         pod["topologySpreadConstraints"][0]["labelSelector"],
     ):
         assert found == {"matchLabels": labels}
@@ -209,7 +313,7 @@ def test_probes_are_more_patient_than_the_service(container: Yaml) -> None:
 def test_a_pod_has_time_to_drain_before_it_is_killed(
     cluster: dict[str, Yaml], pod: Yaml, container: Yaml
 ) -> None:
-    drain = read_settings(cluster["ConfigMap"]["data"]).drain_seconds
+    drain = int(cluster["ConfigMap"]["data"]["POLLS_DRAIN_SECONDS"])
     assert pod["terminationGracePeriodSeconds"] > drain + seconds_of_a_stop()
     # Whoever looks at /readyz has seen the end coming before the listener closes.
     ready = container["readinessProbe"]
@@ -228,12 +332,44 @@ def test_the_pod_may_do_nothing_but_serve(pod: Yaml, container: Yaml) -> None:
     assert pod["automountServiceAccountToken"] is False
     whose = pod["securityContext"]
     assert (whose["runAsNonRoot"], whose["runAsUser"], whose["runAsGroup"]) == (True, UID, UID)
+    assert whose["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert container["resources"].keys() == {"requests", "limits"}
+
+
+def test_the_pod_takes_no_more_than_its_share(container: Yaml) -> None:
+    requests, limits = (container["resources"][name] for name in ("requests", "limits"))
+    assert requests.keys() == {"cpu", "memory", "ephemeral-storage"}
+    # A limit of the CPU would throttle a vote in the midst of a rush.
+    assert limits.keys() == {"memory", "ephemeral-storage"}
+    assert mebibytes(requests["memory"]) < mebibytes(limits["memory"])
+    # The kubelet keeps 50 MiB of a log, and evicts a pod that is over its limit.
+    assert 50 < mebibytes(requests["ephemeral-storage"]) < mebibytes(limits["ephemeral-storage"])
+
+
+def test_the_network_lets_callers_in_and_the_service_out_to_its_database_and_to_dns(
+    cluster: dict[str, Yaml],
+) -> None:
+    policy = cluster["NetworkPolicy"]
+    assert policy["apiVersion"] == "networking.k8s.io/v1"
+    # What is named here and has no rule is denied.
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    [callers] = policy["spec"]["ingress"]
+    assert callers["ports"] == [{"protocol": "TCP", "port": "http"}]
+    assert {"podSelector": {}} in callers["from"]
+    assert {} not in callers["from"]
+    ports = {
+        (port["protocol"], port["port"]): rule["to"]
+        for rule in policy["spec"]["egress"]
+        for port in rule["ports"]
+    }
+    assert ports.keys() == {("UDP", 53), ("TCP", 53), ("TCP", 27017)}
+    assert all(ports.values())  # an empty list is everywhere
+    assert "0.0.0.0/0" not in json.dumps(policy)
 
 
 def test_the_image_is_of_this_version(container: Yaml) -> None:

@@ -171,7 +171,7 @@ def test_a_database_of_ones_own_is_served_and_no_token_is_made(
     assert "Store: the MongoDB of MONGODB_URI." in service.output
     assert talk(service.url, b"GET /readyz HTTP/1.1\r\nHost: t\r\n\r\n").status == 200
     assert not services.data_dir.exists()
-    other = services.run(MONGODB_URI=mongodb_uri, POLLS_SECRET="another")
+    other = services.run(MONGODB_URI=mongodb_uri, POLLS_SECRET="another-secret-of-many-letters")
     assert other.status == 1
     assert other.sentence.startswith("This store was begun with another POLLS_SECRET")
     assert SECRET not in other.err + service.log

@@ -8,7 +8,7 @@ import pytest
 
 from service.cli import main
 from tests.calls import POLL, call, place
-from tests.conftest import Raw
+from tests.conftest import SECRET, Raw
 from tests.processes import Finished, Service, Services, services_in, until
 
 COLUMNS = ["NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CREATED", "EXPIRES"]
@@ -157,7 +157,7 @@ def test_a_command_reaches_a_database_of_ones_own(
         services.run(
             *("token", "create", "--name", "bot", "--user", "7"),
             MONGODB_URI=mongodb_uri,
-            POLLS_SECRET="the secret",
+            POLLS_SECRET=SECRET,
         )
     )
     assert raw.tokens.count_documents({"name": "bot", "user_id": 7}) == 1
