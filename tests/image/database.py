@@ -2,41 +2,22 @@
 
 import random
 import socket
-import subprocess
-import sysconfig
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import pymongo
-
-from tests.processes import until
-
-MONGOD = Path(sysconfig.get_path("purelib")) / "fiftyone/db/bin/mongod"
+from storage.embedded.engines import EngineChoice, Mongod
+from storage.embedded.server import start
 
 
 @contextmanager
 def a_mongod(directory: Path) -> Iterator[str]:
     """The URI of a database ``polls`` on a ``mongod`` of its own."""
-    port = a_free_port()
-    address = f"127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [
-            *(MONGOD, "--replSet", "rs0", "--bind_ip", "127.0.0.1", "--port", str(port)),
-            *("--dbpath", directory, "--logpath", directory / "mongod.log"),
-            *("--networkMessageCompressors", "disabled"),
-            *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    server = start(directory, EngineChoice(Mongod.name))
     try:
-        _begin_replica_set(address)
-        yield f"mongodb://{address}/polls?replicaSet=rs0"
+        yield server.uri.replace("/?", "/polls?")
     finally:
-        process.terminate()
-        process.wait(30)
+        server.stop()
 
 
 def a_free_port() -> int:
@@ -46,10 +27,3 @@ def a_free_port() -> int:
             port = random.randrange(20_000, 32_000)
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def _begin_replica_set(address: str) -> None:
-    members = [{"_id": 0, "host": address}]
-    with pymongo.MongoClient[dict[str, Any]](address, directConnection=True) as client:
-        client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
-        until(lambda: client.admin.command("hello")["isWritablePrimary"], "a primary")
