@@ -61,7 +61,6 @@ class DataDirectory:
         """
         self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         self._refuse_foreign_files()
-        self.path.chmod(PRIVATE_DIRECTORY)
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
