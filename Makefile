@@ -60,7 +60,7 @@ lint: $(BENCH_READY) ## formatting, lint, strict types: code, tests and bench
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(BENCH_READY) ## speed beside others that do the same work, about 20 minutes; ARGS=--quick: 6
+bench: $(BENCH_READY) ## speed beside others that do the same work, 25 minutes; ARGS=--quick: 5
 	@command -v wrk > /dev/null || { \
 		echo "wrk is needed to make load, and is not installed: apt-get install wrk"; exit 1; }
 	@exec $(BIN)/python -m bench $(ARGS)
@@ -91,7 +91,8 @@ constraints: ## renew constraints.txt: the newest of all that pyproject.toml adm
 	rm -rf .venv-constraints
 
 clean: ## remove the virtual environments and all caches; never ./data
-	rm -rf .venv* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info \
+		bench/contenders/fastify/node_modules
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

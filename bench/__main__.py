@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import load
 from bench.arena import arena
+from bench.crashing import crash
 from bench.growth import TooSlow, grow
 from bench.judging import judge_growth, judge_logging, judge_speed, judge_truth
 from bench.logging_cost import measure_logging
@@ -15,6 +16,8 @@ from bench.measuring import Course, note, race
 from bench.plan import QUICK, WHOLE, Plan
 from bench.processes import DidNotStart
 from bench.report import Report
+from service.settings import InvalidSetting
+from storage.errors import StartupRefused
 
 INTERRUPTED = 130
 
@@ -39,7 +42,7 @@ def main() -> int:
     except KeyboardInterrupt:
         note("stopped")
         return INTERRUPTED
-    except (DidNotStart, TooSlow, load.NoResult) as error:
+    except (InvalidSetting, StartupRefused, DidNotStart, TooSlow, load.NoResult) as error:
         note(str(error))
         return 1
     print(report.text())
@@ -49,18 +52,31 @@ def main() -> int:
 
 def run(plan: Plan) -> Report:
     with tempfile.TemporaryDirectory(prefix="polls-bench-") as name, arena(Path(name)) as field:
+        for left_out, why in field.left_out.items():
+            note(f"{left_out} is left out: {why}")
         course = Course(field)
         results = race(course, field, plan)
         logging = measure_logging(course, field, plan)
         growth = grow(course, field, plan)
+        crashes = crash(field, plan)
         note("recount")
         verdicts = [
             *judge_speed(results),
             *judge_logging(logging),
             *judge_growth(growth),
-            *judge_truth(field, course.answers),
+            *judge_truth(field, course.answers, crashes),
         ]
-        return Report(plan, results, logging, growth, course.answers, verdicts)
+        return Report(
+            plan=plan,
+            engine=field.engine,
+            results=results,
+            logging=logging,
+            growth=growth,
+            answers=course.answers,
+            crashes=crashes,
+            left_out=field.left_out,
+            verdicts=verdicts,
+        )
 
 
 if __name__ == "__main__":

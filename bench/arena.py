@@ -1,7 +1,7 @@
 """All contenders, started and filled, on one embedded server in a directory of their own."""
 
 import asyncio
-import json
+import os
 import secrets
 import subprocess
 import sys
@@ -10,43 +10,51 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import pymongo
+from urllib.parse import urlsplit
 
 from bench import contents
-from bench.contenders import fastapi_beanie
+from bench.contenders import fastapi_beanie, fastify
 from bench.plan import NAMES, Name
-from bench.processes import ROOT, Contender, Process, running, surroundings
-from storage.store import Location
+from bench.processes import (
+    ROOT,
+    Contender,
+    DidNotStart,
+    Launch,
+    Process,
+    listening_on,
+    running,
+    surroundings,
+)
+from bench.stores import database_uri
+from service.settings import read_settings
+from storage.embedded.server import start as start_server
+from storage.store import EngineChoice, Location
 
-SERVER = "secantusd-rs"
+PYTHON = (sys.executable, "-m")
 RECOUNT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """``database`` is the process of the server that all of them share.
+    """``database`` is the process of the server that all of them share, each with its own store.
 
     ``unlogged`` is our own service too, on the same store, without request log and metrics.
+    ``engine`` names the server and its version. ``left_out`` says why a contender is missing.
     """
 
     directory: Path
-    data_dir: Path
     contenders: Mapping[Name, Contender]
+    left_out: Mapping[Name, str]
     unlogged: Contender
     database: Process
-
-    def count_ballots(self) -> int:
-        """All ballots in our own store."""
-        with pymongo.MongoClient[dict[str, object]](_uri(self.data_dir, "polls")) as client:
-            return client.get_default_database().ballots.count_documents({})
+    engine: str
 
     def recount(self) -> str | None:
         """What ``python -m service recount`` has to say of our store; None where all agrees."""
         finished = subprocess.run(
-            [sys.executable, "-m", "service", "recount"],
+            [*PYTHON, "service", "recount"],
             cwd=ROOT,
-            env={**surroundings(), "POLLS_DATA_DIR": str(self.data_dir)},
+            env={**surroundings(), **self.contenders["ours"].launch.environment},
             capture_output=True,
             text=True,
             timeout=RECOUNT_SECONDS,
@@ -59,54 +67,62 @@ class Arena:
 @contextmanager
 def arena(directory: Path) -> Iterator[Arena]:
     """Ends all that it started, in whichever way the block is left."""
-    data_dir, secret = directory / "data", secrets.token_urlsafe()
     contenders: dict[Name, Contender] = {}
+    left_out: dict[Name, str] = {}
     with ExitStack() as stack:
+        server = start_server(directory / "data", _engine())
+        stack.callback(server.stop)
+        stores = _fill_stores(server.uri, directory)
 
-        def start(name: Name, module: list[str], **environment: str) -> None:
-            process = running(name, module, environment, directory)
-            contenders[name] = stack.enter_context(process)
+        def start(name: Name, command: list[str], **environment: str) -> None:
+            launch = Launch(name, command, {**stores.get(name, {}), **environment})
+            contenders[name] = stack.enter_context(running(launch, directory))
 
-        start("ours", ["service"], POLLS_PORT="0", POLLS_DATA_DIR=str(data_dir))
-        asyncio.run(contents.fill(Location(None, data_dir, None)))
+        start("ours", [*PYTHON, "service"], POLLS_PORT="0")
         _record_answers(contenders["ours"].url, directory)
+        start("bare", [*PYTHON, "bench.contenders.bare", str(directory)])
+        start("plain", [*PYTHON, "bench.contenders.plain"])
+        uvicorn = [*PYTHON, "uvicorn", "bench.contenders.fastapi_beanie:app"]
+        start("fastapi+beanie", [*uvicorn, "--port", "0"])
+        try:
+            start("fastify", fastify.install())
+        except (fastify.NotInstalled, DidNotStart) as error:
+            left_out["fastify"] = str(error)
 
-        start("bare", ["bench.contenders.bare", str(directory)])
-
-        plain = _uri(data_dir, "bench_plain")
-        asyncio.run(contents.fill(Location(plain, data_dir, secret)))
-        start("plain", ["bench.contenders.plain"], MONGODB_URI=plain, POLLS_SECRET=secret)
-
-        beanie = _uri(data_dir, "bench_beanie")
-        asyncio.run(fastapi_beanie.fill(beanie))
-        start(
-            "fastapi+beanie",
-            ["uvicorn", "bench.contenders.fastapi_beanie:app", "--port", "0"],
-            MONGODB_URI=beanie,
-            POLLS_SECRET=secret,
+        silent = [*PYTHON, "bench.contenders.unlogged"]
+        unlogged = Launch("unlogged", silent, contenders["ours"].launch.environment)
+        yield Arena(
+            directory=directory,
+            contenders={name: contenders[name] for name in NAMES if name in contenders},
+            left_out=left_out,
+            unlogged=stack.enter_context(running(unlogged, directory)),
+            database=listening_on(urlsplit(server.uri).port or 27017),
+            engine=f"{server.engine.title} {server.engine.version}",
         )
-        unlogged = stack.enter_context(
-            running(
-                "unlogged",
-                ["bench.contenders.unlogged"],
-                {
-                    "MONGODB_URI": _uri(data_dir, "polls"),
-                    "POLLS_PORT": "0",
-                    "POLLS_SECRET": (data_dir / "secret").read_text("ascii").strip(),
-                },
-                directory,
-            )
-        )
-        database = contenders["ours"].descendant(SERVER)
-        ours_first = {name: contenders[name] for name in NAMES}
-        yield Arena(directory, data_dir, ours_first, unlogged, database)
 
 
-def _uri(data_dir: Path, database: str) -> str:
-    """A database of the server that our service has started."""
-    port = json.loads((data_dir / "endpoint.json").read_bytes())["port"]
-    options = "directConnection=true&serverMonitoringMode=poll"
-    return f"mongodb://127.0.0.1:{port}/{database}?{options}"
+def _engine() -> EngineChoice:
+    """As the service chooses it; all other settings of the surroundings are for others."""
+    choosing = ("POLLS_ENGINE", "POLLS_MONGOD")
+    given = {name: os.environ[name] for name in choosing if name in os.environ}
+    return read_settings(given).location.engine
+
+
+def _fill_stores(uri: str, directory: Path) -> dict[Name, dict[str, str]]:
+    """The same polls and tokens for each; the settings by which a contender finds its store."""
+    secret = secrets.token_urlsafe()
+    uris: dict[Name, str] = {
+        "ours": database_uri(uri, "bench_ours"),
+        "plain": database_uri(uri, "bench_plain"),
+        "fastapi+beanie": database_uri(uri, "bench_beanie"),
+        "fastify": database_uri(uri, "bench_fastify"),
+    }
+    for name, store in uris.items():
+        if name in {"ours", "plain"}:
+            asyncio.run(contents.fill(Location(store, directory, secret)))
+        else:
+            asyncio.run(fastapi_beanie.fill(store))
+    return {name: {"MONGODB_URI": store, "POLLS_SECRET": secret} for name, store in uris.items()}
 
 
 def _record_answers(url: str, directory: Path) -> None:

@@ -18,8 +18,10 @@ CROWDED_CONTENT = 1
 """The content whose session takes all votes of the workload of one session."""
 SPREAD_CONTENTS = range(2, 102)
 LONG_CONTENT = 102
-"""Takes 100,000 votes; those after it are for sessions that nobody has voted in."""
-EMPTY_CONTENTS = range(103, 123)
+"""Takes 100,000 votes; the empty ones after it are for sessions that nobody has voted in."""
+EMPTY_CONTENTS = range(103, 113)
+CRASH_CONTENTS = range(113, 123)
+"""Each takes the votes of one trial in which their contender is killed."""
 
 READER = "bench_reader_0123456789abcdef0123456789abcdef"
 ADMIN = "bench_admin_0123456789abcdef0123456789abcdef"

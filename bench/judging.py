@@ -1,9 +1,11 @@
 """What was measured, held against the floors and against what must be true of every vote."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.arena import Arena
+from bench.crashing import Crash
 from bench.growth import Growth
 from bench.logging_cost import LoggingCost
 from bench.measuring import Answers, Case, Results
@@ -17,6 +19,7 @@ from bench.plan import (
     WORKLOADS,
     Name,
 )
+from bench.stores import tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,10 @@ class Verdict:
 
 
 def ratio(results: Results, workload: str, connections: int, other: Name) -> float:
-    """Our rate as a multiple of another's."""
+    """Our rate as a multiple of another's, which may be none."""
     ours = results[Case(workload, connections, "ours")].rate
-    return ours / max(results[Case(workload, connections, other)].rate, 0.001)
-
-
-def shown_ratio(number: float) -> str:
-    """Of one who answered next to nothing there is no ratio worth its digits."""
-    return f"{number:.2f}" if number < 1000 else "> 1,000"
+    others = results[Case(workload, connections, other)].rate
+    return ours / others if others else math.inf
 
 
 def judge_speed(results: Results) -> Iterator[Verdict]:
@@ -46,13 +45,13 @@ def judge_speed(results: Results) -> Iterator[Verdict]:
         reached = ratio(results, floor.workload, FULL, floor.other)
         yield Verdict(
             f"{floor.workload}, of {floor.other}, {FULL} connections",
-            shown_ratio(reached),
+            f"{reached:.2f}",
             f"≥ {floor.least:g}",
             reached >= floor.least,
         )
     for workload in WORKLOADS:
         plain = results[Case(workload, 1, "plain")].p50_ms
-        slower = results[Case(workload, 1, "ours")].p50_ms / plain
+        slower = results[Case(workload, 1, "ours")].p50_ms / plain if plain else math.inf
         yield Verdict(
             f"{workload}, p50 of plain, 1 connection",
             f"{slower:.2f}",
@@ -87,9 +86,11 @@ def judge_growth(growth: Growth) -> Iterator[Verdict]:
     )
 
 
-def judge_truth(arena: Arena, answers: Mapping[str, Answers]) -> Iterator[Verdict]:
+def judge_truth(
+    arena: Arena, answers: Mapping[str, Answers], crashes: Mapping[Name, Crash]
+) -> Iterator[Verdict]:
     """Of our own service only; how the others answered is in the report."""
-    ours = answers["ours"]
+    ours, crash = answers["ours"], crashes["ours"]
     yield Verdict(
         "answers other than 2xx",
         f"{ours.refused} refused, {ours.broken} not answered",
@@ -97,12 +98,21 @@ def judge_truth(arena: Arena, answers: Mapping[str, Answers]) -> Iterator[Verdic
         ours.refused + ours.broken == 0,
         is_truth=True,
     )
-    ballots = arena.count_ballots()
+    store = arena.contenders["ours"].launch.store
+    stored = tally(store).ballots if store else 0
+    answered = ours.good_votes + crash.answered
     yield Verdict(
         "ballots in the store",
-        f"{ballots:,}",
-        f"≥ {ours.good_votes:,} answered",
-        ballots >= ours.good_votes,
+        f"{stored:,}",
+        f"≥ {answered:,} answered",
+        stored >= answered,
+        is_truth=True,
+    )
+    yield Verdict(
+        "votes by which counts and ballots differ, after a load or a kill",
+        f"{ours.apart}, {crash.apart}",
+        "0, 0",
+        ours.apart == crash.apart == 0,
         is_truth=True,
     )
     said = arena.recount()

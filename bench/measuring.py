@@ -4,13 +4,13 @@ import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from itertools import product
 
 from bench import load
 from bench.arena import Arena
 from bench.load import Load, Users
-from bench.plan import CONNECTIONS, HEATS, NAMES, WORKLOADS, Name, Plan
+from bench.plan import CASES, RUSH, WORKLOADS, Name, Plan, takes_part
 from bench.processes import Contender
+from bench.stores import tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,16 @@ Results = dict[Case, Measurement]
 
 @dataclass(slots=True)
 class Answers:
-    """How all requests of one contender were answered, warm-ups included."""
+    """How all requests of one contender were answered, warm-ups included.
+
+    ``apart``: the most votes by which its counts and its ballots differed after a run.
+    """
 
     good: int = 0
     good_votes: int = 0
     refused: int = 0
     broken: int = 0
+    apart: int = 0
 
 
 class Course:
@@ -70,16 +74,19 @@ class Course:
             users=self._users,
             directory=self._arena.directory,
         )
+        # wrk hangs up with a request in flight on each connection. They are worked at all the same,
+        # which is not to be measured with the next contender.
+        contender.settle()
         cpu = contender.cpu_seconds() - cpu
         database_cpu = database.cpu_seconds() - database_cpu
-        # After a load in flight is another one's round: everybody starts on an idle machine.
-        contender.settle()
         answers = self.answers.setdefault(contender.name, Answers())
         answers.good += outcome.good
         answers.good_votes += outcome.good if wanted.is_votes else 0
         answers.refused += outcome.refused
         answers.broken += outcome.broken
-        each = 1e6 / max(outcome.good, 1)
+        if wanted.is_votes and contender.launch.store:
+            answers.apart = max(answers.apart, tally(contender.launch.store).apart)
+        each = 1e6 / (outcome.requests + connections)
         measurement = Measurement(
             rate=outcome.rate,
             p50_ms=outcome.p50_ms,
@@ -93,19 +100,22 @@ class Course:
 
 def race(course: Course, arena: Arena, plan: Plan) -> Results:
     """All contenders in turn, under each load, round by round; the medians."""
-    for wanted in WORKLOADS.values():
-        for name in NAMES:
-            course.run(arena.contenders[name], wanted, connections=64, seconds=plan.warmup_seconds)
+    for workload, wanted in WORKLOADS.items():
+        for name, contender in arena.contenders.items():
+            connections = 64 if takes_part(name, workload, 64) else 1
+            course.run(contender, wanted, connections=connections, seconds=plan.warmup_seconds)
     seen: dict[Case, list[Measurement]] = {}
     for round_number in range(1, plan.rounds + 1):
-        for heat, (workload, wanted), connections in product(HEATS, WORKLOADS.items(), CONNECTIONS):
+        for workload, connections in CASES:
             note(f"round {round_number} of {plan.rounds}: {workload}, {connections}")
-            for name in heat:
+            for name, contender in arena.contenders.items():
+                if not takes_part(name, workload, connections):
+                    continue
                 measurement, _ = course.run(
-                    arena.contenders[name],
-                    wanted,
+                    contender,
+                    WORKLOADS[workload],
                     connections=connections,
-                    seconds=plan.seconds,
+                    seconds=plan.seconds * (2 if connections == RUSH else 1),
                 )
                 seen.setdefault(Case(workload, connections, name), []).append(measurement)
     return {case: median(measurements) for case, measurements in seen.items()}

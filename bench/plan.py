@@ -6,15 +6,12 @@ from typing import Literal
 from bench import contents
 from bench.load import Load
 
-Name = Literal["ours", "bare", "plain", "fastapi+beanie"]
-HEATS: tuple[tuple[Name, ...], ...] = (("ours", "bare"), ("plain", "fastapi+beanie"))
-"""Who is measured in turn. A transaction for each vote leaves retries behind that go on when its
-load has ended, so those who do that run after the others, round by round."""
-NAMES: tuple[Name, ...] = tuple(name for heat in HEATS for name in heat)
-
-CONNECTIONS = (1, 64, 256)
+Name = Literal["ours", "bare", "fastify", "fastapi+beanie", "plain"]
+NAMES: tuple[Name, ...] = ("ours", "bare", "fastify", "fastapi+beanie", "plain")
 FULL = 256
 """The number of connections that the floors are for."""
+RUSH = 1000
+"""The number of voters that a rush is made of; only votes come in rushes, of twice the length."""
 
 WORKLOADS: dict[str, Load] = {
     "read one": Load((contents.read_path(contents.READ_CONTENT),)),
@@ -24,20 +21,37 @@ WORKLOADS: dict[str, Load] = {
         tuple(contents.vote_path(number) for number in contents.SPREAD_CONTENTS), is_votes=True
     ),
 }
+CASES = tuple(
+    (workload, connections)
+    for workload, load in WORKLOADS.items()
+    for connections in ((1, 64, FULL, RUSH) if load.is_votes else (1, 64, FULL))
+)
+
+
+def takes_part(name: Name, workload: str, connections: int) -> bool:
+    """Votes at once in one session are nothing for a transaction each: nearly all would conflict.
+
+    So the plain service is asked for votes one at a time.
+    """
+    return name != "plain" or connections == 1 or not WORKLOADS[workload].is_votes
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``long_votes`` are cast into one session to see what grows with it."""
+    """``long_votes`` are cast into one session to see what grows with it.
+
+    ``kills``: how often each contender that counts votes is killed in the midst of them.
+    """
 
     rounds: int
     seconds: float
     warmup_seconds: float
     long_votes: int
+    kills: int
 
 
-WHOLE = Plan(rounds=3, seconds=4, warmup_seconds=2, long_votes=100_000)
-QUICK = Plan(rounds=1, seconds=3, warmup_seconds=1, long_votes=10_000)
+WHOLE = Plan(rounds=3, seconds=4, warmup_seconds=2, long_votes=100_000, kills=3)
+QUICK = Plan(rounds=1, seconds=3, warmup_seconds=1, long_votes=10_000, kills=1)
 
 
 @dataclass(frozen=True, slots=True)

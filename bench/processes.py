@@ -2,20 +2,23 @@
 
 import os
 import re
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 SETTLE_SECONDS = 10
-LISTENING = re.compile(rb"on (http://127\.0\.0\.1:[0-9]+)")
+LISTENING = re.compile(rb"(?:on|at) (http://127\.0\.0\.1:[0-9]+)")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+LISTEN = "0A"
+"""The state of a listening socket in ``/proc/net/tcp``."""
 
 
 class DidNotStart(Exception):
@@ -50,39 +53,47 @@ class Process:
             if self.cpu_seconds() - before <= 0.02:
                 return
 
-    def descendant(self, name: str) -> "Process":
-        """The process of that name below this one; raises ``LookupError``."""
-        wanted = {self.pid}
-        while True:
-            below = {pid for pid, parent in _parents() if parent in wanted} - wanted
-            for pid in below:
-                if Path(f"/proc/{pid}/comm").read_text().strip() == name[:15]:
-                    return Process(pid)
-            if not below:
-                raise LookupError(name)
-            wanted |= below
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a contender is started. Passwords are in ``environment``: anybody may see arguments."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def store(self) -> str | None:
+        """The URI of what it stores in; None of one that stores nothing."""
+        return self.environment.get("MONGODB_URI")
 
 
 class Contender(Process):
     """A running contender, and where it listens."""
 
-    def __init__(self, name: str, pid: int, url: str) -> None:
+    def __init__(self, launch: Launch, pid: int, url: str) -> None:
         super().__init__(pid)
-        self.name = name
+        self.launch = launch
         self.url = url
+
+    @property
+    def name(self) -> str:
+        return self.launch.name
+
+    def kill(self) -> None:
+        """Ends it as a crash does, in the midst of whatever it does."""
+        os.kill(self.pid, signal.SIGKILL)
 
 
 @contextmanager
-def running(
-    name: str, module: list[str], environment: Mapping[str, str], directory: Path
-) -> Iterator[Contender]:
-    """``python -m module``, with all it says in ``directory``, until the block is left."""
-    said = directory / f"{name}.log"
+def running(launch: Launch, directory: Path) -> Iterator[Contender]:
+    """A process of its own, with all it says in ``directory``, until the block is left."""
+    said = directory / f"{launch.name}.log"
     with said.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *module],
+            launch.command,
             cwd=ROOT,
-            env={**surroundings(), **environment},
+            env={**surroundings(), **launch.environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -90,7 +101,7 @@ def running(
             start_new_session=True,
         )
     try:
-        yield Contender(name, process.pid, _await_url(process, said))
+        yield Contender(launch, process.pid, _await_url(process, said))
     finally:
         process.terminate()
         try:
@@ -116,13 +127,28 @@ def _await_url(process: subprocess.Popen[bytes], said: Path) -> str:
     raise DidNotStart(said.read_text(errors="replace")[-4000:])
 
 
-def _parents() -> Iterator[tuple[int, int]]:
+def listening_on(port: int) -> Process:
+    """The process that listens on a port of 127.0.0.1; raises ``LookupError``."""
+    sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                yield int(entry.name), int(_stat(int(entry.name))[1])
-            except OSError:
-                continue  # it has ended meanwhile
+        if entry.name.isdigit() and sockets & set(_open_files(entry)):
+            return Process(int(entry.name))
+    raise LookupError(port)
+
+
+def _listening_inodes(port: int) -> Iterator[str]:
+    for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+            yield fields[9]
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    try:
+        for entry in (process / "fd").iterdir():
+            yield str(entry.readlink())
+    except OSError:
+        return  # it has ended meanwhile, or is another user's
 
 
 def _stat(pid: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The same service as one writes it with FastAPI and Beanie.
 
-Pydantic models in and out, Beanie documents, the token as a dependency, a transaction for a cast.
+Pydantic models in and out, Beanie documents, the token as a dependency. A vote is an insert under a
+unique key, then an increment: two writes, without a transaction around them.
 ``uvicorn bench.contenders.fastapi_beanie:app``; ``MONGODB_URI`` and ``POLLS_SECRET`` say on which
 store, filled by ``fill``.
 """
@@ -20,12 +21,10 @@ from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import AsyncMongoClient, IndexModel, WriteConcern
-from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from bench import contents
-from bench.contenders.retrying import TIMEOUT_MS, transient
 from storage.documents import PollDefinition
 
 MAJORITY = WriteConcern("majority", j=True)
@@ -168,25 +167,19 @@ Caller = Annotated[Principal, Depends(read_principal)]
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with connected(os.environ["MONGODB_URI"]) as client:
-        app.state.client = client
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with connected(os.environ["MONGODB_URI"]):
         yield
 
 
 @asynccontextmanager
-async def connected(uri: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-        uri, tz_aware=True, timeoutMS=TIMEOUT_MS
-    )
-    try:
+async def connected(uri: str) -> AsyncIterator[None]:
+    async with AsyncMongoClient[dict[str, Any]](uri, tz_aware=True) as client:
         database = client.get_default_database(
             read_concern=ReadConcern("majority"), write_concern=MAJORITY
         )
         await init_beanie(database=database, document_models=[Token, Container, Session, Ballot])
-        yield client
-    finally:
-        await client.close()
+        yield
 
 
 app = FastAPI(lifespan=lifespan)
@@ -219,16 +212,7 @@ async def cast_vote(
     poll = next((poll for poll in polls if poll.id == pollId), None)
     if poll is None:
         raise HTTPException(404, "There is no such poll.")
-    client: AsyncMongoClient[dict[str, Any]] = app.state.client
-    async with client.start_session() as session:
-        try:
-            ballot = await session.with_transaction(
-                lambda session: _cast(session, poll, vote, caller.user_id),
-                read_concern=ReadConcern("snapshot"),
-                write_concern=MAJORITY,
-            )
-        except DuplicateKeyError as error:
-            raise HTTPException(409, "can only submit one choice per poll session.") from error
+    ballot = await _cast(poll, vote, caller.user_id)
     return VoteOut(
         pollId=poll.id,
         userId=caller.user_id,
@@ -239,38 +223,36 @@ async def cast_vote(
     )
 
 
-async def _cast(transaction: AsyncClientSession, poll: Poll, vote: VoteIn, user_id: int) -> Ballot:
+async def _cast(poll: Poll, vote: VoteIn, user_id: int) -> Ballot:
     now = datetime.now(UTC)
-    with transient():
-        session = await Session.get(poll.standing_session, session=transaction)
-        if session is None:
-            raise HTTPException(404, "There is no such poll session.")
-        ballot_id = _ballot_id(session.id, user_id)
-        ballot = await Ballot.get(ballot_id, session=transaction)
-        _require_valid(session, ballot, vote, now)
-        ballot = Ballot(
-            id=ballot_id,
-            session_id=session.id,
-            number=secrets.randbelow(2**53 - 1) + 1,
-            user_id=user_id if session.settings.saveParticipantNames else None,
-            choices=vote.optionIds,
-            comment=vote.comment,
-            created_at=now,
-            updated_at=now,
-        )
-        await ballot.insert(session=transaction)
-        steps = {f"results.{option}": 1 for option in vote.optionIds}
-        await Session.find_one(Session.id == session.id, session=transaction).update(
-            Inc({**steps, "participants": 1})  # type: ignore[no-untyped-call] # Beanie's
-        )
+    session = await Session.get(poll.standing_session)
+    if session is None:
+        raise HTTPException(404, "There is no such poll session.")
+    _require_valid(session, vote, now)
+    ballot = Ballot(
+        id=_ballot_id(session.id, user_id),
+        session_id=session.id,
+        number=secrets.randbelow(2**53 - 1) + 1,
+        user_id=user_id if session.settings.saveParticipantNames else None,
+        choices=vote.optionIds,
+        comment=vote.comment,
+        created_at=now,
+        updated_at=now,
+    )
+    try:
+        await ballot.insert()
+    except DuplicateKeyError as error:
+        raise HTTPException(409, "can only submit one choice per poll session.") from error
+    counts = {f"results.{option}": 1 for option in vote.optionIds}
+    await Session.find_one(Session.id == session.id).update(
+        Inc({**counts, "participants": 1})  # type: ignore[no-untyped-call] # Beanie's
+    )
     return ballot
 
 
-def _require_valid(session: Session, ballot: Ballot | None, vote: VoteIn, now: datetime) -> None:
+def _require_valid(session: Session, vote: VoteIn, now: datetime) -> None:
     if not session.is_published or (session.closes_at is not None and session.closes_at <= now):
         raise HTTPException(409, "This poll session is not open for submissions.")
-    if ballot is not None:
-        raise HTTPException(409, "can only submit one choice per poll session.")
     chosen = set(vote.optionIds)
     several = len(chosen) > 1 and not session.settings.allowSelectionOfMultipleOptions
     if not chosen or len(chosen) < len(vote.optionIds) or several or chosen - set(session.results):
@@ -290,7 +272,7 @@ def _ballot_id(session_id: int, user_id: int) -> str:
 
 
 async def fill(uri: str) -> None:
-    """Puts in the tokens and polls that all contenders hold."""
+    """Puts in the tokens and polls that all contenders hold; Fastify reads the same documents."""
     now = datetime.now(UTC)
     async with connected(uri):
         await _token(contents.READER, user_id=2, workspaces=[contents.WORKSPACE]).insert()

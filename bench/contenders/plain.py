@@ -17,7 +17,6 @@ from pymongo import ReadPreference, WriteConcern
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from bench.contenders.retrying import TIMEOUT_MS, transient
 from bench.contenders.serving import serve
 from schemas.polling import MAX_ID, parse_id
 from service import bodies, keys, policy, requests, responses, views
@@ -38,6 +37,8 @@ Document = dict[str, Any]
 CLIENT: web.AppKey[AgnosticClient[Document]] = web.AppKey("CLIENT")
 DATABASE: web.AppKey[AgnosticDatabase[Document]] = web.AppKey("DATABASE")
 MAJORITY = WriteConcern("majority", j=True)
+TIMEOUT_MS = 4000
+"""As long as the service tries; the driver would run a transaction again for two minutes."""
 
 
 async def list_polls(request: web.Request) -> web.Response:
@@ -77,18 +78,17 @@ async def _cast(request: web.Request, vote: Vote) -> Cast:
     database = request.app[DATABASE]
 
     async def work(session: AgnosticClientSession) -> Cast:
-        with transient():
-            found = await database.sessions.find_one({"_id": vote.session_id}, session=session)
-            ballot = await database.ballots.find_one({"_id": vote.ballot_id}, session=session)
-            if found is None:
-                raise NotFound("There is no such poll session.")
-            before = cast(SessionDocument, found)
-            decision = voting.decide(before, cast(BallotDocument | None, ballot), vote)
-            await database.ballots.insert_one(dict(decision.cast.ballot), session=session)
-            steps = {f"results.{option}": 1 for option in decision.cast.ballot["choices"]}
-            update = {"$inc": {**steps, "participants": 1, "casts": 1}}
-            await database.sessions.update_one({"_id": vote.session_id}, update, session=session)
-            return decision.cast
+        found = await database.sessions.find_one({"_id": vote.session_id}, session=session)
+        ballot = await database.ballots.find_one({"_id": vote.ballot_id}, session=session)
+        if found is None:
+            raise NotFound("There is no such poll session.")
+        before = cast(SessionDocument, found)
+        decision = voting.decide(before, cast(BallotDocument | None, ballot), vote)
+        await database.ballots.insert_one(dict(decision.cast.ballot), session=session)
+        steps = {f"results.{option}": 1 for option in decision.cast.ballot["choices"]}
+        update = {"$inc": {**steps, "participants": 1, "casts": 1}}
+        await database.sessions.update_one({"_id": vote.session_id}, update, session=session)
+        return decision.cast
 
     async with await request.app[CLIENT].start_session() as session:
         try:
