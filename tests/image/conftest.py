@@ -1,4 +1,4 @@
-"""The image is built once; a container and its database once for each test that serves."""
+"""The image is built once, and one database serves all; each test has a container of its own."""
 
 import os
 from collections.abc import Iterator
@@ -28,10 +28,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine) -> str:
+def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image of the Dockerfile, on the stand-in for its base."""
     engine.import_base(base.base_archive(), f"docker.io/library/{base.NAME}")
-    built = engine.build(ROOT, "--tag", IMAGE)
+    dockerfile = tmp_path_factory.mktemp("build") / "Dockerfile"
+    dockerfile.write_text(base.DOCKERFILE)
+    built = engine.build(ROOT, "--file", str(dockerfile), "--tag", IMAGE)
     assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
     return IMAGE
 
