@@ -132,6 +132,7 @@ UNABLE = frozenset(
         237,  # CursorKilled
         246,  # SnapshotUnavailable
         262,  # ExceededTimeLimit
+        290,  # TransactionExceededLifetimeLimitSeconds
         9001,  # SocketException
         10107,  # NotWritablePrimary
         11600,  # InterruptedAtShutdown
