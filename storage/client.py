@@ -84,6 +84,10 @@ DEFAULT_DATABASE = "polls"
 
 SELECTION_SECONDS = 2.0
 """How long the driver looks for a primary before it gives up."""
+HEARTBEAT_SECONDS = 0.5
+"""How often the driver hears from each node. One that says nothing for as long as this and a
+connection may take together, 2.5 s, is given up with all that waits for its answer: a primary that
+hangs costs its callers no more than an election."""
 ROUND_TRIP_SECONDS = 4.0
 """The longest a read or a write may take, and all statements of a transaction together."""
 OUTCOME_SECONDS = 20.0
@@ -265,6 +269,7 @@ class Database:
                     tzinfo=UTC,
                     serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
                     connectTimeoutMS=int(SELECTION_SECONDS * 1000),
+                    heartbeatFrequencyMS=int(HEARTBEAT_SECONDS * 1000),
                     retryWrites=True,
                     retryReads=True,
                     appname="polls",
