@@ -41,6 +41,7 @@ from pymongo.errors import (
     InvalidURI,
     OperationFailure,
     PyMongoError,
+    WriteConcernError,
 )
 from pymongo.read_concern import ReadConcern
 
@@ -48,6 +49,7 @@ from storage.errors import StartupRefused, Unavailable
 from storage.meters import database_errors
 
 __all__ = [
+    "OUTCOME_UNKNOWN",
     "BlockingSession",
     "BulkWriteError",
     "Collection",
@@ -96,6 +98,12 @@ STARTUP_SECONDS = 10.0
 BACKOFF_SECONDS = (0.005, 0.030)
 MAX_COMMIT_REFUSALS = 5
 
+NOTHING_CHANGED = "The database gave no answer in time; nothing was changed."
+OUTCOME_UNKNOWN = (
+    "The database gave no answer in time; whether the change was stored is not known yet. Ask for "
+    "it, or send the request again with the same Idempotency-Key."
+)
+
 NAMESPACE_EXISTS = 48
 NO_SUCH_TRANSACTION = 251
 UNLABELLED_TRANSIENT = frozenset({24, NO_SUCH_TRANSACTION})
@@ -135,11 +143,14 @@ def _deadline(seconds: float | None = None) -> float:
 
 
 @contextmanager
-def round_trip(deadline: float | None = None) -> Iterator[None]:
+def round_trip(
+    deadline: float | None = None, *, unavailable: str = NOTHING_CHANGED
+) -> Iterator[None]:
     """Bounds the driver's calls inside and raises ``Unavailable`` where the database is away.
 
-    ``deadline`` is on the monotonic clock. ``DuplicateKeyError`` and errors that are no fault of
-    the connection pass through as they are.
+    ``deadline`` is on the monotonic clock. ``unavailable`` is the text of ``Unavailable``: a write
+    outside of a transaction must not promise that nothing was changed. ``DuplicateKeyError`` and
+    errors that are no fault of the connection pass through as they are.
     """
     until = _deadline() if deadline is None else deadline
     try:
@@ -149,9 +160,7 @@ def round_trip(deadline: float | None = None) -> Iterator[None]:
     except PyMongoError as error:
         database_errors[_kind_of(error)] += 1
         if _is_absence(error):
-            raise Unavailable(
-                "The database gave no answer in time; nothing was changed."
-            ) from error
+            raise Unavailable(unavailable) from error
         raise
 
 
@@ -167,7 +176,12 @@ def _is_absence(error: PyMongoError) -> bool:
     """Whether the database, not the request, is to blame."""
     if isinstance(error, DuplicateKeyError):
         return False
-    return isinstance(error, ConnectionFailure) or error.timeout or _is_transient(error)
+    # A primary that steps down says of writes that wait for a majority: their concern failed.
+    return (
+        isinstance(error, ConnectionFailure | WriteConcernError)
+        or error.timeout
+        or _is_transient(error)
+    )
 
 
 def _is_transient(error: PyMongoError) -> bool:
@@ -179,7 +193,7 @@ def _is_transient(error: PyMongoError) -> bool:
 def _is_lost(error: PyMongoError) -> bool:
     """Whether an answer never came, or says that nobody knows."""
     return (
-        isinstance(error, ConnectionFailure)
+        isinstance(error, ConnectionFailure | WriteConcernError)
         or error.timeout
         or error.has_error_label("UnknownTransactionCommitResult")
     )
@@ -499,11 +513,7 @@ class Database:
                 if _is_unknown(error) or refusals == MAX_COMMIT_REFUSALS:
                     return await self._has_mark(attempt, deadline)
                 if time.monotonic() >= deadline:
-                    raise Unavailable(
-                        "The database went away during the commit; whether the change was "
-                        "stored is not known yet. Ask for it, or send the request again with "
-                        "the same Idempotency-Key."
-                    ) from error
+                    raise Unavailable(OUTCOME_UNKNOWN) from error
                 await _pause()
                 error = await _send_commit(session)
         return True
@@ -511,7 +521,7 @@ class Database:
     async def _has_mark(self, attempt: str, deadline: float) -> bool:
         while True:
             try:
-                with round_trip():
+                with round_trip(unavailable=OUTCOME_UNKNOWN):
                     return await self._attempts.find_one({"_id": attempt}) is not None
             except Unavailable:
                 if time.monotonic() >= deadline:
