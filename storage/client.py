@@ -9,7 +9,15 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
@@ -49,6 +57,7 @@ from storage.errors import StartupRefused, Unavailable
 from storage.meters import database_errors
 
 __all__ = [
+    "NOTHING_CHANGED",
     "OUTCOME_UNKNOWN",
     "BlockingSession",
     "BulkWriteError",
@@ -65,6 +74,7 @@ __all__ = [
     "SessionWatch",
     "TooManyConflicts",
     "UpdateOne",
+    "answer_by",
     "decode",
     "find_raw",
     "patience_left",
@@ -94,6 +104,8 @@ ROUND_TRIP_SECONDS = 4.0
 """The longest a read or a write may take, and all statements of a transaction together."""
 OUTCOME_SECONDS = 20.0
 """How long the outcome of a commit that was sent is asked for: longer than an election takes."""
+LAST_SECONDS = 0.3
+"""How much longer than its patience a caller waits for the outcome of what it began."""
 STARTUP_SECONDS = 10.0
 BACKOFF_SECONDS = (0.005, 0.030)
 MAX_COMMIT_REFUSALS = 5
@@ -117,9 +129,14 @@ def set_patience(seconds: float) -> None:
     """Bounds all round trips of this context together: several take no longer than one.
 
     To be set anew by each request. A commit that was sent is not cut short: its outcome is
-    resolved, not guessed.
+    resolved, not guessed, although the caller may have been answered by then (``answer_by``).
     """
     _patience.set(time.monotonic() + seconds)
+
+
+def answer_by() -> float:
+    """When the caller is to be answered, whatever it began; monotonic, infinite if nobody said."""
+    return _patience.get() + LAST_SECONDS
 
 
 def patience_left() -> float | None:
@@ -263,6 +280,8 @@ class Database:
         )
         self._attempts = self.collection("attempts")
         self._watched: set[bytes] = set()
+        # Strong references: the loop itself keeps only weak ones.
+        self._unanswered: set[asyncio.Task[Any]] = set()
         self.watch: SessionWatch | None = None
         """Is told the id of each session of a transaction, once, before it is used."""
 
@@ -393,7 +412,8 @@ class Database:
         failure.
 
         Raises ``Unavailable`` when conflicts or an absent database used up ``seconds``, 4 of them
-        unless given, and ``TooManyConflicts`` after ``max_conflicts`` runs.
+        unless given, or when the caller is to be answered and the outcome is not known; then it is
+        resolved without the caller. Raises ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
 
         async def run(session: Session, mark: Document, deadline: float) -> Run[T]:
@@ -402,7 +422,7 @@ class Database:
                 await self._attempts.insert_one(mark, session=session)
             return Run(result, await _send_commit(session))
 
-        return await self._until_committed(run, max_conflicts, seconds)
+        return await self._in_time(self._until_committed(run, max_conflicts, seconds))
 
     async def transaction_at_once(
         self, work: Callable[[BlockingSession], T], *, max_conflicts: int | None = None
@@ -427,7 +447,29 @@ class Database:
         async def run(session: Session, mark: Document, deadline: float) -> Run[T]:
             return await _in_thread(run_in_thread, session.delegate, mark, deadline)
 
-        return await self._until_committed(run, max_conflicts, None)
+        return await self._in_time(self._until_committed(run, max_conflicts, None))
+
+    async def _in_time(self, transaction: Coroutine[Any, Any, T]) -> T:
+        """What comes of a transaction; it goes on alone where its caller can wait no longer."""
+        if answer_by() == float("inf"):
+            return await transaction
+        running = asyncio.create_task(transaction)
+        self._unanswered.add(running)
+        running.add_done_callback(self._note_end)
+        try:
+            await asyncio.wait([running], timeout=max(answer_by() - time.monotonic(), 0.0))
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.wait([running])
+            raise
+        if not running.done():
+            raise Unavailable(OUTCOME_UNKNOWN)
+        return running.result()
+
+    def _note_end(self, transaction: asyncio.Task[Any]) -> None:
+        self._unanswered.discard(transaction)
+        if not transaction.cancelled():
+            transaction.exception()  # its caller may have gone, and the loop would complain
 
     async def _until_committed(
         self,
