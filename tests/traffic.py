@@ -287,9 +287,13 @@ class Traffic:
     def stop(self) -> None:
         self.callers.is_over = True
 
-    def calls_since(self, moment: float) -> list[Call]:
-        """Those that were answered since, in the order of their answers."""
-        return [call for call in self.callers.calls if call.ended > moment]
+    def calls_since(self, moment: float, status: int | None = None) -> list[Call]:
+        """Those that were answered since, with this status if given; in that order."""
+        return [
+            call
+            for call in self.callers.calls
+            if call.ended > moment and status in (None, call.status)
+        ]
 
     async def _read(self, poll: Poll) -> None:
         query = {**poll.query, "expand": "results"}
