@@ -7,6 +7,7 @@ from typing import Any, cast
 from storage import voting
 from storage.batching import Batcher
 from storage.client import (
+    OUTCOME_UNKNOWN,
     BlockingSession,
     BulkWriteError,
     Database,
@@ -38,7 +39,12 @@ class Ballots:
         self._ballots = database.collection("ballots")
         self._blocking_sessions = database.blocking_collection("sessions")
         self._blocking_ballots = database.blocking_collection("ballots")
-        self._casts = Batcher(self._cast_all, max_size=MAX_BATCH, meter=batch_meter("casts"))
+        self._casts = Batcher(
+            self._cast_all,
+            max_size=MAX_BATCH,
+            meter=batch_meter("casts"),
+            unanswered=OUTCOME_UNKNOWN,
+        )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
 
     def id_of(self, session_id: int, user_id: int) -> str:

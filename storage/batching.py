@@ -8,11 +8,12 @@ answers as fast as without batches.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Generic, TypeVar, cast
 
-from storage.client import ROUND_TRIP_SECONDS
+from storage.client import NOTHING_CHANGED, ROUND_TRIP_SECONDS, answer_by
 from storage.errors import StorageError, Unavailable
 from storage.meters import BatchMeter
 
@@ -25,10 +26,11 @@ Run = Callable[[Sequence[Item]], Awaitable[Sequence[Result | StorageError]]]
 MAX_WAITING = 10_000
 STAGGER_SECONDS = 0.020
 SHARED_FATE_SECONDS = 0.5
+NEVER = float("inf")
 
 
-Waiting = tuple[Item, asyncio.Future[Result], float]
-"""An item in the queue, what its caller awaits, and when it is to be given up.
+Waiting = tuple[Item, asyncio.Future[Result], float, float]
+"""An item in the queue, what its caller awaits, when it came, and when it must be answered.
 
 A plain tuple: each caller makes one.
 """
@@ -39,7 +41,8 @@ class Batcher(Generic[Item, Result]):
 
     With ``staggered`` a second may start when the first is older than 20 ms, so that one slow round
     trip does not hold everybody. ``max_size`` bounds a batch, ``max_waiting`` the queue: beyond it,
-    and for an item whose batch has not started after 4 s, ``submit`` raises ``Unavailable``.
+    and for an item whose batch has not started after 4 s, ``submit`` raises ``Unavailable``. So it
+    does with the text ``unanswered`` for an item in flight whose caller can wait no longer.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Batcher(Generic[Item, Result]):
         staggered: bool = False,
         wait_seconds: float = ROUND_TRIP_SECONDS,
         meter: BatchMeter | None = None,
+        unanswered: str = NOTHING_CHANGED,
     ) -> None:
         self._loop = asyncio.get_running_loop()  # asked once: asking costs more than all of submit
         self._run = run
@@ -59,6 +63,7 @@ class Batcher(Generic[Item, Result]):
         self._staggered = staggered
         self._wait_seconds = wait_seconds
         self._meter = meter
+        self._unanswered = unanswered
         self._queue: deque[Waiting[Item, Result]] = deque()
         # Strong references: the loop itself keeps only weak ones. The values are starting times.
         self._in_flight: dict[asyncio.Task[None], float] = {}
@@ -74,10 +79,15 @@ class Batcher(Generic[Item, Result]):
         if len(self._queue) >= self._max_waiting:
             raise Unavailable("The service is too busy; nothing was changed.")
         outcome: asyncio.Future[Result] = self._loop.create_future()
-        self._queue.append((item, outcome, self._loop.time() + self._wait_seconds))
+        waiting = (item, outcome, self._loop.time(), answer_by())
+        self._queue.append(waiting)
         if not self._in_flight:
             self._start()
-        elif self._expiry is None or (self._staggered and self._stagger is None):
+        elif (
+            self._expiry is None
+            or (self._staggered and self._stagger is None)
+            or self._expires(waiting) < self._expiry.when()
+        ):
             self._arm()
         return outcome
 
@@ -99,7 +109,8 @@ class Batcher(Generic[Item, Result]):
         outcomes: Sequence[Result | Exception] = []
         try:
             if batch:
-                outcomes = await self._run_all(batch)
+                with self._answering_late(batch):
+                    outcomes = await self._run_all(batch)
         except asyncio.CancelledError:
             # The driver or the loop is being closed: nobody else would wake the callers.
             outcomes = [Unavailable("The service stops; ask whether it was changed.")] * len(batch)
@@ -107,15 +118,37 @@ class Batcher(Generic[Item, Result]):
         finally:
             # The next batch goes before these callers are woken: it is under way while they answer.
             self._end(cast("asyncio.Task[None]", asyncio.current_task()))
-            for (_, outcome, _), result in zip(batch, outcomes, strict=True):
+            for (_, outcome, _, _), result in zip(batch, outcomes, strict=True):
                 _settle(outcome, result)
+
+    @contextmanager
+    def _answering_late(self, batch: list[Waiting[Item, Result]]) -> Iterator[None]:
+        """Answers those whose batch is still in flight when they can wait no longer."""
+        timer: asyncio.TimerHandle | None = None
+
+        def arm() -> None:
+            nonlocal timer
+            until = min((by for _, outcome, _, by in batch if not outcome.done()), default=NEVER)
+            timer = self._loop.call_at(until, answer) if until < NEVER else None
+
+        def answer() -> None:
+            for _, outcome, _, by in batch:
+                if by <= self._loop.time():
+                    _settle(outcome, Unavailable(self._unanswered))
+            arm()
+
+        arm()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _take(self) -> list[Waiting[Item, Result]]:
         batch: list[Waiting[Item, Result]] = []
         while self._queue and len(batch) < self._max_size:
             waiting = self._queue.popleft()
-            _, outcome, _ = waiting
-            if not outcome.done():  # else its caller has gone
+            if not waiting[1].done():  # else its caller has gone
                 batch.append(waiting)
         return batch
 
@@ -128,11 +161,10 @@ class Batcher(Generic[Item, Result]):
 
     async def _run_all(self, batch: list[Waiting[Item, Result]]) -> Sequence[Result | Exception]:
         """What comes of each item of ``batch``, which those who share its fate are added to."""
-        items = [item for item, _, _ in batch]
+        items = [item for item, _, _, _ in batch]
         if self._meter is not None:
-            came = batch[0][2] - self._wait_seconds
             self._meter.sizes.observe(len(batch))
-            self._meter.waits.observe(max(self._loop.time() - came, 0.0))
+            self._meter.waits.observe(max(self._loop.time() - batch[0][2], 0.0))
         try:
             return await self._run(items)
         except Unavailable as error:
@@ -158,13 +190,19 @@ class Batcher(Generic[Item, Result]):
         """
         came_before = self._loop.time() - SHARED_FATE_SECONDS
         patient: list[Waiting[Item, Result]] = []
-        while self._queue and self._queue[0][2] - self._wait_seconds <= came_before:
+        while self._queue and self._queue[0][2] <= came_before:
             patient.append(self._queue.popleft())
         return patient
 
+    def _expires(self, waiting: Waiting[Item, Result]) -> float:
+        """When an item is given up whose batch has not started."""
+        _, _, came, by = waiting
+        return min(came + self._wait_seconds, by)
+
     def _arm(self) -> None:
-        if self._expiry is None:
-            self._expiry = self._loop.call_at(self._queue[0][2], self._expire)
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self._loop.call_at(min(map(self._expires, self._queue)), self._expire)
         if self._staggered and self._stagger is None and len(self._in_flight) == 1:
             started = next(iter(self._in_flight.values()))
             self._stagger = self._loop.call_at(started + STAGGER_SECONDS, self._start_second)
@@ -181,11 +219,13 @@ class Batcher(Generic[Item, Result]):
             self._start()
 
     def _expire(self) -> None:
-        """Lets those go who have waited long enough; the queue is in the order of arrival."""
+        """Lets those go who have waited long enough."""
         self._expiry = None
-        while self._queue and self._queue[0][2] <= self._loop.time():
-            _, outcome, _ = self._queue.popleft()
-            _settle(outcome, Unavailable("The service is too busy; nothing was changed."))
+        now = self._loop.time()
+        for waiting in self._queue:
+            if self._expires(waiting) <= now:
+                _settle(waiting[1], Unavailable("The service is too busy; nothing was changed."))
+        self._queue = deque(waiting for waiting in self._queue if not waiting[1].done())
         if self._queue:
             self._arm()
 

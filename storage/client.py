@@ -9,7 +9,15 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
@@ -48,6 +56,7 @@ from pymongo.errors import (
     InvalidURI,
     OperationFailure,
     PyMongoError,
+    WriteConcernError,
 )
 from pymongo.read_concern import ReadConcern
 from structlog import get_logger
@@ -56,6 +65,8 @@ from storage.errors import StartupRefused, Unavailable
 from storage.meters import database_errors
 
 __all__ = [
+    "NOTHING_CHANGED",
+    "OUTCOME_UNKNOWN",
     "BlockingSession",
     "BulkWriteError",
     "Collection",
@@ -71,6 +82,7 @@ __all__ = [
     "SessionWatch",
     "TooManyConflicts",
     "UpdateOne",
+    "answer_by",
     "closing",
     "decode",
     "find_raw",
@@ -96,17 +108,29 @@ DEFAULT_DATABASE = "polls"
 
 SELECTION_SECONDS = 2.0
 """How long the driver looks for a primary before it gives up."""
+HEARTBEAT_SECONDS = 0.5
+"""How often the driver hears from each node. One that says nothing for as long as this and a
+connection may take together, 2.5 s, is given up with all that waits for its answer: a primary that
+hangs costs its callers no more than an election."""
 ROUND_TRIP_SECONDS = 4.0
 """The longest a read or a write may take, and all statements of a transaction together."""
 OUTCOME_SECONDS = 20.0
 """How long the outcome of a commit that was sent is asked for: longer than an election takes."""
 CLOSE_SECONDS = 2.0
+LAST_SECONDS = 0.3
+"""How much longer than its patience a caller waits for the outcome of what it began."""
 STARTUP_SECONDS = 10.0
 TROUBLE_SECONDS = 1.0
 """The least time between two lines in the log about a database that is away."""
 MAX_REASON = 300
 BACKOFF_SECONDS = (0.005, 0.030)
 MAX_COMMIT_REFUSALS = 5
+
+NOTHING_CHANGED = "The database gave no answer in time; nothing was changed."
+OUTCOME_UNKNOWN = (
+    "The database gave no answer in time; whether the change was stored is not known yet. Ask for "
+    "it, or send the request again with the same Idempotency-Key."
+)
 
 NAMESPACE_EXISTS = 48
 USER_EXISTS = 51003
@@ -156,9 +180,14 @@ def set_patience(seconds: float) -> None:
     """Bounds all round trips of this context together: several take no longer than one.
 
     To be set anew by each request. A commit that was sent is not cut short: its outcome is
-    resolved, not guessed.
+    resolved, not guessed, although the caller may have been answered by then (``answer_by``).
     """
     _patience.set(time.monotonic() + seconds)
+
+
+def answer_by() -> float:
+    """When the caller is to be answered, whatever it began; monotonic, infinite if nobody said."""
+    return _patience.get() + LAST_SECONDS
 
 
 def patience_left() -> float | None:
@@ -182,11 +211,17 @@ def _deadline(seconds: float | None = None) -> float:
 
 
 @contextmanager
-def round_trip(deadline: float | None = None, *, is_logged: bool = True) -> Iterator[None]:
+def round_trip(
+    deadline: float | None = None,
+    *,
+    unavailable: str = NOTHING_CHANGED,
+    is_logged: bool = True,
+) -> Iterator[None]:
     """Bounds the driver's calls inside and raises ``Unavailable`` where the database is away.
 
-    ``deadline`` is on the monotonic clock. ``DuplicateKeyError`` and errors that are no fault of
-    the connection pass through as they are.
+    ``deadline`` is on the monotonic clock. ``unavailable`` is the text of ``Unavailable``: a write
+    outside of a transaction must not promise that nothing was changed. ``DuplicateKeyError`` and
+    errors that are no fault of the connection pass through as they are.
     """
     until = _deadline() if deadline is None else deadline
     try:
@@ -198,9 +233,7 @@ def round_trip(deadline: float | None = None, *, is_logged: bool = True) -> Iter
         if _is_absence(error):
             if is_logged:
                 _trouble.note(error)
-            raise Unavailable(
-                "The database gave no answer in time; nothing was changed."
-            ) from error
+            raise Unavailable(unavailable) from error
         raise
 
 
@@ -255,8 +288,9 @@ def _is_absence(error: PyMongoError) -> bool:
     """Whether the database, not the request, is to blame."""
     if isinstance(error, DuplicateKeyError):
         return False
+    # A primary that steps down says of writes that wait for a majority: their concern failed.
     return (
-        isinstance(error, ConnectionFailure)
+        isinstance(error, ConnectionFailure | WriteConcernError)
         or error.timeout
         or _is_transient(error)
         or (isinstance(error, OperationFailure) and error.code in UNABLE)
@@ -272,7 +306,7 @@ def _is_transient(error: PyMongoError) -> bool:
 def _is_lost(error: PyMongoError) -> bool:
     """Whether an answer never came, or says that nobody knows."""
     return (
-        isinstance(error, ConnectionFailure)
+        isinstance(error, ConnectionFailure | WriteConcernError)
         or error.timeout
         or error.has_error_label("UnknownTransactionCommitResult")
     )
@@ -408,6 +442,8 @@ class Database:
         )
         self._attempts = self.collection("attempts")
         self._watched: set[bytes] = set()
+        # Strong references: the loop itself keeps only weak ones.
+        self._unanswered: set[asyncio.Task[Any]] = set()
         self.watch: SessionWatch | None = None
         """Is told the id of each session of a transaction, once, before it is used."""
 
@@ -428,6 +464,7 @@ class Database:
                     tzinfo=UTC,
                     serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
                     connectTimeoutMS=int(SELECTION_SECONDS * 1000),
+                    heartbeatFrequencyMS=int(HEARTBEAT_SECONDS * 1000),
                     retryWrites=True,
                     retryReads=True,
                     appname="polls",
@@ -563,7 +600,8 @@ class Database:
         failure.
 
         Raises ``Unavailable`` when conflicts or an absent database used up ``seconds``, 4 of them
-        unless given, and ``TooManyConflicts`` after ``max_conflicts`` runs.
+        unless given, or when the caller is to be answered and the outcome is not known; then it is
+        resolved without the caller. Raises ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
 
         async def run(session: Session, mark: Document, deadline: float) -> Run[T]:
@@ -572,7 +610,7 @@ class Database:
                 await self._attempts.insert_one(mark, session=session)
             return Run(result, await _send_commit(session))
 
-        return await self._until_committed(run, max_conflicts, seconds)
+        return await self._in_time(self._until_committed(run, max_conflicts, seconds))
 
     async def transaction_at_once(
         self, work: Callable[[BlockingSession], T], *, max_conflicts: int | None = None
@@ -597,7 +635,29 @@ class Database:
         async def run(session: Session, mark: Document, deadline: float) -> Run[T]:
             return await _in_thread(run_in_thread, session.delegate, mark, deadline)
 
-        return await self._until_committed(run, max_conflicts, None)
+        return await self._in_time(self._until_committed(run, max_conflicts, None))
+
+    async def _in_time(self, transaction: Coroutine[Any, Any, T]) -> T:
+        """What comes of a transaction; it goes on alone where its caller can wait no longer."""
+        if answer_by() == float("inf"):
+            return await transaction
+        running = asyncio.create_task(transaction)
+        self._unanswered.add(running)
+        running.add_done_callback(self._note_end)
+        try:
+            await asyncio.wait([running], timeout=max(answer_by() - time.monotonic(), 0.0))
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.wait([running])
+            raise
+        if not running.done():
+            raise Unavailable(OUTCOME_UNKNOWN)
+        return running.result()
+
+    def _note_end(self, transaction: asyncio.Task[Any]) -> None:
+        self._unanswered.discard(transaction)
+        if not transaction.cancelled():
+            transaction.exception()  # its caller may have gone, and the loop would complain
 
     async def _until_committed(
         self,
@@ -683,11 +743,7 @@ class Database:
                 if _is_unknown(error) or refusals == MAX_COMMIT_REFUSALS:
                     return await self._has_mark(attempt, deadline)
                 if time.monotonic() >= deadline:
-                    raise Unavailable(
-                        "The database went away during the commit; whether the change was "
-                        "stored is not known yet. Ask for it, or send the request again with "
-                        "the same Idempotency-Key."
-                    ) from error
+                    raise Unavailable(OUTCOME_UNKNOWN) from error
                 await _pause()
                 error = await _send_commit(session)
         return True
@@ -695,7 +751,7 @@ class Database:
     async def _has_mark(self, attempt: str, deadline: float) -> bool:
         while True:
             try:
-                with round_trip():
+                with round_trip(unavailable=OUTCOME_UNKNOWN):
                     return await self._attempts.find_one({"_id": attempt}) is not None
             except Unavailable:
                 if time.monotonic() >= deadline:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import cast
 
 from storage.batching import Batcher
-from storage.client import Database, Session, round_trip
+from storage.client import OUTCOME_UNKNOWN, Database, Session, round_trip
 from storage.documents import EnrollmentDocument, EnrollmentType
 from storage.errors import NotFound
 from storage.idempotency import Idempotency, IdempotencyKey
@@ -87,7 +87,7 @@ class Enrollments:
 
     async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
         """The enrollment that was there; raises ``NotFound``."""
-        with round_trip():
+        with round_trip(unavailable=OUTCOME_UNKNOWN):
             found = await self._enrollments.find_one_and_delete(
                 {"course_id": course_id, "number": number}
             )
