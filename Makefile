@@ -14,9 +14,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 PYTHONS := $(shell sed -n 's/^    "Programming Language :: Python :: \(3\.[0-9]*\)",$$/\1/p' pyproject.toml)
 # A little of everything, and all that meets what is installed beside the service.
 CORE := $(addprefix tests/test_, $(addsuffix .py, architecture batching connections \
-	content_polls content_votes forms gunicorn idempotency limits logs malformed_http metrics \
-	openapi packaging poll_sessions poll_submissions polls schema_fields shown startup \
-	tokens_http traces transactions workers))
+	content_polls content_votes forms gunicorn hostile_forms idempotency limits logs \
+	malformed_http metrics openapi packaging poll_sessions poll_submissions polls \
+	schema_fields shown startup tokens_http traces transactions workers))
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-core test-lowest test-pythons test-image soak fuzz lint bench image \

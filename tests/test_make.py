@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from tests.processes import ROOT
 
@@ -136,7 +137,7 @@ def test_the_pythons_that_are_declared_are_those_that_are_tried(checkout: Checko
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {text.rpartition(" ")[2] for text in project["classifiers"]}
     assert tried == declared
-    assert f">={min(declared)}" == project["requires-python"]
+    assert f">={min(declared, key=Version)}" == project["requires-python"]
     for version in declared:
         assert (checkout.home / f".venv-{version}").is_dir()
 

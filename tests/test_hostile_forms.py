@@ -1,0 +1,18 @@
+"""What holds the lowest version of ``multipart``: before 1.3.1 such a header stalls a process."""
+
+import pytest
+
+from tests.conftest import Client
+
+NEVER_CLOSED = 'multipart/form-data; boundary="' + "\\" * 60
+
+
+@pytest.mark.timeout(30)
+async def test_a_boundary_that_was_written_to_stall_the_parser_is_refused_at_once(
+    api: Client,
+) -> None:
+    headers = {"Content-Type": NEVER_CLOSED}
+    answer = await api.post("/api/v1/polls", data=b"--\r\n", headers=headers)
+    assert answer.status == 400
+    problem = await answer.json()
+    assert "is no multipart form" in problem["errors"][0]["message"]
