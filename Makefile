@@ -60,7 +60,7 @@ lint: $(BENCH_READY) ## formatting, lint, strict types: code, tests and bench
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(BENCH_READY) ## speed beside others that do the same work, 25 minutes; ARGS=--quick: 5
+bench: $(BENCH_READY) ## speed beside others that do the same work, 25 minutes; ARGS=--quick: 6
 	@command -v wrk > /dev/null || { \
 		echo "wrk is needed to make load, and is not installed: apt-get install wrk"; exit 1; }
 	@exec $(BIN)/python -m bench $(ARGS)
