@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -22,6 +21,7 @@ import pymongo
 from pymongo import WriteConcern
 from pymongo.errors import AutoReconnect, PyMongoError
 
+from storage.embedded.engines import Mongod
 from tests.processes import ROOT, eventually
 
 SIZE = 3
@@ -32,11 +32,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def mongod_binary() -> Path:
-    """The ``mongod`` that tests run."""
-    named = os.environ.get("POLLS_MONGOD")
-    if named is not None:
-        return Path(named)
-    return Path(sysconfig.get_path("purelib"), "fiftyone", "db", "bin", "mongod")
+    """The ``mongod`` that the service would take."""
+    found = list(Mongod.find(None))
+    for one in found:
+        if isinstance(one, Mongod):
+            return one.program
+    raise AssertionError(f"no mongod runs here: {found}")
 
 
 class Node:
@@ -105,11 +106,11 @@ class Node:
     async def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    async def step_down(self) -> None:
-        """As an operator does before an upgrade; for three seconds it is not elected again."""
+    async def step_down(self, seconds: int = 3) -> None:
+        """As an operator does before an upgrade; for so long it is not elected again."""
         with contextlib.suppress(AutoReconnect), pymongo.timeout(10):
             await self.admin.admin.command(
-                "replSetStepDown", 3, secondaryCatchUpPeriodSecs=2, force=True
+                "replSetStepDown", seconds, secondaryCatchUpPeriodSecs=seconds - 1, force=True
             )
 
     async def close(self) -> None:
@@ -130,10 +131,10 @@ def _free_port() -> int:
 
 
 class ReplicaSet:
-    """Three nodes; ``uri`` names a database ``polls`` on them."""
+    """Some nodes; ``uri`` names a database ``polls`` on them."""
 
-    def __init__(self, directory: Path) -> None:
-        self.nodes = [Node(directory / f"node-{place}", _free_port()) for place in range(SIZE)]
+    def __init__(self, directory: Path, size: int) -> None:
+        self.nodes = [Node(directory / f"node-{place}", _free_port()) for place in range(size)]
         self._proxies: asyncio.subprocess.Process | None = None
         self._cut: set[int] = set()
         self._telling = asyncio.Lock()
@@ -214,9 +215,14 @@ class ReplicaSet:
         return False
 
     async def start_again(self, node: Node) -> None:
+        """Returns when it answers."""
+        await self.begin_again(node)
+        await node.answers()
+
+    async def begin_again(self, node: Node) -> None:
+        """Starts a node, and does not wait for it."""
         await node.begin()
         await self._tell_proxies()  # before it reaches for the others
-        await node.answers()
 
     async def cut_off(self, node: Node) -> None:
         """Nothing passes between this node and the others; clients reach them all."""
@@ -246,8 +252,8 @@ class ReplicaSet:
 
 
 @asynccontextmanager
-async def replica_set_in(directory: Path) -> AsyncIterator[ReplicaSet]:
-    replicas = ReplicaSet(directory)
+async def replica_set_in(directory: Path, size: int = SIZE) -> AsyncIterator[ReplicaSet]:
+    replicas = ReplicaSet(directory, size)
     try:
         await replicas.start()
         yield replicas

@@ -7,21 +7,25 @@ from typing import Any
 import pymongo
 import pytest
 
+from storage.client import Database
 from storage.embedded.engines import EngineChoice, Secantus
-from storage.embedded.server import start
+from storage.embedded.server import EmbeddedServer, start
 from tests.calls import POLL, call, place
-from tests.conftest import ADMIN, Raw
-from tests.processes import Services
+from tests.conftest import ADMIN, Client, Raw
+from tests.processes import Services, failing
+from tests.test_faults import make_poll, require_exact, vote
+from tests.test_transactions import AT_ONCE, COMMANDS, Work, applied, database
 
-STAND_IN = EngineChoice(Secantus.name)
+__all__ = ["database"]
+
+LOCK_TIMEOUT, NO_SUCH_TRANSACTION = 24, 251
 
 
-@pytest.fixture
-def raw(tmp_path: Path) -> Iterator[Raw]:
-    """A database on a stand-in of its own."""
-    server = start(tmp_path / "stand-in", STAND_IN)
-    with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
-        yield client.test
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """In the place of the one that all other tests share."""
+    server = start(tmp_path_factory.mktemp("stand-in") / "data", EngineChoice(Secantus.name))
+    yield server
     server.stop()
 
 
@@ -67,3 +71,27 @@ def test_large_documents_and_large_indexes_work(raw: Raw) -> None:
         raw.many.insert_many([{"a": a, "b": a % 10} for a in range(first, first + 5_000)])
     assert raw.many.find_one({"b": 9, "a": 99_999}, {"_id": 0}) == {"a": 99_999, "b": 9}
     assert raw.many.count_documents({"b": 3}) == 10_000
+
+
+@pytest.mark.parametrize("command", ["insert", "update"])
+async def test_a_transaction_that_a_restarted_server_does_not_know_runs_again(
+    api: Client, raw: Raw, command: str
+) -> None:
+    poll = await make_poll(api)
+    admin: pymongo.MongoClient[Any] = raw.client
+    with failing(admin, {"times": 1}, failCommands=[command], errorCode=NO_SUCH_TRANSACTION):
+        response = await vote(api, poll, 1, "1")
+    assert response.status == 200, await response.text()
+    assert raw.ballots.count_documents({}) == 1
+    require_exact(raw)
+
+
+@AT_ONCE
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_a_lock_that_was_given_up_is_waited_for_again(
+    database: Database, raw: Raw, command: str, at_once: bool
+) -> None:
+    admin: pymongo.MongoClient[Any] = raw.client
+    with failing(admin, {"times": 1}, failCommands=[command], errorCode=LOCK_TIMEOUT):
+        assert await Work(database).apply(at_once=at_once) == 1
+    assert applied(raw) == 1
