@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,11 +144,11 @@ def _listening_inodes(port: int) -> Iterator[str]:
 
 
 def _open_files(process: Path) -> Iterator[str]:
-    try:
+    # It may end meanwhile, close some of them, or be another user's.
+    with suppress(OSError):
         for entry in (process / "fd").iterdir():
-            yield str(entry.readlink())
-    except OSError:
-        return  # it has ended meanwhile, or is another user's
+            with suppress(OSError):
+                yield str(entry.readlink())
 
 
 def _stat(pid: int) -> list[str]:

@@ -153,6 +153,7 @@ UNABLE = frozenset(
         175,  # QueryPlanKilled
         189,  # PrimarySteppedDown
         202,  # NetworkInterfaceExceededTimeLimit
+        211,  # KeyNotFound: it has just become primary, and has no keys yet to sign its time with
         237,  # CursorKilled
         246,  # SnapshotUnavailable
         262,  # ExceededTimeLimit

@@ -7,7 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from storage.embedded.engines import EngineChoice, Mongod
+from storage.embedded.engines import Engine, EngineChoice, Mongod, Secantus
 
 
 @cache
@@ -18,11 +18,23 @@ def chosen() -> EngineChoice:
     that does so.
     """
     name = os.environ.get("POLLS_ENGINE")
+    if name is None and not _mongods():
+        return EngineChoice(Secantus.name)
     if name in (None, Mongod.name):
-        for found in Mongod.find(None):
-            if isinstance(found, Mongod):
-                return EngineChoice(Mongod.name, _with_fail_points(found.program))
+        return EngineChoice(Mongod.name, _with_fail_points(mongod_binary()))
     return EngineChoice(name)
+
+
+def mongod_binary() -> Path:
+    """The ``mongod`` that an embedded store would get here; fails where none runs."""
+    mongods = _mongods()
+    assert mongods, f"no mongod runs here: {list(Mongod.find(None))}"
+    return mongods[0].program
+
+
+@cache
+def _mongods() -> list[Engine]:
+    return [found for found in Mongod.find(None) if isinstance(found, Mongod)]
 
 
 def _with_fail_points(mongod: Path) -> Path:

@@ -21,7 +21,7 @@ import pymongo
 from pymongo import WriteConcern
 from pymongo.errors import AutoReconnect, PyMongoError
 
-from storage.embedded.engines import Mongod
+from tests.engine import mongod_binary
 from tests.processes import ROOT, eventually
 
 SIZE = 3
@@ -29,15 +29,6 @@ ELECTION_SECONDS = 2.0
 HEARTBEAT_MILLISECONDS = 500
 """At the default, which is the time of an election here, a new primary soon misses a heartbeat."""
 PR_SET_PDEATHSIG = 1
-
-
-def mongod_binary() -> Path:
-    """The ``mongod`` that the service would take."""
-    found = list(Mongod.find(None))
-    for one in found:
-        if isinstance(one, Mongod):
-            return one.program
-    raise AssertionError(f"no mongod runs here: {found}")
 
 
 class Node:

@@ -25,7 +25,7 @@ def test_a_ballot_without_its_count_and_a_count_without_its_ballot_are_told(
             {"_id": 3, "results": {"1": 1}},
         ]
     )
-    raw.ballots.insert_many([{"session_id": 1}, {"session_id": 1}])
+    raw.ballots.insert_many([{"session_id": 1, "number": number} for number in (1, 2)])
     assert tally(mongodb_uri) == Tally(ballots=2, apart=1)
     raw.ballots.insert_one({"session_id": 2})
     assert tally(mongodb_uri) == Tally(ballots=3, apart=2)

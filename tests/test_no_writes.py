@@ -102,8 +102,13 @@ async def takes_writes(store: Store) -> bool:
 
 
 def server_pid(uri: str) -> int:
-    with pymongo.MongoClient[dict[str, Any]](uri) as client:
-        return int(client.admin.command("serverStatus")["pid"])
+    def ask() -> int | None:
+        # A server that has just been elected may refuse this once.
+        with suppress(PyMongoError), pymongo.MongoClient[dict[str, Any]](uri) as client:
+            return int(client.admin.command("serverStatus")["pid"])
+        return None
+
+    return until(ask, "the status of the server")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import pytest
 from service.cli import main
 from service.settings import InvalidSetting, Settings, read_settings
 from storage.client import Database
-from storage.embedded.engines import Secantus
 from storage.errors import StartupRefused
 from storage.store import Location, open_store
 from tests.calls import place, talk
 from tests.conftest import ADMIN, SECRET
+from tests.engine import mongod_binary
 from tests.processes import ROOT, Service, Services, environment_without, services_in, until
 
 NOWHERE = "mongodb://theuser:thepassword@127.0.0.1:1/thedatabase?replicaSet=theset"
@@ -132,24 +131,22 @@ async def test_an_address_that_is_none_is_refused_and_not_shown(
 
 @pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[str]:
-    """The address of a server that is no replica set."""
-    binary = Path(sysconfig.get_path("scripts")) / Secantus.binary
+    """The address of a mongod that is no replica set."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     said = tmp_path / "standalone.log"
+    (tmp_path / "standalone").mkdir()
     with said.open("wb") as log:
         server = subprocess.Popen(
             [
-                *(binary, "--standalone", "--host", "127.0.0.1", "--port", "0"),
-                *("--storage-path", tmp_path / "standalone", "--log-file-max", "64MB"),
-                *("--cache-size", "256M"),
+                *(mongod_binary(), "--bind_ip", "127.0.0.1", "--port", str(port)),
+                *("--dbpath", tmp_path / "standalone", "--wiredTigerCacheSizeGB", "0.25"),
             ],
-            cwd=tmp_path,
             stdout=log,
             stderr=log,
         )
-    listening = "listening on 127.0.0.1:"
     try:
-        until(lambda: listening in said.read_text(), "the start of the standalone server")
-        port = said.read_text().partition(listening)[2].split()[0]
+        until(lambda: "Waiting for connections" in said.read_text(), "the start of the mongod")
         yield f"mongodb://127.0.0.1:{port}/"
     finally:
         server.kill()
