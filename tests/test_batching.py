@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from storage.batching import Batcher
+from storage.client import LAST_SECONDS, set_patience
 from storage.errors import Conflict, Unavailable
 from tests.desk import Desk, LoopClock, ask, assert_at_rest, submit, turns, who
 
@@ -194,6 +195,51 @@ async def test_who_has_not_started_in_time_leaves_also_while_a_batch_hangs(
     assert await hanging == 10
     assert desk.batches == [[1]]
     assert_at_rest(batcher)
+
+
+async def test_a_caller_that_can_wait_no_longer_is_answered_while_its_batch_is_in_flight(
+    desk: Desk,
+) -> None:
+    batcher = Batcher(desk.run, unanswered="nobody knows yet")
+    [patient] = await submit(batcher, 1)
+    await desk.end(0)
+    assert await patient == 10
+    [hurried] = await submit_within(0.05, batcher, 2)
+    assert desk.batches == [[1], [2]]
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="nobody knows yet"):
+            await hurried
+    await desk.end(1)
+    assert_at_rest(batcher)
+
+
+async def test_a_caller_that_can_wait_no_longer_leaves_the_queue_before_the_others(
+    desk: Desk,
+) -> None:
+    batcher = Batcher(desk.run)
+    [first] = await submit(batcher, 1)
+    [patient] = await submit(batcher, 2)
+    [hurried] = await submit_within(0.05, batcher, 3)
+    async with asyncio.timeout(2):
+        with pytest.raises(Unavailable, match="nothing was changed"):
+            await hurried
+    await desk.end(0)
+    assert desk.batches == [[1], [2]]
+    await desk.end(1)
+    assert [await first, await patient] == [10, 20]
+    assert_at_rest(batcher)
+
+
+async def submit_within(
+    seconds: float, batcher: Batcher[int, int], item: int
+) -> list[asyncio.Task[int]]:
+    """As ``submit``, for a caller that is to be answered within so many seconds."""
+
+    async def hurry() -> list[asyncio.Task[int]]:
+        set_patience(seconds - LAST_SECONDS)
+        return await submit(batcher, item)
+
+    return await asyncio.create_task(hurry())
 
 
 async def test_who_has_long_waited_for_a_batch_without_a_database_is_not_let_wait_for_another(
