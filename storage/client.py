@@ -410,6 +410,8 @@ def _let_in(client: MongoClient[Document], user: str, password: str) -> None:
     except OperationFailure as error:
         if error.code != USER_EXISTS:
             raise
+        # The file of the password may have been lost, or put back from elsewhere.
+        client.admin.command("updateUser", user, pwd=password)
 
 
 class Run(NamedTuple, Generic[T]):

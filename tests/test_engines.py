@@ -253,6 +253,19 @@ def test_no_password_stands_where_other_users_can_read_it(services: Services) ->
     assert service.stop() == 0
 
 
+def test_a_store_that_lost_the_password_of_its_database_makes_a_new_one(
+    services: Services,
+) -> None:
+    begun = services.start(POLLS_ENGINE="mongod", POLLS_ADMIN_TOKEN=ADMIN)
+    stored = call(begun.url, "POST", place(), token=ADMIN, body=POLL).data
+    assert begun.stop() == 0
+    for name in ("password", "keyfile"):
+        (services.data_dir / name).unlink()
+    again = services.start(POLLS_ENGINE="mongod", POLLS_ADMIN_TOKEN=ADMIN)
+    assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
+    assert again.stop() == 0
+
+
 def shared_with_others(directory: Path) -> list[Path]:
     return [
         path
