@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -185,6 +186,17 @@ class ReplicaSet:
             return primary if await self._writes(primary, WriteConcern("majority")) else None
 
         return await eventually(find, "a primary that a majority follows")
+
+    async def seconds_a_write(self) -> float:
+        """How long a majority write takes, by itself.
+
+        Where the node that is left has nobody yet to copy from, it confirms writes only with its
+        heartbeats: each then takes one of these, until it has found the new primary.
+        """
+        primary = await self.primary()
+        begun = time.monotonic()
+        await self._writes(primary, WriteConcern("majority"))
+        return time.monotonic() - begun
 
     async def caught_up(self) -> None:
         """Returns when all nodes follow one primary.
