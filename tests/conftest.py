@@ -3,6 +3,7 @@
 import io
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from pymongo.database import Database as RawDatabase
+from pymongo.errors import AutoReconnect, OperationFailure
 from pytest_aiohttp import AiohttpClient
 
 from service import keys
@@ -85,22 +87,30 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def cleaner(server: EmbeddedServer) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
+    """A client that empties what tests have filled, and waits for no disk."""
+    with pymongo.MongoClient[dict[str, Any]](server.uri, w=1, journal=False) as client:
+        yield client
+
+
 @pytest.fixture
-def mongodb_uri(server: EmbeddedServer) -> Iterator[str]:
+def mongodb_uri(
+    server: EmbeddedServer, cleaner: pymongo.MongoClient[dict[str, Any]]
+) -> Iterator[str]:
     """The address of a database that is empty, and is emptied after the test.
 
     It is not dropped: each new collection is a new file of MongoDB, and files are scarce.
     """
     yield server.uri.replace("/?", "/test?")
-    with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
-        # A transaction that a failed test left open would hold this up.
-        client.admin.command("killAllSessions", [])
-    with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
-        for name in client.test.list_collection_names():
-            if name in INDEXES:
-                client.test[name].delete_many({})
-            else:
-                client.test.drop_collection(name)
+    # A transaction that a failed test left open would hold this up.
+    with suppress(AutoReconnect, OperationFailure):  # it ends the session that asks for it, too
+        cleaner.admin.command("killAllSessions", [])
+    for name in cleaner.test.list_collection_names():
+        if name in INDEXES:
+            cleaner.test[name].delete_many({})
+        else:
+            cleaner.test.drop_collection(name)
 
 
 @pytest.fixture

@@ -29,6 +29,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def cleaner(server: EmbeddedServer) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
+    with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
+        yield client
+
+
 def test_settings_that_lie_about_for_the_server_change_nothing(services: Services) -> None:
     """It would read a secantusd.toml of its directory or home, and SECANTUS_* variables."""
     stray = "this = is not [toml\n"
