@@ -27,6 +27,7 @@ from storage.store import Store, open_store
 
 REFUSED = 1
 MISUSED = 2
+INTERRUPTED = 130
 TOKEN_COLUMNS = ("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CREATED", "EXPIRES")
 
 DESCRIPTION = """\
@@ -38,7 +39,10 @@ embedded one in POLLS_DATA_DIR (./data), and the commands reach it also while th
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status is 0, 1 where it was refused, 2 where it was misused."""
+    """Runs one command.
+
+    The exit status is 0, 1 where it was refused, 2 where it was misused, 130 after Ctrl-C.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -46,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configure_logging(settings.log_level)
         command = options.run if "run" in options else _serve
         asyncio.run(command(settings, options))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except InvalidSetting as error:
         print(f"polls: {error}", file=sys.stderr)
         return MISUSED

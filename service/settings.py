@@ -107,6 +107,10 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         drain_seconds=_whole(given, "POLLS_DRAIN_SECONDS", 0, most=3600),
         metrics_dir=Path(given["POLLS_METRICS_DIR"]) if "POLLS_METRICS_DIR" in given else None,
     )
+    if settings.mongod is not None and settings.engine not in (None, "mongod"):
+        raise InvalidSetting(
+            f"POLLS_MONGOD names a mongod, and POLLS_ENGINE is {settings.engine!r}: unset one."
+        )
     if settings.mongodb_uri is not None and settings.secret is None:
         raise InvalidSetting(
             "POLLS_SECRET must be set where MONGODB_URI is, or POLLS_SECRET_FILE: it keys the "

@@ -120,6 +120,8 @@ CLOSE_SECONDS = 2.0
 LAST_SECONDS = 0.3
 """How much longer than its patience a caller waits for the outcome of what it began."""
 STARTUP_SECONDS = 10.0
+FOUNDING_SECONDS = 60.0
+"""A mongod looks for itself for up to 30 s where somebody silent has its old port."""
 TROUBLE_SECONDS = 1.0
 """The least time between two lines in the log about a database that is away."""
 MAX_REASON = 300
@@ -133,6 +135,7 @@ OUTCOME_UNKNOWN = (
 )
 
 NAMESPACE_EXISTS = 48
+NOT_YET_INITIALIZED = 94
 USER_EXISTS = 51003
 ACCESS_REFUSED = frozenset({13, 18})
 """Unauthorized, AuthenticationFailed."""
@@ -370,7 +373,7 @@ def found_replica_set(address: str, *, name: str, key: str, user: str, password:
 
     ``key`` is the content of its key file, with which it lets us in before there is any user. Safe
     to repeat, also after a start on another port, which the set must be told. Blocks until the node
-    takes writes; raises ``StartupRefused`` where it does not within 10 s.
+    takes writes; raises ``StartupRefused`` where it does not within 60 s.
     """
     with MongoClient[Document](
         address,
@@ -378,18 +381,18 @@ def found_replica_set(address: str, *, name: str, key: str, user: str, password:
         password=key,
         authSource="local",
         directConnection=True,
-        serverSelectionTimeoutMS=int(STARTUP_SECONDS * 1000),
+        serverSelectionTimeoutMS=int(FOUNDING_SECONDS * 1000),
         appname="polls",
     ) as client:
         try:
-            with pymongo.timeout(STARTUP_SECONDS):
+            with pymongo.timeout(FOUNDING_SECONDS):
                 _configure_set(client, name, address)
                 while not client.admin.command("hello")["isWritablePrimary"]:
                     time.sleep(0.01)
                 _let_in(client, user, password)
         except PyMongoError as error:
             raise StartupRefused(
-                f"The embedded MongoDB takes no writes within {STARTUP_SECONDS:.0f} s: {error}"
+                f"The embedded MongoDB takes no writes: {_reason(error)}."
             ) from error
 
 
@@ -401,7 +404,17 @@ def _configure_set(client: MongoClient[Document], name: str, address: str) -> No
     elif config["members"][0]["host"] != address:
         config["members"][0]["host"] = address
         config["version"] += 1
-        client.admin.command("replSetReconfig", config, force=True)
+        while True:
+            try:
+                client.admin.command("replSetReconfig", config, force=True)
+            except OperationFailure as error:
+                # It listens before it has read its own configuration. First it looks for itself
+                # under the old address, where somebody may listen now who does not answer.
+                if error.code != NOT_YET_INITIALIZED:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
 
 def _let_in(client: MongoClient[Document], user: str, password: str) -> None:
@@ -504,8 +517,9 @@ class Database:
                     ) from error
                 if time.monotonic() + 0.2 >= deadline:
                     raise StartupRefused(
-                        "MongoDB cannot be reached within 10 s at the address of MONGODB_URI: "
-                        "check that it runs and that host, port and TLS settings are right."
+                        "MongoDB cannot be reached within 10 s at the address of MONGODB_URI, or "
+                        "has no primary: check that it runs, that rs.initiate() was run once and "
+                        "that replicaSet, host, port and TLS settings are right."
                     ) from error
                 await asyncio.sleep(0.2)
 

@@ -48,6 +48,8 @@ def test_a_server_that_was_killed_is_started_again_on_its_port(services: Service
     assert asked(service).data == [stored]
     assert service.guard_pid == guard
     assert service.server_pid != server
+    [line] = [one for one in service.log_lines if "started again" in one["event"]]
+    assert (line["level"], line["reason"]) == ("warning", "it ended")
     assert service.store_port == port
     assert service.stop() == 0
 

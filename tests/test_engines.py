@@ -126,12 +126,14 @@ def test_a_mongod_that_is_named_and_does_not_run_is_refused_and_nothing_else_tak
 
 
 def test_a_store_keeps_the_engine_it_was_begun_with(services: Services) -> None:
-    begun = services.start(POLLS_ENGINE="secantus", POLLS_ADMIN_TOKEN=ADMIN)
+    begun = services.start(POLLS_ENGINE="secantus", POLLS_MONGOD="", POLLS_ADMIN_TOKEN=ADMIN)
     stored = call(begun.url, "POST", place(), token=ADMIN, body=POLL).data
     assert begun.stop() == 0
     for engine in ("", "mongod"):
         again = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_ENGINE=engine, POLLS_MONGOD="")
         assert "Store: SecantusDB" in again.output
+        is_told = "The store was begun with secantus, and stays there." in again.output
+        assert is_told is (engine == "mongod")
         assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
         assert again.stop() == 0
     # As version 0.1 left it.
@@ -290,12 +292,15 @@ def test_a_data_directory_becomes_its_owners_alone_whatever_it_was(services: Ser
         os.umask(before)
 
 
+@pytest.mark.parametrize("beside", [None, "store", "lock", "secret"])
 def test_a_directory_that_holds_something_else_is_refused_and_left_as_it_was(
-    services: Services,
+    services: Services, beside: str | None
 ) -> None:
     """Closing it to others could break the whole machine, as for /var/lib."""
     services.data_dir.mkdir(mode=0o755)
     (services.data_dir / "notes.txt").write_text("mine")
+    if beside is not None:
+        (services.data_dir / beside).touch()
     services.data_dir.chmod(0o755)
     refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
     assert refused.status == 1
@@ -304,4 +309,40 @@ def test_a_directory_that_holds_something_else_is_refused_and_left_as_it_was(
         "it holds other files; name an empty directory."
     )
     assert stat.S_IMODE(services.data_dir.stat().st_mode) == 0o755
-    assert [path.name for path in services.data_dir.iterdir()] == ["notes.txt"]
+    left = {path.name for path in services.data_dir.iterdir()}
+    assert left == {"notes.txt", beside} - {None}
+
+
+@needs_root
+def test_a_directory_that_belongs_to_another_user_is_refused(services: Services) -> None:
+    """Its owner could put other files in the place of ours."""
+    services.data_dir.mkdir()
+    os.chown(services.data_dir, NOBODY, NOBODY)
+    refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
+    assert refused.status == 1
+    assert f"it belongs to the user {NOBODY}, and this is the user 0." in refused.sentence
+    assert list(services.data_dir.iterdir()) == []
+
+
+def test_a_store_that_lost_its_mark_is_recognised_by_its_files(services: Services) -> None:
+    begun = services.start(POLLS_ENGINE="mongod", POLLS_ADMIN_TOKEN=ADMIN)
+    stored = call(begun.url, "POST", place(), token=ADMIN, body=POLL).data
+    assert begun.stop() == 0
+    mark = services.data_dir / "engine.json"
+    mark.write_text("{")
+    refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
+    assert refused.status == 1
+    assert refused.sentence == f"The file {mark} is damaged: put it back, or remove it."
+    mark.unlink()
+    again = services.start(POLLS_ENGINE="secantus", POLLS_MONGOD="", POLLS_ADMIN_TOKEN=ADMIN)
+    assert "Store: MongoDB" in again.output
+    assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
+    assert again.stop() == 0
+
+
+def test_a_mongod_that_is_named_beside_another_engine_is_refused(services: Services) -> None:
+    refused = services.run(POLLS_ENGINE="secantus", POLLS_MONGOD="/usr/bin/mongod")
+    assert refused.status == 2
+    assert refused.sentence == (
+        "POLLS_MONGOD names a mongod, and POLLS_ENGINE is 'secantus': unset one."
+    )

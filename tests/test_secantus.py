@@ -40,6 +40,7 @@ def test_settings_that_lie_about_for_the_server_change_nothing(services: Service
     stray = "this = is not [toml\n"
     home = services.home / "home"
     (services.data_dir / "store").mkdir(parents=True)
+    (services.data_dir / "lock").touch()
     for directory in (services.home, services.data_dir, home / ".secantus"):
         directory.mkdir(parents=True, exist_ok=True)
         for name in ("secantusd.toml", "secantusdb.toml"):
@@ -47,6 +48,7 @@ def test_settings_that_lie_about_for_the_server_change_nothing(services: Service
     service = services.start(
         POLLS_ADMIN_TOKEN=ADMIN,
         POLLS_ENGINE="secantus",
+        POLLS_MONGOD="",
         HOME=str(home),
         SECANTUS_CONFIG=str(services.home / "secantusd.toml"),
         SECANTUS_STANDALONE="1",

@@ -18,9 +18,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from storage.errors import StartupRefused
+
 Holder = Literal["service", "command"]
 
-OWN_NAMES = frozenset({"lock", "engine.json", "endpoint.json", "secret", "store", "server.log"})
+OWN_NAMES = frozenset(
+    {
+        *("lock", "engine.json", "endpoint.json", "secret", "store", "server.log", "server.toml"),
+        *("keyfile", "password", "lost+found"),
+    }
+)
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 
@@ -60,7 +67,7 @@ class DataDirectory:
         it cannot be used; one that holds the files of others is not taken over.
         """
         self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        self._refuse_foreign_files()
+        self._refuse_what_is_not_ours()
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,11 +77,16 @@ class DataDirectory:
         self.make_private()
         return lock
 
-    def _refuse_foreign_files(self) -> None:
-        """A name such as ``/tmp`` would be closed to everybody else on the machine."""
-        names = {entry.name for entry in self.path.iterdir()} - {"lost+found"}
-        if names and not names & OWN_NAMES:
+    def _refuse_what_is_not_ours(self) -> None:
+        """A name such as ``/tmp`` would be closed to everybody else on the machine.
+
+        And whoever owns the directory can put other files in the place of ours.
+        """
+        names = {entry.name.removesuffix(".new") for entry in self.path.iterdir()}
+        if not (names <= OWN_NAMES or {"lock", "store"} <= names):
             raise OSError("it holds other files; name an empty directory")
+        if (owner := self.path.stat().st_uid) != os.geteuid():
+            raise OSError(f"it belongs to the user {owner}, and this is the user {os.geteuid()}")
 
     def make_private(self) -> None:
         """Takes all rights from group and others, whatever was there before."""
@@ -87,14 +99,19 @@ class DataDirectory:
                         path.chmod(stat.S_IMODE(mode) & ~0o077)
 
     def read_mark(self) -> EngineMark | None:
-        """The engine of this store; None for a new directory.
+        """What is written about the engine of this store; None where nothing is.
 
-        Stores of version 0.1 have no mark, and the stand-in as their engine.
+        Raises ``StartupRefused`` where it cannot be read.
         """
-        with suppress(FileNotFoundError):
+        try:
             mark: EngineMark = json.loads(self._mark.read_bytes())
-            return mark
-        return EngineMark(engine="secantus", version="") if self.store.exists() else None
+            return EngineMark(engine=str(mark["engine"]), version=str(mark["version"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, LookupError, TypeError) as error:
+            raise StartupRefused(
+                f"The file {self._mark} is damaged: put it back, or remove it."
+            ) from error
 
     def write_mark(self, mark: EngineMark) -> None:
         write_private(self._mark, json.dumps(mark))

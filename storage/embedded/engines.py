@@ -51,6 +51,11 @@ class Engine(ABC):
         """The places to look, best first; ``mongod`` is what ``POLLS_MONGOD`` names."""
 
     @classmethod
+    @abstractmethod
+    def has_made(cls, store: Path) -> bool:
+        """Whether these files of a database are of this engine."""
+
+    @classmethod
     def find(cls, mongod: Path | None) -> Iterator["Engine | DoesNotRun"]:
         """Each program of this engine, or why it does not run; it is asked by running it."""
         for program in cls.programs(mongod):
@@ -72,7 +77,8 @@ class Engine(ABC):
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise DoesNotRun(f"{program} does not run: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DoesNotRun(f"{program} does not run: {reason}") from error
         version = re.search(cls.version_pattern, asked.stdout)
         if asked.returncode != 0 or version is None:
             lines = (asked.stderr or asked.stdout).strip().splitlines()
@@ -115,6 +121,10 @@ class Mongod(Engine):
         if bundled.exists():
             _make_executable(bundled)
             yield bundled
+
+    @classmethod
+    def has_made(cls, store: Path) -> bool:
+        return (store / "_mdb_catalog.wt").exists()
 
     @staticmethod
     def bundled() -> Path:
@@ -188,6 +198,10 @@ class Secantus(Engine):
         if found is not None:
             yield Path(found)
 
+    @classmethod
+    def has_made(cls, store: Path) -> bool:
+        return (store / "secantus_collections.wt").exists()
+
     def launch(self, directory: DataDirectory, port: int) -> Launch:
         # An empty file: naming one keeps it from picking up a configuration of the machine.
         write_private(directory / "server.toml", "")
@@ -251,12 +265,14 @@ def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
 
     A new directory is marked with it. Raises ``StartupRefused`` with what may be done.
     """
-    mark = directory.read_mark()
+    mark = directory.read_mark() or _recognised(directory)
     name = mark["engine"] if mark is not None else wanted.name
     if name is None and wanted.mongod is not None:
         name = Mongod.name
     engines: list[Engine] = []
     reasons: list[str] = []
+    if mark is not None and (wanted.name or (wanted.mongod and Mongod.name) or name) != name:
+        reasons.append(f"The store was begun with {name}, and stays there")
     for kind in ENGINES:
         if name not in (None, kind.name) or (name is None and engines):
             continue
@@ -278,9 +294,17 @@ def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
     return Chosen(chosen, tuple(reasons))
 
 
+def _recognised(directory: DataDirectory) -> EngineMark | None:
+    """By its files, the engine of a store without a mark, as version 0.1 left it."""
+    for kind in ENGINES:
+        if kind.has_made(directory.store):
+            return EngineMark(engine=kind.name, version="")
+    return None
+
+
 def uri_of(directory: DataDirectory, port: int) -> str:
     """The address of a server that runs on the directory, by the engine it was begun with."""
-    mark = directory.read_mark()
+    mark = directory.read_mark() or _recognised(directory)
     kinds = (kind for kind in ENGINES if mark is not None and kind.name == mark["engine"])
     kind = next(kinds, None)
     if kind is None:

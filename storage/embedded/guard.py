@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -101,6 +102,7 @@ class Guard:
                 if time.monotonic() - launched_at > STEADY_SECONDS:
                     pause = RELAUNCH_SECONDS[0]
             else:
+                _log_restart(word)
                 self._hear(within=pause)
                 pause = min(pause * 2, RELAUNCH_SECONDS[1])
                 self._launch(launch)
@@ -176,8 +178,21 @@ class Guard:
 
 
 def _say(**words: object) -> int:
-    print(json.dumps(words), flush=True)
+    with suppress(BrokenPipeError):  # a parent that is gone needs no answer
+        print(json.dumps(words), flush=True)
     return 1
+
+
+def _log_restart(word: object) -> None:
+    """A line of the service's log, which this process shares."""
+    line = {
+        "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "level": "warning",
+        "event": "the embedded server is started again",
+        "reason": "it ended" if word is None else "it takes no writes",
+    }
+    with suppress(OSError):
+        print(json.dumps(line), file=sys.stderr, flush=True)
 
 
 def _die_with_parent(number: int = signal.SIGKILL) -> None:

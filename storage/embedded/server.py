@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from structlog import get_logger
+
 from storage.embedded.directory import DataDirectory, Endpoint, Holder
 from storage.embedded.engines import ANY_ENGINE, LOOPBACK, EngineChoice, choose, uri_of
 from storage.embedded.guard import START_SECONDS, STOP_SECONDS
@@ -22,6 +24,8 @@ HANDOVER_SECONDS = 10.0
 MAX_PORTS = 3
 """A port that was free a moment ago may be taken when the server asks for it."""
 ROOT = str(Path(__file__).resolve().parents[2])
+
+log = get_logger(__name__)
 
 
 class DirectoryTaken(Exception):
@@ -100,6 +104,7 @@ class EmbeddedServer:
         while True:
             await asyncio.sleep(0.2)
             if self._guard.is_dead:
+                log.warning("the guard of the embedded server ended, and is started again")
                 self._guard.end()
                 self._guard = _Guard(self._directory)
                 # While the dead guard's server still ends, the lock is taken: the next turn.
