@@ -135,18 +135,22 @@ def _secret(given: Mapping[str, str], name: str) -> str | None:
         content = Path(path).read_text("utf-8")
     except UnicodeDecodeError:
         raise InvalidSetting(f"{file_name} names {path}, which is not UTF-8 text.") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # Somebody may have put the secret itself there.
+        shown = path if Path(path).is_absolute() and "://" not in path else "a file"
+        reason = error.strerror if isinstance(error, OSError) else "it is no path"
         raise InvalidSetting(
-            f"{file_name} names {path}, which cannot be read: {error.strerror}."
-        ) from error
-    if not (secret := content.removesuffix("\n")):
+            f"{file_name} names {shown}, which cannot be read: {reason}. It must be the path of "
+            f"the file that holds {name}."
+        ) from None
+    if not (secret := content.removesuffix("\n")).strip():
         raise InvalidSetting(f"{file_name} names {path}, which is empty.")
     return secret
 
 
 def _long_secret(given: Mapping[str, str], name: str) -> str | None:
     secret = _secret(given, name)
-    if secret is not None and len(secret) < MIN_SECRET_CHARACTERS:
+    if secret is not None and len(secret.strip()) < MIN_SECRET_CHARACTERS:
         raise InvalidSetting(
             f"{name} must have at least {MIN_SECRET_CHARACTERS} characters. "
             "Make one with: openssl rand -hex 32"

@@ -57,11 +57,9 @@ async def run(
         sockets = open_sockets(settings.host, settings.port)
         port = sockets[0].getsockname()[1]
         numbers = ",".join(str(listening.fileno()) for listening in sockets)
-        command = [sys.executable, "-m", "service.worker", numbers]
-        environment = {}
-        if store.server is not None:
-            # Not an argument, which every local user can read: it holds a password.
-            environment[EMBEDDED_URI] = store.server.uri
+        command = [sys.executable, "-P", "-m", "service.worker", numbers]
+        # Not an argument, which every local user can read: it holds a password.
+        environment = {EMBEDDED_URI: store.server.uri if store.server is not None else ""}
         with tempfile.TemporaryDirectory(prefix="polls-metrics-") as shared:
             workers = Workers(
                 command,

@@ -120,8 +120,6 @@ CLOSE_SECONDS = 2.0
 LAST_SECONDS = 0.3
 """How much longer than its patience a caller waits for the outcome of what it began."""
 STARTUP_SECONDS = 10.0
-FOUNDING_SECONDS = 60.0
-"""A mongod looks for itself for up to 30 s where somebody silent has its old port."""
 TROUBLE_SECONDS = 1.0
 """The least time between two lines in the log about a database that is away."""
 MAX_REASON = 300
@@ -147,20 +145,31 @@ UNABLE = frozenset(
         7,  # HostNotFound
         8,  # UnknownError
         *ACCESS_REFUSED,  # somebody has changed the password, or the rights
+        39,  # FileStreamFailed
         43,  # CursorNotFound: it was on a server that was started again
+        46,  # LockBusy
         50,  # MaxTimeMSExpired
         64,  # WriteConcernFailed
         89,  # NetworkTimeout
         91,  # ShutdownInProgress
+        94,  # NotYetInitialized
+        112,  # WriteConflict, of a write that is no transaction
+        133,  # FailedToSatisfyReadPreference
         134,  # ReadConcernMajorityNotAvailableYet
+        146,  # ExceededMemoryLimit
         175,  # QueryPlanKilled
         189,  # PrimarySteppedDown
         202,  # NetworkInterfaceExceededTimeLimit
         211,  # KeyNotFound: it has just become primary, and has no keys yet to sign its time with
         237,  # CursorKilled
         246,  # SnapshotUnavailable
+        261,  # TooManyLogicalSessions
         262,  # ExceededTimeLimit
+        279,  # ClientDisconnect
         290,  # TransactionExceededLifetimeLimitSeconds
+        365,  # TemporarilyUnavailable
+        391,  # ReauthenticationRequired
+        462,  # IngressRequestRateLimitExceeded
         9001,  # SocketException
         10107,  # NotWritablePrimary
         11600,  # InterruptedAtShutdown
@@ -297,8 +306,16 @@ def _is_absence(error: PyMongoError) -> bool:
         isinstance(error, ConnectionFailure | WriteConcernError)
         or error.timeout
         or _is_transient(error)
-        or (isinstance(error, OperationFailure) and error.code in UNABLE)
+        or (isinstance(error, OperationFailure) and not UNABLE.isdisjoint(_codes_of(error)))
     )
+
+
+def _codes_of(error: OperationFailure) -> set[int]:
+    """Of a bulk write, those of all that failed in it."""
+    if not isinstance(error, BulkWriteError):
+        return {error.code or 0}
+    details = error.details
+    return {one["code"] for one in details["writeErrors"] + details["writeConcernErrors"]}
 
 
 def _is_transient(error: PyMongoError) -> bool:
@@ -368,12 +385,14 @@ def _require_replica_set(hello: Document) -> None:
         )
 
 
-def found_replica_set(address: str, *, name: str, key: str, user: str, password: str) -> None:
+def found_replica_set(
+    address: str, *, name: str, key: str, user: str, password: str, seconds: float
+) -> None:
     """Makes the mongod at ``address`` a replica set of one node, with one administrator.
 
     ``key`` is the content of its key file, with which it lets us in before there is any user. Safe
     to repeat, also after a start on another port, which the set must be told. Blocks until the node
-    takes writes; raises ``StartupRefused`` where it does not within 60 s.
+    takes writes; raises ``StartupRefused`` where it does not within ``seconds``.
     """
     with MongoClient[Document](
         address,
@@ -381,11 +400,11 @@ def found_replica_set(address: str, *, name: str, key: str, user: str, password:
         password=key,
         authSource="local",
         directConnection=True,
-        serverSelectionTimeoutMS=int(FOUNDING_SECONDS * 1000),
+        serverSelectionTimeoutMS=int(seconds * 1000),
         appname="polls",
     ) as client:
         try:
-            with pymongo.timeout(FOUNDING_SECONDS):
+            with pymongo.timeout(seconds):
                 _configure_set(client, name, address)
                 while not client.admin.command("hello")["isWritablePrimary"]:
                     time.sleep(0.01)
@@ -572,8 +591,10 @@ class Database:
         try:
             with round_trip():
                 await self._client.admin.command("hello", read_preference=ReadPreference.NEAREST)
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return isinstance(error.__cause__, OperationFailure)
+        except OperationFailure:
+            return True
         return True
 
     async def end_sessions(self, sessions: Iterable[bytes]) -> None:

@@ -16,7 +16,7 @@ from structlog import get_logger
 from storage.ballots import Ballots
 from storage.batching import Batcher
 from storage.client import Database, DuplicateKeyError, SessionWatch, round_trip
-from storage.embedded.directory import Holder, write_private
+from storage.embedded.directory import Holder, read_private, write_private
 from storage.embedded.engines import ANY_ENGINE, EngineChoice
 from storage.embedded.server import EmbeddedServer, start, start_or_share
 from storage.enrollments import Enrollments
@@ -76,15 +76,22 @@ class Store:
         self.exports = Exports(database)
         self._checks: Batcher[None, None] = Batcher(self._check_writes)
         self._checked_until = 0.0
+        self._refusal: str | None = None
 
     async def check_writes(self) -> None:
-        """Raises ``Unavailable`` unless the database takes writes, or took one a second ago."""
+        """Raises ``Unavailable`` unless the database takes writes, as of this second."""
         await self._checks.submit(None)
 
     async def _check_writes(self, callers: Sequence[None]) -> Sequence[None]:
         if time.monotonic() >= self._checked_until:
-            await self._database.check_writes()
+            self._refusal = None
+            try:
+                await self._database.check_writes()
+            except Unavailable as error:
+                self._refusal = str(error)
             self._checked_until = time.monotonic() + CHECKED_SECONDS
+        if self._refusal is not None:
+            raise Unavailable(self._refusal)
         return callers
 
     async def is_answering(self) -> bool:
@@ -166,7 +173,8 @@ async def _restart_when_stuck(server: EmbeddedServer, store: Store) -> None:
         await asyncio.sleep(CHECK_SECONDS if failing_since is None else 1.0)
         try:
             await store.check_writes()
-        except Unavailable:
+        except Exception:
+            # Nobody awaits this task: whatever it is, it is a check that failed.
             now = time.monotonic()
             if failing_since is None:
                 failing_since = now
@@ -183,7 +191,15 @@ async def _restart_when_stuck(server: EmbeddedServer, store: Store) -> None:
 async def _connected(
     location: Location, uri: str, watch: SessionWatch | None = None
 ) -> AsyncIterator[Store]:
-    database = await Database.connect(uri)
+    try:
+        database = await Database.connect(uri)
+    except StartupRefused as error:
+        if location.uri is not None:
+            raise
+        raise StartupRefused(
+            f"The embedded database in {location.data_dir} cannot be reached: try again, or see "
+            "its server.log."
+        ) from error
     database.watch = watch
     with contextlib.closing(database):
         await ensure_indexes(database)
@@ -198,8 +214,8 @@ async def _agreed_secret(database: Database, location: Location) -> bytes:
     """
     kept = location.data_dir / "secret"
     given = location.secret
-    if given is None and kept.exists():
-        given = kept.read_text("ascii").strip()
+    if given is None:
+        given = read_private(kept)
     meta = database.collection("meta")
     with round_trip():
         begun = await meta.find_one({"_id": "secret"})

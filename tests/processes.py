@@ -144,7 +144,7 @@ class Service:
     @property
     def _directory(self) -> Path:
         """That of the embedded store, as its guard was told."""
-        return Path(_command_line(self.guard_pid).split()[3])
+        return Path(_command_line(self.guard_pid).split()[-2])
 
     @property
     def guard_pid(self) -> int:

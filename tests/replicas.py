@@ -6,14 +6,12 @@ Nodes know each other by proxies (``tests/node_proxies.py``), and so do clients.
 import asyncio
 import contextlib
 import ctypes
-import gc
 import json
 import os
 import signal
 import socket
 import sys
 import time
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -264,6 +262,3 @@ async def replica_set_in(directory: Path, size: int = SIZE) -> AsyncIterator[Rep
         yield replicas
     finally:
         await replicas.close()
-        # PyMongo's asynchronous client leaves the socket open on which it was just connecting.
-        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-            gc.collect()

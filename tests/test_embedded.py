@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,8 @@ def answers_again(service: Service) -> None:
     until(lambda: asked(service).status == 200, "an answer", within=10)
     created = call(service.url, "POST", place("PLAT-2"), token=ADMIN, body=POLL)
     assert created.status == 200
-    assert call(service.url, "GET", "/readyz").status == 200
+    # It remembers for a second what it was told.
+    until(lambda: call(service.url, "GET", "/readyz").status == 200, "readiness", within=2)
 
 
 def test_a_server_that_was_killed_is_started_again_on_its_port(services: Services) -> None:
@@ -70,6 +72,47 @@ def test_with_a_guard_that_was_killed_the_server_dies_and_both_come_back_on_the_
     family = service.guard_pid, service.server_pid
     assert service.stop() == 0
     assert not any(map(is_running, family))
+
+
+def test_a_server_that_is_killed_before_it_listens_again_comes_back_all_the_same(
+    services: Services,
+) -> None:
+    """First its guard, so that it is a new one which has to go on trying."""
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    guard = service.guard_pid
+    os.kill(guard, signal.SIGKILL)
+    until(lambda: child_of(service.pid, "storage.embedded") not in (guard, None), "a guard")
+    os.kill(service.server_pid, signal.SIGKILL)
+    answers_again(service)
+    assert services.run("token", "list").status == 0
+    assert service.stop() == 0
+
+
+def test_a_server_whose_port_is_taken_for_a_while_comes_back_on_it(services: Services) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    port = service.store_port
+    server = service.server_pid
+    with stopped(service.pid):
+        os.kill(service.guard_pid, signal.SIGKILL)
+        until(lambda: not is_running(server), "the end of the server", within=5)
+        taken = socket.create_server(("127.0.0.1", port))
+    with taken:
+        until(lambda: call(service.url, "GET", "/readyz").status == 503, "a refusal", within=10)
+    answers_again(service)
+    assert service.store_port == port
+    assert service.stop() == 0
+
+
+def test_what_cannot_be_published_now_is_published_later(services: Services) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    in_the_way = services.data_dir / "endpoint.new"
+    in_the_way.mkdir()
+    os.kill(service.guard_pid, signal.SIGKILL)
+    until(lambda: "the embedded server is not ready yet" in service.log, "a line in the log")
+    in_the_way.rmdir()
+    until((services.data_dir / "endpoint.json").exists, "the endpoint")
+    assert services.run("token", "list").status == 0
+    assert service.stop() == 0
 
 
 def state_of(thread: Path) -> str:

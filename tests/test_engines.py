@@ -148,7 +148,7 @@ def test_a_store_whose_engine_does_not_run_here_is_refused_in_one_sentence(
 ) -> None:
     data = DataDirectory(tmp_path / "data")
     os.close(data.claim())
-    choose(data, EngineChoice(mongod=mongod.program))
+    data.write_mark(choose(data, EngineChoice(mongod=mongod.program)).engine.mark)
     broken = a_program(tmp_path / "broken", LACKS_A_LIBRARY)
     with pytest.raises(StartupRefused) as refused:
         choose(data, EngineChoice(mongod=broken))
@@ -320,8 +320,51 @@ def test_a_directory_that_belongs_to_another_user_is_refused(services: Services)
     os.chown(services.data_dir, NOBODY, NOBODY)
     refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
     assert refused.status == 1
-    assert f"it belongs to the user {NOBODY}, and this is the user 0." in refused.sentence
+    assert f"data belongs to the user {NOBODY}, and this is the user 0." in refused.sentence
     assert list(services.data_dir.iterdir()) == []
+
+
+@needs_root
+def test_a_key_that_another_user_has_put_there_is_refused(services: Services) -> None:
+    services.data_dir.mkdir()
+    (services.data_dir / "keyfile").write_text("known to nobody else")
+    os.chown(services.data_dir / "keyfile", NOBODY, NOBODY)
+    refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
+    assert refused.status == 1
+    assert f"keyfile belongs to the user {NOBODY}" in refused.sentence
+
+
+def test_a_store_that_is_a_link_to_elsewhere_is_refused(services: Services) -> None:
+    services.data_dir.mkdir()
+    (services.home / "elsewhere").mkdir(mode=0o755)
+    (services.data_dir / "store").symlink_to(services.home / "elsewhere")
+    refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
+    assert refused.status == 1
+    assert refused.sentence.endswith("cannot be used: its store is a symbolic link.")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("engine.json", text) for text in (b"", b"{", b"{}", b"[]", b"\xff")),
+        *(("password", b"\xff"), ("keyfile", b"\xff"), ("secret", b"\xff")),
+    ],
+)
+def test_a_file_of_the_directory_that_is_damaged_is_named_and_not_shown(
+    services: Services, name: str, content: bytes
+) -> None:
+    begun = services.start(POLLS_ENGINE="mongod", POLLS_ADMIN_TOKEN=ADMIN)
+    assert begun.stop() == 0
+    (services.data_dir / name).write_bytes(content)
+    refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
+    assert refused.status == 1
+    assert refused.sentence.startswith(f"The file {services.data_dir / name} is damaged: put it")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b'{"port": 1, "pid": "x", "holder": "service"}'])
+def test_an_endpoint_that_makes_no_sense_is_as_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "endpoint.json").write_bytes(content)
+    assert DataDirectory(tmp_path).read_endpoint() is None
 
 
 def test_a_store_that_lost_its_mark_is_recognised_by_its_files(services: Services) -> None:

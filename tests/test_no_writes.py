@@ -93,6 +93,24 @@ async def test_a_server_that_lives_and_takes_no_writes_is_started_again(
         assert server_pid(store.server.uri) != before
 
 
+async def test_however_many_ask_whether_it_is_ready_a_database_hears_of_one_a_second(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def refuse() -> None:
+        nonlocal asked
+        asked += 1
+        raise Unavailable("it takes none")
+
+    monkeypatch.setattr(store._database, "check_writes", refuse)
+    begun = time.monotonic()
+    while time.monotonic() < begun + 1.5:
+        assert not await takes_writes(store)
+        await asyncio.sleep(0)
+    assert asked == 2
+
+
 async def takes_writes(store: Store) -> bool:
     try:
         await store.check_writes()

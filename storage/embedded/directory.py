@@ -68,7 +68,7 @@ class DataDirectory:
         """
         self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         self._refuse_what_is_not_ours()
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -85,8 +85,13 @@ class DataDirectory:
         names = {entry.name.removesuffix(".new") for entry in self.path.iterdir()}
         if not (names <= OWN_NAMES or {"lock", "store"} <= names):
             raise OSError("it holds other files; name an empty directory")
-        if (owner := self.path.stat().st_uid) != os.geteuid():
-            raise OSError(f"it belongs to the user {owner}, and this is the user {os.geteuid()}")
+        for path in (self.path, *self.path.iterdir()):
+            if (owner := path.lstat().st_uid) != os.geteuid():
+                raise OSError(
+                    f"{path.name} belongs to the user {owner}, and this is the user {os.geteuid()}"
+                )
+        if self.store.is_symlink():
+            raise OSError("its store is a symbolic link")
 
     def make_private(self) -> None:
         """Takes all rights from group and others, whatever was there before."""
@@ -114,20 +119,39 @@ class DataDirectory:
             ) from error
 
     def write_mark(self, mark: EngineMark) -> None:
+        """To be written once its server has listened."""
         write_private(self._mark, json.dumps(mark))
 
     def read_endpoint(self) -> Endpoint | None:
+        """None where there is none, or none that makes sense."""
         try:
-            endpoint: Endpoint = json.loads(self._endpoint.read_bytes())
-        except (OSError, ValueError):
+            read = json.loads(self._endpoint.read_bytes())
+            holder: Holder = "service" if read["holder"] == "service" else "command"
+            endpoint = Endpoint(port=int(read["port"]), pid=int(read["pid"]), holder=holder)
+        except (OSError, ValueError, LookupError, TypeError):
             return None
-        return endpoint
+        is_possible = 0 < endpoint["port"] < 2**16 and 0 < endpoint["pid"] < 2**31
+        return endpoint if is_possible else None
 
     def write_endpoint(self, endpoint: Endpoint) -> None:
         write_private(self._endpoint, json.dumps(endpoint))
 
     def remove_endpoint(self) -> None:
         self._endpoint.unlink(missing_ok=True)
+
+
+def read_private(path: Path) -> str | None:
+    """The one line of a file; None where there is none, or it is empty.
+
+    Raises ``StartupRefused`` where the file cannot be read.
+    """
+    try:
+        return path.read_text("ascii").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        # Not with the error as its cause: that may show what is in the file.
+        raise StartupRefused(f"The file {path} is damaged: put it back.") from None
 
 
 def write_private(path: Path, text: str) -> None:

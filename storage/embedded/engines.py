@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
+from urllib.parse import quote_plus
 
 from storage.client import found_replica_set
-from storage.embedded.directory import DataDirectory, EngineMark, write_private
+from storage.embedded.directory import DataDirectory, EngineMark, read_private, write_private
 from storage.embedded.guard import Launch
 from storage.errors import StartupRefused
 
@@ -44,6 +45,10 @@ class Engine(ABC):
     def __init__(self, program: Path, version: str) -> None:
         self.program = program
         self.version = version
+
+    @property
+    def mark(self) -> EngineMark:
+        return EngineMark(engine=self.name, version=self.version)
 
     @classmethod
     @abstractmethod
@@ -91,8 +96,11 @@ class Engine(ABC):
         """How it is started on 127.0.0.1; makes what it needs beside the database."""
 
     @abstractmethod
-    def prepare(self, directory: DataDirectory, port: int) -> None:
-        """Makes the server that listens there take writes; safe to repeat."""
+    def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
+        """Makes the server that listens there take writes; safe to repeat.
+
+        Raises ``StartupRefused`` where it does not within so many seconds.
+        """
 
     @classmethod
     @abstractmethod
@@ -140,7 +148,7 @@ class Mongod(Engine):
 
     def launch(self, directory: DataDirectory, port: int) -> Launch:
         for name in ("keyfile", "password"):
-            if not (directory / name).exists():
+            if read_private(directory / name) is None:
                 write_private(directory / name, secrets.token_hex(32))
         directory.store.mkdir(mode=0o700, exist_ok=True)
         command = [
@@ -159,20 +167,26 @@ class Mongod(Engine):
             # There is no other node to hand over to at a stop.
             *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
         ]
-        return Launch(command=command, environment=ENVIRONMENT, ready="Waiting for connections")
+        return Launch(
+            command=command,
+            environment=ENVIRONMENT,
+            ready="Waiting for connections",
+            is_known=False,
+        )
 
-    def prepare(self, directory: DataDirectory, port: int) -> None:
+    def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
         found_replica_set(
             f"{LOOPBACK}:{port}",
             name="polls",
             key=_read(directory / "keyfile"),
             user=self.user,
             password=_read(directory / "password"),
+            seconds=seconds,
         )
 
     @classmethod
     def uri(cls, directory: DataDirectory, port: int) -> str:
-        password = _read(directory / "password")
+        password = quote_plus(_read(directory / "password"))
         return (
             f"mongodb://{cls.user}:{password}@{LOOPBACK}:{port}/?replicaSet=polls&authSource=admin"
         )
@@ -220,10 +234,13 @@ class Secantus(Engine):
         ]
         environment = {**ENVIRONMENT, "HOME": str(directory.path)}
         return Launch(
-            command=command, environment=environment, ready=f"listening on {LOOPBACK}:{port}"
+            command=command,
+            environment=environment,
+            ready=f"listening on {LOOPBACK}:{port}",
+            is_known=False,
         )
 
-    def prepare(self, directory: DataDirectory, port: int) -> None:
+    def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
         """It takes writes as soon as it listens."""
 
     @classmethod
@@ -263,7 +280,7 @@ class Chosen(NamedTuple):
 def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
     """The engine of a directory that we hold: the one it was begun with, or the first that runs.
 
-    A new directory is marked with it. Raises ``StartupRefused`` with what may be done.
+    Raises ``StartupRefused`` with what may be done.
     """
     mark = directory.read_mark() or _recognised(directory)
     name = mark["engine"] if mark is not None else wanted.name
@@ -285,7 +302,6 @@ def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
         raise StartupRefused(_nothing_runs(directory, mark, name, "; ".join(reasons)))
     if mark is None:
         chosen = engines[0]
-        directory.write_mark(EngineMark(engine=chosen.name, version=chosen.version))
     else:
         # Files of one version are opened by the next, and seldom by the one after it.
         series = mark["version"].split(".")[:2]
@@ -338,4 +354,7 @@ def _make_executable(program: Path) -> None:
 
 
 def _read(path: Path) -> str:
-    return path.read_text("ascii").strip()
+    content = read_private(path)
+    if content is None:
+        raise StartupRefused(f"The file {path} is missing: put it back.")
+    return content

@@ -37,11 +37,15 @@ PR_SET_PDEATHSIG = 1
 
 
 class Launch(TypedDict):
-    """How a server is started; ``ready`` is what it writes to its log once it listens."""
+    """How a server is started; ``ready`` is what it writes to its log once it listens.
+
+    With ``is_known`` it has listened before, so that a start that fails is tried again and again.
+    """
 
     command: list[str]
     environment: dict[str, str]
     ready: str
+    is_known: bool
 
 
 class Guard:
@@ -79,8 +83,9 @@ class Guard:
         try:
             self._keep_running()
         finally:
-            self._end_server()
+            # First, or commands would still try to reach what is about to end.
             self._directory.remove_endpoint()
+            self._end_server()
         return 0
 
     def _keep_running(self) -> None:
@@ -92,7 +97,7 @@ class Guard:
             word = self._hear(within=0.2)
             if word is not None and "command" in word:
                 is_listening = self._launch(word)
-                launch = word if is_listening else None
+                launch = word if is_listening or word["is_known"] else None
                 launched_at = time.monotonic()
                 _say(listening=is_listening)
             elif launch is None:
@@ -111,6 +116,12 @@ class Guard:
     def _launch(self, launch: Launch) -> bool:
         """Starts the server; whether it listens, or has ended or taken too long."""
         self._end_server()
+        try:
+            return self._run(launch)
+        except OSError:
+            return False  # the program is gone, or there is no room for its log
+
+    def _run(self, launch: Launch) -> bool:
         with self._directory.log.open("ab") as log:
             said_before = log.tell()
             self._server = subprocess.Popen(  # noqa: S603 - our parent's own engine

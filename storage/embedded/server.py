@@ -16,11 +16,14 @@ from structlog import get_logger
 
 from storage.embedded.directory import DataDirectory, Endpoint, Holder
 from storage.embedded.engines import ANY_ENGINE, LOOPBACK, EngineChoice, choose, uri_of
-from storage.embedded.guard import START_SECONDS, STOP_SECONDS
+from storage.embedded.guard import START_SECONDS, STOP_SECONDS, Launch
 from storage.errors import StartupRefused
 
 HANDOVER_SECONDS = 10.0
 """How long a directory is waited for whose holder is a command, or dead and still tidying up."""
+FIRST_SECONDS, AGAIN_SECONDS = 60.0, 5.0
+"""How long a server may take until it takes writes. At a start, a mongod looks for itself for up to
+30 s where somebody silent has its old port."""
 MAX_PORTS = 3
 """A port that was free a moment ago may be taken when the server asks for it."""
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -69,7 +72,9 @@ class EmbeddedServer:
             self._guard.await_claim()
             self.engine, self.passed_over = choose(self._directory, wanted)
             self._port = self._launch()
-            self._publish()
+            if self._directory.read_mark() is None:
+                self._directory.write_mark(self.engine.mark)
+            self._publish(FIRST_SECONDS)
         except BaseException:
             self._guard.end()
             raise
@@ -93,31 +98,44 @@ class EmbeddedServer:
             f"see {self._directory.log}."
         )
 
-    def _publish(self) -> None:
-        self.engine.prepare(self._directory, self._port)
+    def _publish(self, seconds: float) -> None:
+        """Makes the server take writes, and commands find it."""
+        self._is_published = False
+        self.engine.prepare(self._directory, self._port, seconds=seconds)
         self._directory.write_endpoint(
             Endpoint(port=self._port, pid=os.getpid(), holder=self._holder)
         )
+        self._is_published = True
 
     async def keep(self) -> None:
         """Starts the guard again, on the same port, whenever it is found dead; never returns."""
         while True:
             await asyncio.sleep(0.2)
-            if self._guard.is_dead:
-                log.warning("the guard of the embedded server ended, and is started again")
-                self._guard.end()
-                self._guard = _Guard(self._directory)
-                # While the dead guard's server still ends, the lock is taken: the next turn.
-                with contextlib.suppress(DirectoryTaken, StartupRefused):
+            try:
+                if self._guard.is_dead:
+                    log.warning("the guard of the embedded server ended, and is started again")
+                    self._guard.end()
+                    self._guard = _Guard(self._directory)
                     await asyncio.to_thread(self._relaunch, self._guard)
+                if not self._is_published:
+                    await asyncio.to_thread(self._publish, AGAIN_SECONDS)
+            except DirectoryTaken:
+                pass  # the dead guard's server still ends
+            except Exception as error:
+                # Nobody awaits this task: it would end, and the service never come back.
+                log.warning("the embedded server is not ready yet", reason=str(error))
+                await asyncio.sleep(1.0)
 
     def _relaunch(self, guard: "_Guard") -> None:
+        self._is_published = False
         guard.await_claim()
-        if guard.launch(self.engine.launch(self._directory, self._port)):
-            self._publish()
+        launch = self.engine.launch(self._directory, self._port)
+        # Whether or not it listens now, the guard goes on trying.
+        guard.launch(Launch(**{**launch, "is_known": True}))
 
     def restart(self) -> None:
         """Ends the server and starts it again on its port; returns at once."""
+        self._is_published = False
         self._guard.say({"restart": True})
 
     def stop(self) -> None:
@@ -132,7 +150,7 @@ class _Guard:
         self._directory = directory
         self._process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
             [
-                *(sys.executable, "-m", "storage.embedded.guard"),
+                *(sys.executable, "-P", "-m", "storage.embedded.guard"),
                 *(str(directory.path), str(os.getpid())),
             ],
             stdin=subprocess.PIPE,
@@ -162,7 +180,7 @@ class _Guard:
                 answer.get("failed") or f"{self._directory.path} cannot be held for a store."
             )
 
-    def launch(self, launch: Any) -> bool:
+    def launch(self, launch: Launch) -> bool:
         """Whether the server listens."""
         self.say(launch)
         return bool(self._hear().get("listening"))
