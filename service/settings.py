@@ -136,13 +136,14 @@ def _secret(given: Mapping[str, str], name: str) -> str | None:
     except UnicodeDecodeError:
         raise InvalidSetting(f"{file_name} names {path}, which is not UTF-8 text.") from None
     except (OSError, ValueError) as error:
-        # Somebody may have put the secret itself there.
-        shown = path if Path(path).is_absolute() and "://" not in path else "a file"
+        if not Path(path).is_absolute():
+            # Somebody may have put the secret itself there.
+            raise InvalidSetting(
+                f"{file_name} names no file that can be read: it takes the path of the file that "
+                f"holds {name}."
+            ) from None
         reason = error.strerror if isinstance(error, OSError) else "it is no path"
-        raise InvalidSetting(
-            f"{file_name} names {shown}, which cannot be read: {reason}. It must be the path of "
-            f"the file that holds {name}."
-        ) from None
+        raise InvalidSetting(f"{file_name} names {path}, which cannot be read: {reason}.") from None
     if not (secret := content.removesuffix("\n")).strip():
         raise InvalidSetting(f"{file_name} names {path}, which is empty.")
     return secret

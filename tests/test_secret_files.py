@@ -72,6 +72,15 @@ def test_a_file_without_a_secret_is_refused_by_its_variable_and_its_path(
     assert not isinstance(refused.value.__cause__, UnicodeDecodeError)
 
 
+@pytest.mark.parametrize("name", SECRET_FILES)
+def test_a_secret_that_stands_where_its_path_should_is_not_shown(name: str) -> None:
+    for secret in ("mongodb://user:hunter2secret@host/polls", "hunter2secret-and-more-of-it"):
+        with pytest.raises(InvalidSetting) as refused:
+            read_settings({SECRET_FILES[name]: secret})
+        assert str(refused.value).startswith(f"{SECRET_FILES[name]} names no file that can be read")
+        assert "hunter2" not in str(refused.value)
+
+
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="which cannot be read: Is a directory"):
         read_settings({"POLLS_SECRET_FILE": str(tmp_path)})
