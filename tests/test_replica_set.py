@@ -62,9 +62,9 @@ LOSSES = (
 async def require_stored_soon(traffic: Traffic, since: float, *, a_write: float = 0.0) -> None:
     """Each service stores something within a second, where MongoDB writes at once.
 
-    ``a_write`` is how long MongoDB itself takes for a majority write. Behind one another may come the
-    commit that was in flight, sent again, its mark, a batch that waits, a number, statements and
-    the commit of the change.
+    ``a_write`` is how long MongoDB itself takes for a majority write. One after the other there may
+    be the commit that was in flight, sent again, its mark, a batch that waits, a number, and the
+    statements and the commit of the change.
     """
 
     def first(service: int) -> Call | None:
