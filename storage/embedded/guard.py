@@ -74,9 +74,11 @@ class Guard:
         except BlockingIOError:
             return _say(taken=True)
         except OSError as error:
+            reason = str(error)
+            if error.strerror:
+                reason = f"{error.strerror}; name another in POLLS_DATA_DIR, or set MONGODB_URI"
             return _say(
-                failed=f"The data directory {self._directory.path} cannot be used: "
-                f"{error.strerror or error}."
+                failed=f"The data directory {self._directory.path} cannot be used: {reason}."
             )
         self._directory.remove_endpoint()
         _say(claimed=True)
