@@ -88,6 +88,14 @@ def test_a_server_that_is_killed_before_it_listens_again_comes_back_all_the_same
     assert service.stop() == 0
 
 
+def listening_on(port: int) -> socket.socket | None:
+    """None while a connection of the one before still holds the port."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return None
+
+
 def test_a_server_whose_port_is_taken_for_a_while_comes_back_on_it(services: Services) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
     port = service.store_port
@@ -95,7 +103,7 @@ def test_a_server_whose_port_is_taken_for_a_while_comes_back_on_it(services: Ser
     with stopped(service.pid):
         os.kill(service.guard_pid, signal.SIGKILL)
         until(lambda: not is_running(server), "the end of the server", within=5)
-        taken = socket.create_server(("127.0.0.1", port))
+        taken = until(lambda: listening_on(port), "the port")
     with taken:
         until(lambda: call(service.url, "GET", "/readyz").status == 503, "a refusal", within=10)
     answers_again(service)
