@@ -9,7 +9,8 @@ TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
 INSTALL := PIP_CONSTRAINT=$(CONSTRAINTS) $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --editable
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# Three on two cores: much of a test is waiting for disks and for processes to start.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 # The versions that pyproject.toml declares.
 PYTHONS := $(shell sed -n 's/^    "Programming Language :: Python :: \(3\.[0-9]*\)",$$/\1/p' pyproject.toml)
 # A little of everything, and all that meets what is installed beside the service.
