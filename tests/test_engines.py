@@ -16,8 +16,9 @@ from storage.embedded.directory import DataDirectory
 from storage.embedded.engines import EngineChoice, Mongod, choose
 from storage.embedded.server import EmbeddedServer, start
 from storage.errors import StartupRefused
+from tests import engine
 from tests.calls import POLL, call, place
-from tests.conftest import ADMIN
+from tests.conftest import ADMIN, SECRET
 from tests.processes import ROOT, Services, address_in, environment_without
 
 NOBODY = 65534
@@ -129,11 +130,11 @@ def test_a_store_keeps_the_engine_it_was_begun_with(services: Services) -> None:
     begun = services.start(POLLS_ENGINE="secantus", POLLS_MONGOD="", POLLS_ADMIN_TOKEN=ADMIN)
     stored = call(begun.url, "POST", place(), token=ADMIN, body=POLL).data
     assert begun.stop() == 0
-    for engine in ("", "mongod"):
-        again = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_ENGINE=engine, POLLS_MONGOD="")
+    for name in ("", "mongod"):
+        again = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_ENGINE=name, POLLS_MONGOD="")
         assert "Store: SecantusDB" in again.output
         is_told = "The store was begun with secantus, and stays there." in again.output
-        assert is_told is (engine == "mongod")
+        assert is_told is (name == "mongod")
         assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
         assert again.stop() == 0
     # As version 0.1 left it.
@@ -389,3 +390,27 @@ def test_a_mongod_that_is_named_beside_another_engine_is_refused(services: Servi
     assert refused.sentence == (
         "POLLS_MONGOD names a mongod, and POLLS_ENGINE is 'secantus': unset one."
     )
+
+
+def test_a_server_of_the_surroundings_is_not_that_of_the_workers(
+    services: Services, mongodb_uri: str
+) -> None:
+    """Only a parent tells its workers where its embedded server is."""
+    service = services.start(
+        MONGODB_URI=mongodb_uri,
+        POLLS_EMBEDDED_URI="mongodb://127.0.0.1:1/polls?replicaSet=elsewhere",
+        POLLS_SECRET=SECRET,
+        POLLS_ADMIN_TOKEN=ADMIN,
+        POLLS_WORKERS="2",
+    )
+    assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
+    assert service.stop() == 0
+
+
+def test_a_guard_imports_nothing_from_where_the_service_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("select.py", "ctypes.py"):
+        (tmp_path / name).write_text("raise SystemExit('taken from elsewhere')\n")
+    monkeypatch.chdir(tmp_path)
+    start(tmp_path / "data", engine.chosen()).stop()

@@ -13,16 +13,20 @@ from typing import Any, Self
 
 import pymongo
 import pytest
+import structlog
 from pymongo.errors import PyMongoError
 
 from storage import store as stores
+from storage.client import UNABLE
 from storage.embedded.engines import EngineChoice, Mongod
 from storage.errors import Unavailable
 from storage.store import Location, Store, open_store
 from tests.calls import POLL, Answer, call, place
-from tests.conftest import ADMIN, SECRET, Scale
-from tests.processes import Service, Services, address_in, until
+from tests.conftest import ADMIN, SECRET, Client, Raw, Scale
+from tests.processes import Service, Services, address_in, failing, until
 
+TRIED_AGAIN = {6, 7, 89, 91, 134, 189, 262, 391, 9001, 10107, 11600, 11602, 13435, 13436}
+"""Codes after which the driver itself sends a write once more; elections are where they come from."""
 NAMED = {**POLL, "settings": {"saveParticipantNames": True}}
 
 
@@ -253,3 +257,16 @@ def demand_a_checkpoint(data: Path) -> None:
         pymongo.timeout(5),
     ):
         client.admin.command("fsync")
+
+
+@pytest.mark.parametrize("code", sorted(UNABLE - TRIED_AGAIN))
+async def test_what_a_database_in_trouble_answers_is_a_503_with_a_line_and_no_traceback(
+    api: Client, raw: Raw, code: int
+) -> None:
+    with (
+        structlog.testing.capture_logs() as lines,
+        failing(raw.client, {"times": 1}, failCommands=["update"], errorCode=code),
+    ):
+        answer = await api.get("/readyz")
+    assert answer.status == 503
+    assert "unhandled error" not in {line["event"] for line in lines}
