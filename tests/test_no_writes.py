@@ -26,7 +26,7 @@ from tests.conftest import ADMIN, SECRET, Client, Raw, Scale
 from tests.processes import Service, Services, address_in, failing, until
 
 TRIED_AGAIN = {6, 7, 89, 91, 134, 189, 262, 391, 9001, 10107, 11600, 11602, 13435, 13436}
-"""Codes after which the driver itself sends a write once more; elections are where they come from."""
+"""Codes after which the driver itself sends a write once more; they come with elections."""
 NAMED = {**POLL, "settings": {"saveParticipantNames": True}}
 
 
