@@ -13,8 +13,14 @@ import pytest
 from storage.client import Database, Session
 from tests.conftest import Client, Raw
 from tests.replicas import Node, ReplicaSet, replica_set_in
-from tests.seeds import Json
-from tests.test_faults import NEW, answered, make_poll, require_exact, session_of, stored
+from tests.test_faults import (
+    answered,
+    make_poll,
+    requests_about_votes,
+    require_exact,
+    session_of,
+    stored,
+)
 from tests.test_transactions import Work, applied, database
 
 __all__ = ["database"]
@@ -96,18 +102,8 @@ async def test_every_request_about_votes_waits_for_an_election_or_changes_nothin
     api: Client, raw: Raw, replicas: ReplicaSet, loss: Loss
 ) -> None:
     poll = await make_poll(api, allowRevote=True)
-    session_id = session_of(raw)["_id"]
-    close, reopen = (poll.sessions(session_id, verb) for verb in ("close", "open"))
-    steps: list[tuple[str, str, Json]] = [
-        ("POST", "/rest", {"params": poll.votes(1), "json": {"optionIds": ["1"]}}),
-        ("POST", "/rest", {"params": poll.votes(1), "json": {"optionIds": ["2"]}}),
-        ("DELETE", "/rest", {"params": poll.votes(1)}),
-        ("PUT", close, {}),
-        ("PUT", reopen, {}),
-        ("POST", "/rest", {"params": poll.votes(2), "json": {"optionIds": ["2"]}}),
-        ("PUT", "/rest", {"params": poll.query, "json": NEW}),
-        ("DELETE", "/rest", {"params": poll.query}),
-    ]
+    steps = requests_about_votes(poll, session_of(raw)["_id"])
+    steps.append(("DELETE", "/rest", {"params": poll.query}))
     for number, (method, path, request) in enumerate(steps):
         before = stored(raw)
         await lose(replicas, loss)

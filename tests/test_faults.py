@@ -87,6 +87,20 @@ async def answered(raw: Raw, response: ClientResponse, before: Json) -> bool:
     return False
 
 
+def requests_about_votes(poll: Poll, session_id: int) -> list[tuple[str, str, Json]]:
+    """A vote, a revote, its withdrawal, a close, an opening, another vote, and new options."""
+    close, reopen = (poll.sessions(session_id, verb) for verb in ("close", "open"))
+    return [
+        ("POST", "/rest", {"params": poll.votes(1), "json": {"optionIds": ["1"]}}),
+        ("POST", "/rest", {"params": poll.votes(1), "json": {"optionIds": ["2"]}}),
+        ("DELETE", "/rest", {"params": poll.votes(1)}),
+        ("PUT", close, {}),
+        ("PUT", reopen, {}),
+        ("POST", "/rest", {"params": poll.votes(2), "json": {"optionIds": ["2"]}}),
+        ("PUT", "/rest", {"params": poll.query, "json": NEW}),
+    ]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_every_request_about_votes_is_answered_rightly_or_changes_nothing(
     api: Client, raw: Raw, scale: Scale, fault: str
@@ -99,16 +113,7 @@ async def test_every_request_about_votes_is_answered_rightly_or_changes_nothing(
             commands = [command, "update"] if command == "abortTransaction" else [command]
             poll = await make_poll(api, allowRevote=True)
             session_id = session_of(raw)["_id"]
-            close, reopen = (poll.sessions(session_id, verb) for verb in ("close", "open"))
-            steps: list[tuple[str, str, Json]] = [
-                ("POST", "/rest", {"params": poll.votes(1), "json": {"optionIds": ["1"]}}),
-                ("POST", "/rest", {"params": poll.votes(1), "json": {"optionIds": ["2"]}}),
-                ("DELETE", "/rest", {"params": poll.votes(1)}),
-                ("PUT", close, {}),
-                ("PUT", reopen, {}),
-                ("POST", "/rest", {"params": poll.votes(2), "json": {"optionIds": ["2"]}}),
-                ("PUT", "/rest", {"params": poll.query, "json": NEW}),
-            ]
+            steps = requests_about_votes(poll, session_id)
             for number, (method, path, request) in enumerate(steps):
                 before = stored(raw)
                 with failing(raw, commands, fault=FAULTS[fault], times=times):
