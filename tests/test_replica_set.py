@@ -22,7 +22,7 @@ from tests.traffic import ANSWER_SECONDS, CALLERS, Call, Traffic, traffic_on
 
 SERVICES = 2
 BACK_SECONDS = 1.0
-WRITES_IN_A_ROW = 6
+WRITES_IN_A_ROW = 3
 
 
 @pytest.fixture
@@ -62,9 +62,8 @@ LOSSES = (
 async def require_stored_soon(traffic: Traffic, since: float, *, a_write: float = 0.0) -> None:
     """Each service stores something within a second, where MongoDB writes at once.
 
-    ``a_write`` is how long MongoDB itself takes for a majority write. One after the other there may
-    be the commit that was in flight, sent again, its mark, a batch that waits, a number, and the
-    statements and the commit of the change.
+    ``a_write`` is how long MongoDB itself takes for a majority write. The change that a caller waits
+    for may be behind another, and takes a number before it: three such writes, one after the other.
     """
 
     def first(service: int) -> Call | None:
