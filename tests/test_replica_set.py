@@ -62,8 +62,9 @@ LOSSES = (
 async def require_stored_soon(traffic: Traffic, since: float, *, a_write: float = 0.0) -> None:
     """Each service stores something within a second, where MongoDB writes at once.
 
-    ``a_write`` is how long MongoDB itself takes for a majority write. The change that a caller waits
-    for may be behind another, and takes a number before it: three such writes, one after the other.
+    ``a_write`` is how long MongoDB itself takes for a majority write. The change that a caller
+    waits for may be behind another, and takes a number before it: three such writes, one after the
+    other.
     """
 
     def first(service: int) -> Call | None:
