@@ -14,10 +14,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 # The versions that pyproject.toml declares.
 PYTHONS := $(shell sed -n 's/^    "Programming Language :: Python :: \(3\.[0-9]*\)",$$/\1/p' pyproject.toml)
 # A little of everything, and all that meets what is installed beside the service.
-CORE := $(addprefix tests/test_, $(addsuffix .py, architecture batching connections \
-	content_polls content_votes forms gunicorn hostile_forms idempotency limits logs \
-	malformed_http metrics openapi packaging poll_sessions poll_submissions polls \
-	schema_fields shown startup tokens_http traces transactions workers))
+CORE := $(foreach name, architecture batching connections content_polls content_votes forms gunicorn \
+	hostile_forms idempotency limits logs malformed_http metrics openapi packaging poll_sessions \
+	poll_submissions polls schema_fields shown startup tokens_http traces transactions workers, \
+	$(wildcard tests/*/test_$(name).py))
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-core test-lowest test-pythons test-image soak fuzz lint bench image \
@@ -110,6 +110,6 @@ $(BENCH_READY): $(TEST_READY)
 	$(INSTALL) '.[embedded,tracing,dev,bench]'
 	@touch $@
 
-.venv-lowest.txt: pyproject.toml constraints.txt tests/lowest.py
-	$(PYTHON) -m tests.lowest > $@.new
+.venv-lowest.txt: pyproject.toml constraints.txt tests/support/lowest.py
+	$(PYTHON) -m tests.support.lowest > $@.new
 	mv $@.new $@

@@ -28,7 +28,7 @@ from bench.processes import (
 from bench.stores import database_uri
 from service.settings import read_settings
 from storage.embedded.server import start as start_server
-from storage.store import EngineChoice, Location
+from storage.location import EngineChoice, Location
 
 PYTHON = (sys.executable, "-m")
 RECOUNT_SECONDS = 600.0

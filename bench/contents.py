@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import cast
 
-from schemas.polls import NEW_POLL
-from service.principal import ACTIONS, READ
+from schemas.content import NEW_POLL
+from service.rules.principal import ACTIONS, READ
 from storage.documents import ContainerKey, PollDefinition
-from storage.store import Location, open_store
+from storage.location import Location
+from storage.opening import open_store
 
 WORKSPACE = "BENCH"
 CONTENTS = 1000

@@ -26,6 +26,10 @@ RFC3339 = re.compile(
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 OPTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
+MAX_ID = 2**53 - 1
+"""The largest whole number that every JSON client reads exactly."""
+DIGITS = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
+
 
 class StrictSchema(Schema):
     """Refuses unknown members, and says so in the words of this service."""
@@ -121,6 +125,13 @@ class Moment(fields.String):
                 "must be empty or a time of RFC 3339 with an offset, as 2026-01-31T18:00:00+01:00"
             )
         return text
+
+
+def parse_id(text: str) -> int | None:
+    """A whole number from 1 to 2^53-1, in digits alone; None for everything else."""
+    if DIGITS.fullmatch(text) and int(text) <= MAX_ID:
+        return int(text)
+    return None
 
 
 def parse_rfc3339(text: str) -> datetime | None:

@@ -5,27 +5,31 @@ that are unknown or read-only are ignored: clients send back whole objects.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load, validate
 
-from schemas.fields import MESSAGES, Int32, Text, as_whole
-from schemas.polls import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
+from schemas.content import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
+from schemas.fields import MESSAGES, Int32, Text, as_whole, parse_id
 
-MAX_ID = 2**53 - 1
-"""The largest whole number that every JSON client reads exactly."""
 ENROLLMENT_TYPES = ("StudentEnrollment", "TeacherEnrollment", "TaEnrollment")
 
-DIGITS = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 SIGNED_DIGITS = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def parse_id(text: str) -> int | None:
-    """A whole number from 1 to 2^53-1, in digits alone; None for everything else."""
-    if DIGITS.fullmatch(text) and int(text) <= MAX_ID:
-        return int(text)
-    return None
+class Resource(NamedTuple):
+    """The two names of what a body holds."""
+
+    plural: str
+    singular: str
+
+
+POLLS = Resource("polls", "poll")
+CHOICES = Resource("poll_choices", "poll_choice")
+SESSIONS = Resource("poll_sessions", "poll_session")
+SUBMISSIONS = Resource("poll_submissions", "poll_submission")
+ENROLLMENTS = Resource("enrollments", "enrollment")
 
 
 class Id(fields.Field[int]):

@@ -9,9 +9,9 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from schemas.fields import UUID, Items, Pattern, StrictSchema
-from schemas.polling import ENROLLMENT_TYPES, MAX_ID
-from schemas.polls import SettingsSchema
+from schemas.content import SettingsSchema
+from schemas.fields import MAX_ID, UUID, Items, Pattern, StrictSchema
+from schemas.polling import ENROLLMENT_TYPES
 
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
@@ -134,6 +134,15 @@ class ResultsSchema(ShownSchema):
     votes = Count(allow_none=True)
     participants = Count(allow_none=True)
     closed = fields.Boolean()
+
+
+class ResultsOfPollSchema(ShownSchema):
+    """The results of one poll, of its standing session."""
+
+    pollId = Pattern(UUID, "must be a UUID")
+    sessionId = Count()
+    closed = fields.Boolean()
+    results = fields.Nested(ResultsSchema)
 
 
 class ExpandedPollSchema(PollSchema):
@@ -275,6 +284,7 @@ HEALTH = HealthSchema()
 POLL = PollSchema()
 EXPANDED_POLL = ExpandedPollSchema()
 VOTE = VoteSchema()
+RESULTS_OF_POLL = ResultsOfPollSchema()
 SHOWN_POLL = ShownPollSchema()
 SHOWN_CHOICE = ShownChoiceSchema()
 SHOWN_SUBMISSION = ShownSubmissionSchema()

@@ -1,29 +1,34 @@
-"""The whole assembly."""
+"""The whole assembly: the application, and what it opens and closes."""
 
 import asyncio
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from functools import partial
 
 from aiohttp import web
 
-from service import keys
-from service.cors import add_cors
-from service.docs.document import document
-from service.lifespan import lifespan
-from service.logs import RequestLog, open_request_log
-from service.metrics import Metrics
-from service.middleware.limits import add_limits, within_token_rate
-from service.middleware.scope import request_scope
-from service.middleware.tokens import identify
-from service.routes import add_routes
-from service.settings import Settings
-from service.tracing import add_tracing
+from service.openapi.document import document
+from service.openapi.page import DOCUMENT
+from service.routes import ROUTES, add_routes
+from service.settings import SETTINGS, Settings
+from service.telemetry.log import REQUEST_LOG, RequestLog, open_request_log
+from service.telemetry.metrics import METRICS, Metrics
+from service.telemetry.tracing import add_tracing
+from service.web.authentication import ADMIN_TOKEN_ID, identify
+from service.web.call import CALL, CLOCK
+from service.web.cors import add_cors
+from service.web.health import DRAINING
+from service.web.proxies import client_scheme
+from service.web.rate_limits import add_limits, within_token_rate
+from service.web.scope import request_scope
+from service.web.store import STORE
+from storage.client import SessionWatch
+from storage.documents import utc_now
+from storage.opening import open_store
 from storage.tokens import token_id
 
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
+__all__ = ["ROUTES", "create_app"]
 
 
 def create_app(
@@ -32,8 +37,12 @@ def create_app(
     clock: Callable[[], datetime] = utc_now,
     monotonic: Callable[[], float] = time.monotonic,
     request_log: RequestLog | None = None,
+    watch: SessionWatch | None = None,
 ) -> web.Application:
-    """The application for ``settings``; it opens its store when it is started."""
+    """The application for ``settings``; it opens its store when it is started.
+
+    ``watch`` is told of each session of the database's driver before it is used.
+    """
     known = identify if settings.token_rate is None else within_token_rate(identify)
     metrics = Metrics(settings.metrics_dir)
     log = request_log or open_request_log(settings.log_level)
@@ -42,16 +51,30 @@ def create_app(
         middlewares=[request_scope(known, metrics, log)],
         client_max_size=settings.max_body_bytes,
     )
-    app[keys.SETTINGS] = settings
-    app[keys.CLOCK] = clock
-    app[keys.ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None
-    app[keys.METRICS] = metrics
-    app[keys.REQUEST_LOG] = log
-    app[keys.DOCUMENT] = document
-    app[keys.DRAINING] = asyncio.Event()
-    app.cleanup_ctx.append(lifespan)
+    app[SETTINGS] = settings
+    app[CLOCK] = clock
+    app[ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None
+    app[METRICS] = metrics
+    app[REQUEST_LOG] = log
+    app[DOCUMENT] = lambda: document(ROUTES)
+    app[DRAINING] = asyncio.Event()
+    app.cleanup_ctx.append(partial(_lifespan, watch))
     add_routes(app.router)
     add_limits(app, monotonic)
     add_cors(app)
-    add_tracing(app)
+    if settings.traces:
+        scheme_of = partial(client_scheme, trusted=settings.trusted_proxies)
+        add_tracing(app, scheme_of, lambda request: request[CALL].id)
     return app
+
+
+async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:
+    async with open_store(app[SETTINGS].location, watch=watch) as store:
+        app[STORE] = store
+        sweeper = asyncio.create_task(store.purges.run())
+        yield
+        sweeper.cancel()
+        await asyncio.gather(sweeper, return_exceptions=True)
+        await store.ballots.drain()
+    app[REQUEST_LOG].flush()
+    app[METRICS].share()

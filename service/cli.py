@@ -10,20 +10,19 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from schemas.fields import parse_rfc3339
-from schemas.polling import parse_id
-from service import keys
-from service.app import create_app, utc_now
-from service.docs.document import document
-from service.logs import configure_logging
-from service.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
-from service.server import run
+from schemas.fields import parse_id, parse_rfc3339
+from service.app import ROUTES, create_app
+from service.openapi.document import document
+from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
+from service.server.runner import run
+from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
-from service.workers import run as run_workers
-from storage.documents import USERS, TokenDocument
-from storage.embedded.server import EmbeddedServer
+from service.telemetry.log import configure_logging
+from service.web.store import STORE
+from storage.documents import USERS, TokenDocument, utc_now
 from storage.errors import StartupRefused, StorageError
-from storage.store import Store, open_store
+from storage.opening import open_store
+from storage.store import Store
 
 REFUSED = 1
 MISUSED = 2
@@ -186,12 +185,11 @@ def _moment(text: str) -> datetime:
 
 
 async def _serve(settings: Settings, options: argparse.Namespace) -> None:
-    where = "the MongoDB of MONGODB_URI."
+    where = ""
 
     async def introduce(store: Store) -> None:
         nonlocal where
-        if store.server is not None:
-            where = _embedded(store.server)
+        where = store.description
         await _print_first_token(store, settings)
 
     def announce(url: str) -> None:
@@ -206,7 +204,7 @@ async def _serve(settings: Settings, options: argparse.Namespace) -> None:
     app = create_app(settings)
 
     async def introduce_app(app: web.Application) -> None:
-        await introduce(app[keys.STORE])
+        await introduce(app[STORE])
 
     app.on_startup.append(introduce_app)
     await run(app, announce)
@@ -226,15 +224,6 @@ async def _print_first_token(store: Store, settings: Settings) -> None:
             now=utc_now(),
         )
         print(f"Admin token, shown this once: {secret}", flush=True)
-
-
-def _embedded(server: EmbeddedServer) -> str:
-    """Which engine serves, where, what it is not for, and why no better one does."""
-    engine = server.engine
-    passed_over = "".join(f" ({reason}.)" for reason in server.passed_over)
-    return (
-        f"{engine.title} {engine.version}, embedded, in {server.path}. {engine.limits}{passed_over}"
-    )
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
@@ -324,4 +313,4 @@ def _new_secret() -> str:
 
 
 async def _print_document(_: Settings, __: argparse.Namespace) -> None:
-    print(document().decode())
+    print(document(ROUTES).decode())

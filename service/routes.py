@@ -1,85 +1,67 @@
-"""The complete URL table."""
+"""The URL table: which function answers which method of which path."""
+
+from collections.abc import Mapping
 
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
-from service import keys
-from service.handlers import (
-    content_polls,
-    content_votes,
-    docs,
-    enrollments,
-    health,
-    poll_choices,
-    poll_sessions,
-    poll_submissions,
-    polls,
-)
-
-PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"})
-"""Routes that need no token."""
-
-
-def _by_type(polls: Handler, votes: Handler) -> Handler:
-    """The content API is one endpoint: its parameter ``type`` says what a request is about."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        is_vote = ("type", content_votes.VOTES) in request[keys.CALL].query
-        return await (votes if is_vote else polls)(request)
-
-    return handle
-
-
-API = "/api/v1"
-POLL = f"{API}/polls/{{poll_id}}"
-CHOICES = f"{POLL}/poll_choices"
-SESSIONS = f"{POLL}/poll_sessions"
-SUBMISSIONS = f"{SESSIONS}/{{poll_session_id}}/poll_submissions"
-COURSE = f"{API}/courses/{{course_id}}"
+from service.content import polls as content_polls
+from service.content import results, votes
+from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
+from service.openapi import page
+from service.polling import choices, enrollments, polls, sessions, submissions
+from service.polling.paths import API, CHOICES, COURSE, POLL, SESSIONS, SUBMISSIONS
+from service.web import health
 
 ROUTES: dict[str, dict[str, Handler]] = {
     "/healthz": {"GET": health.healthz},
     "/readyz": {"GET": health.readyz},
     "/metrics": {"GET": health.metrics},
-    "/openapi.json": {"GET": docs.show_document},
-    "/docs": {"GET": docs.show_page},
-    "/docs/{asset}": {"GET": docs.show_asset},
-    "/rest": {
-        "GET": _by_type(content_polls.list_polls, content_votes.list_votes),
-        "POST": _by_type(content_polls.create_poll, content_votes.cast_vote),
+    "/openapi.json": {"GET": page.show_document},
+    "/docs": {"GET": page.show_page},
+    "/docs/{asset}": {"GET": page.show_asset},
+    "/rest/polls": {
+        "GET": content_polls.list_polls,
+        "POST": content_polls.create_poll,
         "PUT": content_polls.replace_poll,
-        "DELETE": _by_type(content_polls.delete_poll, content_votes.withdraw_vote),
+        "DELETE": content_polls.delete_poll,
     },
+    "/rest/votes": {
+        "GET": votes.list_votes,
+        "POST": votes.cast_vote,
+        "DELETE": votes.withdraw_vote,
+    },
+    "/rest/results": {"GET": results.show_results},
     f"{API}/polls": {"GET": polls.list_polls, "POST": polls.create_poll},
     POLL: {"GET": polls.show_poll, "PUT": polls.update_poll, "DELETE": polls.delete_poll},
-    CHOICES: {"GET": poll_choices.list_choices, "POST": poll_choices.create_choice},
+    CHOICES: {"GET": choices.list_choices, "POST": choices.create_choice},
     f"{CHOICES}/{{id}}": {
-        "GET": poll_choices.show_choice,
-        "PUT": poll_choices.update_choice,
-        "DELETE": poll_choices.delete_choice,
+        "GET": choices.show_choice,
+        "PUT": choices.update_choice,
+        "DELETE": choices.delete_choice,
     },
-    SESSIONS: {"GET": poll_sessions.list_sessions, "POST": poll_sessions.create_session},
+    SESSIONS: {"GET": sessions.list_sessions, "POST": sessions.create_session},
     f"{SESSIONS}/{{id}}": {
-        "GET": poll_sessions.show_session,
-        "PUT": poll_sessions.update_session,
-        "DELETE": poll_sessions.delete_session,
+        "GET": sessions.show_session,
+        "PUT": sessions.update_session,
+        "DELETE": sessions.delete_session,
     },
     f"{SESSIONS}/{{id}}/open": {
-        "GET": poll_sessions.open_session,
-        "PUT": poll_sessions.open_session,
+        "GET": sessions.open_session,
+        "PUT": sessions.open_session,
     },
     f"{SESSIONS}/{{id}}/close": {
-        "GET": poll_sessions.close_session,
-        "PUT": poll_sessions.close_session,
+        "GET": sessions.close_session,
+        "PUT": sessions.close_session,
     },
-    f"{SESSIONS}/{{id}}/export": {"GET": poll_sessions.export_session},
+    f"{SESSIONS}/{{id}}/export": {"GET": sessions.export_session},
     SUBMISSIONS: {
-        "GET": poll_submissions.list_submissions,
-        "POST": poll_submissions.create_submission,
+        "GET": submissions.list_submissions,
+        "POST": submissions.create_submission,
     },
-    f"{SUBMISSIONS}/{{id}}": {"GET": poll_submissions.show_submission},
-    f"{API}/poll_sessions/opened": {"GET": poll_sessions.list_opened},
-    f"{API}/poll_sessions/closed": {"GET": poll_sessions.list_closed},
+    f"{SUBMISSIONS}/{{id}}": {"GET": submissions.show_submission},
+    f"{API}/poll_sessions/opened": {"GET": sessions.list_opened},
+    f"{API}/poll_sessions/closed": {"GET": sessions.list_closed},
     COURSE: {"GET": enrollments.show_course},
     f"{COURSE}/enrollments": {
         "GET": enrollments.list_enrollments,
@@ -88,20 +70,24 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{COURSE}/enrollments/{{id}}": {"DELETE": enrollments.delete_enrollment},
     f"{API}/users/{{id}}": {"GET": enrollments.show_user},
 }
-# Callers of the source API keep its path and change the host.
-ROUTES["/x1/{name}"] = ROUTES["/rest"]
-
-UNSAFE_GETS = (poll_sessions.open_session, poll_sessions.close_session)
+UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    for path, methods in ROUTES.items():
-        resource = router.add_resource(path)
-        for method, handler in methods.items():
-            resource.add_route(method, handler, expect_handler=_accept_expectation)
-            if method == "GET" and handler not in UNSAFE_GETS:
-                resource.add_route("HEAD", handler, expect_handler=_accept_expectation)
+    resources = {path: router.add_resource(path) for path in ROUTES}
+    for path, resource in resources.items():
+        _add_handlers(resource, ROUTES[path])
+    typed = {kind: resources[path] for kind, path in TYPED_PATHS.items()}
+    for path in ENDPOINTS:
+        router.register_resource(ContentEndpoint(path, typed))
+
+
+def _add_handlers(resource: web.Resource, methods: Mapping[str, Handler]) -> None:
+    for method, handler in methods.items():
+        resource.add_route(method, handler, expect_handler=_accept_expectation)
+        if method == "GET" and handler not in UNSAFE_GETS:
+            resource.add_route("HEAD", handler, expect_handler=_accept_expectation)
 
 
 async def _accept_expectation(request: web.Request) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
+from aiohttp import web
 from limits import RateLimitItem, parse, parse_many
 
-from storage.embedded.engines import ENGINE_NAMES
-from storage.store import EngineChoice, Location
+from storage.location import ENGINE_NAMES, EngineChoice, Location
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -73,6 +73,9 @@ class Settings:
             secret=self.secret,
             engine=EngineChoice(self.engine, self.mongod),
         )
+
+
+SETTINGS = web.AppKey("settings", Settings)
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from storage import voting
-from storage.batching import Batcher
+from storage.batching import Batcher, Reader
 from storage.client import (
     OUTCOME_UNKNOWN,
     BlockingSession,
@@ -22,7 +22,6 @@ from storage.documents import BallotDocument, SessionDocument
 from storage.errors import NotFound, StorageError, Unavailable
 from storage.meters import batch_meter
 from storage.pages import Page, Window, page_of
-from storage.reading import Reader
 from storage.voting import Cast, Vote, decide
 
 MAX_CONFLICTS = 3

@@ -4,8 +4,8 @@ Settings keep the names of the content API: they are the words of the field, and
 translate them.
 """
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from storage.errors import Conflict
@@ -258,6 +258,11 @@ class Token(NamedTuple):
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
+Reach = Mapping[int, frozenset[int | None] | None]
+"""Courses whose sessions a user reads: those of the named sections (None: those without one), or
+all of them where there is None in place of the set."""
+
+
 def new_session(
     number: int,
     located: LocatedPoll,
@@ -295,6 +300,10 @@ def rules_of(poll: PollDocument) -> SessionRules:
         "options": [option["id"] for option in poll["options"]],
         "closes_at": poll["closes_at"],
     }
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def is_open(session: SessionDocument, now: datetime) -> bool:

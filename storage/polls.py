@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, cast
 
+from storage.batching import RevalidatingReader
 from storage.client import Database, DuplicateKeyError, Session, round_trip, stored_size
 from storage.documents import (
     MAX_CONTAINER_BYTES,
@@ -29,7 +30,6 @@ from storage.errors import Conflict, NotFound, PreconditionFailed
 from storage.idempotency import Idempotency, IdempotencyKey
 from storage.pages import Page, Window, page_of
 from storage.purges import Purges
-from storage.reading import RevalidatingReader
 from storage.sequences import Sequences
 from storage.turns import Turns
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from storage.client import Database, Session, round_trip
+from storage.documents import utc_now
 from storage.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -21,10 +22,6 @@ BALLOTS_AT_A_TIME = 1000
 LEASE_SECONDS = 30
 LOOK_AGAIN_SECONDS = 5.0
 NEVER_LEASED = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Purges:

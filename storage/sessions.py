@@ -1,12 +1,16 @@
 """Sessions: runs of a poll, each with results of its own."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
+from storage.batching import Reader
 from storage.client import Database, Session, round_trip
 from storage.documents import (
+    ContainerKey,
     LocatedPoll,
+    PollDocument,
+    Reach,
     SessionDocument,
     is_open,
     new_session,
@@ -14,16 +18,13 @@ from storage.documents import (
 from storage.errors import Conflict, NotFound
 from storage.idempotency import Idempotency, IdempotencyKey
 from storage.pages import Page, Window, page_of
-from storage.polls import Polls
 from storage.purges import Purges
-from storage.reading import Reader
 from storage.sequences import Sequences
 
 MAX_SESSIONS_AT_ONCE = 10_000
 
-Reach = Mapping[int, frozenset[int | None] | None]
-"""Courses whose sessions a user reads: those of the named sections (None: those without one), or
-all of them where there is None in place of the set."""
+Touch = Callable[[Session, ContainerKey, str], Awaitable[PollDocument]]
+"""Raises the version of a poll's container within a transaction, and returns the poll."""
 
 
 class Sessions:
@@ -32,7 +33,7 @@ class Sessions:
         database: Database,
         sequences: Sequences,
         idempotency: Idempotency,
-        polls: Polls,
+        touch: Touch,
         purges: Purges,
     ) -> None:
         self._database = database
@@ -41,7 +42,7 @@ class Sessions:
         self._purges = purges
         self._sequences = sequences
         self._idempotency = idempotency
-        self._polls = polls
+        self._touch = touch
 
     async def get(self, session_id: int) -> SessionDocument:
         """Raises ``NotFound``."""
@@ -119,7 +120,7 @@ class Sessions:
         number = await self._sequences.take("sessions")
 
         async def work(session: Session) -> SessionDocument:
-            poll = await self._polls.touch(session, located.key, located.poll["id"])
+            poll = await self._touch(session, located.key, located.poll["id"])
             made = new_session(
                 number,
                 LocatedPoll(located.key, poll),

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
+from storage.batching import Reader
 from storage.client import Database, Session, round_trip
 from storage.documents import Token, TokenDocument
 from storage.errors import Conflict, NotFound
-from storage.reading import Reader
 
 FRESH_SECONDS = 4.0
 MAX_RECENT = 10_000

@@ -18,17 +18,19 @@ from pymongo.database import Database as RawDatabase
 from pymongo.errors import AutoReconnect, OperationFailure
 from pytest_aiohttp import AiohttpClient
 
-from service import keys
 from service.app import create_app
-from service.logs import RequestLog
-from service.server import Runner
+from service.server.runner import Runner
 from service.settings import Settings
+from service.telemetry.log import RequestLog
+from service.web.store import STORE
 from storage.embedded.server import EmbeddedServer, start
 from storage.indexes import INDEXES
-from storage.store import Location, Store, open_store
-from tests import engine
-from tests.documented import Documented
-from tests.processes import Services, services_in
+from storage.location import Location
+from storage.opening import open_store
+from storage.store import Store
+from tests.support import engine
+from tests.support.documented import Documented
+from tests.support.processes import Services, services_in
 
 # What goes wrong in a test is told without the values of all variables, which takes 7 s each time.
 structlog.configure(
@@ -194,7 +196,7 @@ def make_token(api: Client, clock: Clock) -> TokenMaker:
         secret = f"secret-{uuid.uuid4().hex}"
         token = {"user_id": 7, "actions": ["read", "write", "vote"], "workspaces": ["*"], **token}
         token.setdefault("name", secret)
-        await api.app[keys.STORE].tokens.create(secret, now=clock(), **token)
+        await api.app[STORE].tokens.create(secret, now=clock(), **token)
         return {"Authorization": f"Bearer {secret}"}
 
     return make

@@ -1,43 +1,50 @@
-"""Imports point one way, as the architecture draws them."""
+"""Imports point one way, as ``docs/architecture.md`` draws them."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
-LAYERS: list[set[str]] = [
-    {"service.__main__"},
-    {"service.cli", "service.worker", "service.gunicorn"},
-    {"service.workers"},
-    {"service.server"},
-    {"service.app", "service.connections", "service.dispatch", "service.listening"},
-    {
-        *("service.routes", "service.docs", "service.lifespan", "service.middleware"),
-        *("service.cors", "service.tracing", "service.spans"),
+PACKAGES: dict[str, set[str]] = {
+    "schemas": set(),
+    "storage": set(),
+    "service.settings": {"storage"},
+    "service.rules": {"schemas", "storage"},
+    "service.telemetry": {"storage"},
+    "service.web": {
+        *("service.settings", "service.rules", "service.telemetry", "schemas", "storage"),
     },
-    {"service.handlers"},
-    {
-        *("service.requests", "service.bodies", "service.forms", "service.pagination"),
-        *("service.lookups", "service.casts", "service.results", "service.exports"),
-        *("service.streams", "service.proxies"),
-        *("service.responses", "service.policy", "service.views"),
+    "service.casting": {"service.web", "service.rules", "service.telemetry", "storage"},
+    "service.content": {"service.casting", "service.web", "service.rules", "schemas", "storage"},
+    "service.polling": {"service.casting", "service.web", "service.rules", "schemas", "storage"},
+    "service.openapi": {"service.polling", "service.web", "schemas", "storage"},
+    "service.routes": {"service.content", "service.polling", "service.openapi", "service.web"},
+    "service.app": {
+        *("service.routes", "service.openapi", "service.web", "service.telemetry"),
+        *("service.settings", "storage"),
     },
-    {"service.keys"},
-    {"service.call"},
-    {"service.principal", "service.settings", "service.metrics", "service.quotas"},
-    {"service.logs"},
-    {"schemas", "storage"},
-]
-"""From the top; a module imports what is on its own layer or below it."""
+    "service.server": {
+        *("service.app", "service.web", "service.telemetry", "service.settings", "storage"),
+    },
+    "service.cli": {
+        *("service.server", "service.app", "service.openapi", "service.web", "service.telemetry"),
+        *("service.rules", "service.settings", "schemas", "storage"),
+    },
+    "service.__main__": {"service.cli"},
+}
+"""What each package, or module beside the packages, imports of the others."""
+MAX_FLOORS = 12
 DRIVER = {"motor", "pymongo", "bson", "mongomock_motor"}
-PACKAGES = ("service", "schemas", "storage")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for package in PACKAGES:
+    for package in ("service", "schemas", "storage"):
         for path in (ROOT / package).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -46,7 +53,8 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
-def imports_of(module: str) -> set[str]:
+@cache
+def imports_of(module: str) -> frozenset[str]:
     """The modules it names, wherever in it; ``from a import b`` names ``a.b`` where that is one."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
@@ -58,56 +66,50 @@ def imports_of(module: str) -> set[str]:
             for alias in node.names:
                 below = f"{base}.{alias.name}"
                 named.add(below if below in MODULES else base)
-    return named
+    return frozenset(named)
 
 
-def layer_of(module: str) -> int | None:
-    """None for a package's own ``__init__``, which holds nothing, and for what is not ours."""
-    for number, layer in enumerate(LAYERS):
-        if any(module == name or module.startswith(f"{name}.") for name in layer):
-            return number
-    return None
+def package_of(module: str) -> str | None:
+    return next((p for p in PACKAGES if f"{module}.".startswith(f"{p}.")), None)
 
 
-def test_every_module_has_its_layer() -> None:
-    assert len(MODULES) > 30
-    assert [module for module in MODULES if layer_of(module) is None] == ["service"]
-    assert imports_of("service") == set()
-    for name in set.union(*LAYERS):
-        assert name in MODULES, f"{name} is drawn and not there"
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"service"}))
+def test_a_module_imports_what_its_package_may(module: str) -> None:
+    own = package_of(module)
+    assert own is not None, f"{module} has no place in the drawing"
+    others = {package_of(named) for named in imports_of(module)} - {own, None}
+    assert others <= PACKAGES[own], f"{module} imports {others - PACKAGES[own]}"
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_no_module_imports_what_is_above_it(module: str) -> None:
-    own = layer_of(module)
-    for named in imports_of(module):
-        other = layer_of(named)
-        if own is not None and other is not None:
-            assert other >= own, f"{module} imports {named}, which is above it"
+@cache
+def floors_below(module: str, *path: str) -> int:
+    assert module not in path, " -> ".join([*path, module])
+    below = imports_of(module) & MODULES.keys()
+    return 1 + max((floors_below(named, *path, module) for named in below), default=0)
 
 
-@pytest.mark.parametrize("package", ["schemas", "storage"])
-def test_schemas_and_storage_know_neither_each_other_nor_http(package: str) -> None:
-    others = {"service", "schemas", "storage", "aiohttp", "orjson"} - {package}
+def test_there_are_few_floors_and_no_circles() -> None:
+    assert floors_below("service.__main__") <= MAX_FLOORS
+    assert {module: floors_below(module) for module in MODULES}
+
+
+def test_schemas_and_storage_know_no_http() -> None:
     for module in MODULES:
-        if module.split(".")[0] == package:
+        if package_of(module) in ("schemas", "storage"):
             tops = {named.split(".")[0] for named in imports_of(module)}
-            assert not tops & others, f"{module} imports {tops & others}"
+            assert not tops & {"service", "aiohttp", "orjson"}, module
 
 
-def test_modules_do_not_import_each_other_in_a_circle() -> None:
-    below = {module: imports_of(module) & set(MODULES) for module in MODULES}
-    done: set[str] = set()
-
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " -> ".join([*path, module])
-        if module not in done:
-            for named in sorted(below[module]):
-                visit(named, (*path, module))
-            done.add(module)
-
-    for module in sorted(MODULES):
-        visit(module, ())
+def test_the_rules_load_neither_http_nor_the_driver() -> None:
+    """Also not by what they import: they can be read, and run, by themselves."""
+    rules = ", ".join(module for module in MODULES if module.startswith("service.rules."))
+    program = f"import sys, {rules}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    tops = {name.split(".")[0] for name in loaded.stdout.split()}
+    assert "service" in tops
+    assert not tops & (DRIVER | {"aiohttp", "structlog"})
 
 
 def test_one_module_names_the_driver() -> None:
@@ -120,12 +122,7 @@ def test_one_module_names_the_driver() -> None:
 
 
 def test_pure_modules_await_nothing() -> None:
-    for module in (
-        "service.policy",
-        "service.views",
-        "service.principal",
-        "storage.documents",
-        "storage.voting",
-    ):
+    rules = {module for module in MODULES if module.startswith("service.rules.")}
+    for module in (*rules, "storage.documents", "storage.voting"):
         tree = ast.parse(MODULES[module].read_text())
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]

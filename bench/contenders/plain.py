@@ -18,17 +18,21 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from bench.contenders.serving import serve
-from schemas.polling import MAX_ID, parse_id
-from service import bodies, keys, policy, requests, responses, views
-from service.app import utc_now
-from service.casts import note_anonymity
-from service.logs import open_request_log
-from service.metrics import Metrics
-from service.middleware.scope import request_scope
-from service.principal import Principal
-from service.settings import Settings, read_settings
+from schemas.fields import MAX_ID, parse_id
+from service.casting import note_anonymity
+from service.content.bodies import read_vote
+from service.content.query import read_content_query, read_poll_address
+from service.rules import policy, views
+from service.rules.principal import Principal
+from service.settings import SETTINGS, Settings, read_settings
+from service.telemetry.log import REQUEST_LOG, open_request_log
+from service.telemetry.metrics import METRICS, Metrics
+from service.web import responses
+from service.web.call import CALL, CLOCK
+from service.web.query import parse_query
+from service.web.scope import request_scope
 from storage import voting
-from storage.documents import BallotDocument, PollDocument, SessionDocument
+from storage.documents import BallotDocument, PollDocument, SessionDocument, utc_now
 from storage.errors import Conflict, NotFound
 from storage.tokens import token_id
 from storage.voting import Cast, Vote
@@ -42,22 +46,22 @@ TIMEOUT_MS = 4000
 
 
 async def list_polls(request: web.Request) -> web.Response:
-    principal = request[keys.CALL].principal
-    query = requests.read_content_query(request)
+    principal = request[CALL].principal
+    query = read_content_query(request)
     policy.require_content(principal, policy.READ, query.key)
     polls = await _polls_of(request, query.key.id)
     return responses.json_response([views.content_poll(poll) for poll in polls])
 
 
 async def cast_vote(request: web.Request) -> web.Response:
-    principal = request[keys.CALL].principal
-    key, poll_id = requests.read_poll_address(request, "votes")
+    principal = request[CALL].principal
+    key, poll_id = read_poll_address(request, "votes")
     policy.require_content(principal, policy.VOTE, key)
     poll = next((one for one in await _polls_of(request, key.id) if one["id"] == poll_id), None)
     if poll is None or poll["standing_session"] is None:
         raise NotFound("There is no such poll.")
     note_anonymity(request, poll["settings"])
-    body, _ = await bodies.read_vote(request)
+    body, _ = await read_vote(request)
     session_id = poll["standing_session"]
     vote = Vote(
         session_id=session_id,
@@ -108,7 +112,7 @@ async def _polls_of(request: web.Request, container_id: str) -> list[PollDocumen
 
 
 async def _identify(request: web.Request) -> None:
-    query = request[keys.CALL].query = requests.parse_query(request)
+    query = request[CALL].query = parse_query(request)
     secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
     token = await request.app[DATABASE].tokens.find_one({"_id": token_id(secret)})
     if token is None or token["revoked_at"] is not None or token["expires_at"] is not None:
@@ -125,16 +129,16 @@ async def _identify(request: web.Request) -> None:
     if user_id is not None:
         policy.require_acting(principal)
         principal = principal.acting_for(user_id)
-    request[keys.CALL].principal = principal
+    request[CALL].principal = principal
 
 
 def _secret(request: web.Request) -> bytes:
-    return (request.app[keys.SETTINGS].secret or "").encode()
+    return (request.app[SETTINGS].secret or "").encode()
 
 
 async def _connected(app: web.Application) -> AsyncIterator[None]:
     client: AgnosticClient[Document] = AsyncIOMotorClient(
-        app[keys.SETTINGS].mongodb_uri, tz_aware=True, timeoutMS=TIMEOUT_MS
+        app[SETTINGS].mongodb_uri, tz_aware=True, timeoutMS=TIMEOUT_MS
     )
     app[CLIENT] = client
     app[DATABASE] = client.get_default_database().with_options(
@@ -150,9 +154,9 @@ def create_app(settings: Settings) -> web.Application:
     metrics, log = Metrics(), open_request_log(settings.log_level)
     log.tell(metrics.count)
     app = web.Application(middlewares=[request_scope(_identify, metrics, log)])
-    app[keys.SETTINGS] = settings
-    app[keys.CLOCK] = utc_now
-    app[keys.METRICS], app[keys.REQUEST_LOG] = metrics, log
+    app[SETTINGS] = settings
+    app[CLOCK] = utc_now
+    app[METRICS], app[REQUEST_LOG] = metrics, log
     app.cleanup_ctx.append(_connected)
     app.router.add_get("/rest", list_polls)
     app.router.add_post("/rest", cast_vote)

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 from service.app import create_app
-from service.logs import RequestLine, RequestLog
-from service.server import run
+from service.server.runner import run
 from service.settings import read_settings
+from service.telemetry.log import RequestLine, RequestLog
 
 
 class _NoLog(RequestLog):

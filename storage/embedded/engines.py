@@ -12,7 +12,6 @@ import sysconfig
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote_plus
@@ -21,6 +20,7 @@ from storage.client import found_replica_set
 from storage.embedded.directory import DataDirectory, EngineMark, read_private, write_private
 from storage.embedded.guard import Launch
 from storage.errors import StartupRefused
+from storage.location import EngineChoice
 
 LOOPBACK = "127.0.0.1"
 VERSION_SECONDS = 20.0
@@ -253,21 +253,6 @@ class Secantus(Engine):
 
 ENGINES: tuple[type[Engine], ...] = (Mongod, Secantus)
 """In the order in which a new directory tries them."""
-ENGINE_NAMES = tuple(engine.name for engine in ENGINES)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineChoice:
-    """What the operator says about engines; what is None is left to what runs here.
-
-    ``name`` is that of an engine for new directories, ``mongod`` the path of a ``mongod``.
-    """
-
-    name: str | None = None
-    mongod: Path | None = None
-
-
-ANY_ENGINE = EngineChoice()
 
 
 class Chosen(NamedTuple):

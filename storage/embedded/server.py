@@ -15,9 +15,10 @@ from typing import Any
 from structlog import get_logger
 
 from storage.embedded.directory import DataDirectory, Endpoint, Holder
-from storage.embedded.engines import ANY_ENGINE, LOOPBACK, EngineChoice, choose, uri_of
+from storage.embedded.engines import LOOPBACK, choose, uri_of
 from storage.embedded.guard import START_SECONDS, STOP_SECONDS, Launch
 from storage.errors import StartupRefused
+from storage.location import ANY_ENGINE, EngineChoice
 
 HANDOVER_SECONDS = 10.0
 """How long a directory is waited for whose holder is a command, or dead and still tidying up."""
@@ -51,6 +52,8 @@ class DirectoryTaken(Exception):
 class SharedServer:
     """The server of a service that runs on the directory; it is not ours to stop."""
 
+    description = "the embedded server of a running service."
+
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
@@ -83,6 +86,16 @@ class EmbeddedServer:
     @property
     def path(self) -> Path:
         return self._directory.path
+
+    @property
+    def description(self) -> str:
+        """Which engine serves, where, what it is not for, and why no better one does."""
+        engine = self.engine
+        passed_over = "".join(f" ({reason}.)" for reason in self.passed_over)
+        return (
+            f"{engine.title} {engine.version}, embedded, in {self.path}. "
+            f"{engine.limits}{passed_over}"
+        )
 
     @property
     def guard_pid(self) -> int:

@@ -13,10 +13,11 @@ import pymongo
 import pytest
 from canvasapi import Canvas
 
-from service.app import utc_now
-from service.principal import ACTIONS
+from service.rules.principal import ACTIONS
+from storage.documents import utc_now
 from storage.embedded.server import EmbeddedServer
-from storage.store import Location, open_store
+from storage.location import Location
+from storage.opening import open_store
 from tests.conftest import ADMIN, SECRET
 
 COURSE, SECTION = 10, 101

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conftest import ADMIN
-from tests.processes import ROOT, Services
+from tests.support.processes import ROOT, Services
 
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
 

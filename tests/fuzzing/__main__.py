@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzzing import fuzz
-from tests.processes import services_in
+from tests.support.processes import services_in
 
 LONG = ("--max-time", "600", "--max-examples", "200")
 

@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.generation.meta import TestPhase
 
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+")
-CONTENT_PATHS = ("/rest", "/x1/{name}")
+CONTENT_PATHS = ("/rest/polls", "/rest/votes", "/rest/results")
 API = "/api/v1"
 PLACE = {"workspace": "PLAT", "content": "98765", "container": "macro-1"}
 A_POLL: dict[str, Any] = {"title": "Tea?", "options": [{"title": "yes"}, {"title": "no"}]}
@@ -139,23 +139,19 @@ def complete_paging(query: dict[str, Any], *, is_valid: bool) -> None:
 
 
 def complete_content_query(case: AnyCase, query: dict[str, Any], *, is_valid: bool) -> None:
-    """The container goes with the content, pages with votes; a poll may be one that is there."""
+    """The container goes with the content; a poll may be one that is there."""
     if not is_valid:
-        if query.get("type") == "polls" and {"page", "per_page"} & {*query}:
-            query["type"] = "votes"  # pages of polls there are none
         return
-    if is_free(case) and case.method != "POST":
+    if is_free(case) and (case.path, case.method) != ("/rest/polls", "POST"):
         query |= world.content
     if ISSUE_KEY.fullmatch(str(query.get("content"))):
         query.pop("container", None)
     elif not query.get("container"):
         query["container"] = "macro-1"
-    if query.get("type") == "votes":
-        query.setdefault("pollId", world.content["pollId"])
 
 
 def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
-    """The type goes with the body, and the body with the poll."""
+    """What a submission or a vote may hold is the poll's to say."""
     if case.path.endswith("/poll_submissions") and is_free(case) and world.tosses():
         case.media_type = "application/json"
         case.body = {"poll_submissions": [{"poll_choice_id": world.choice_id}]}
@@ -167,13 +163,9 @@ def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
 
 
 def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:
-    if "optionIds" in body and not is_free(case):
-        case.body = body = A_POLL  # chains go on with the id of a poll
-    if "optionIds" in body:
-        case.query |= {"type": "votes", **world.content}
-        case.body = {"optionIds": ["1"]}  # what else a vote may hold is the poll's to say
+    if case.path == "/rest/votes":
+        case.body = {"optionIds": ["1"]}
         return
-    case.query["type"] = "polls"
     seen: set[str] = set()
     for option in body.get("options", ()):
         if option.get("id") in seen:

@@ -12,7 +12,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 PROGRAMS = ("buildah", "debootstrap", "podman", "runc")
 PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")

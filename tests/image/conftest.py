@@ -8,7 +8,7 @@ import pytest
 from tests.image import base
 from tests.image.database import a_mongod
 from tests.image.engine import Engine
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 IMAGE = "polls-service"
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from storage.embedded.engines import EngineChoice, Mongod
+from storage.embedded.engines import Mongod
 from storage.embedded.server import start
+from storage.location import EngineChoice
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.calls import POLL, call, is_refused, place
 from tests.conftest import ADMIN, SECRET
 from tests.image.database import a_free_port
 from tests.image.engine import Done, Engine
-from tests.processes import ROOT, until
+from tests.support.calls import POLL, call, is_refused, place
+from tests.support.processes import ROOT, until
 
 # The first test that needs the image waits for debootstrap and pip.
 pytestmark = pytest.mark.timeout(1200)
@@ -30,11 +30,11 @@ START_SECONDS = 60.0
 # What the builder is sent ---------------------------------------------------------------------
 
 SENT = ["LICENSE", "README.md", "constraints.txt", "pyproject.toml"]
-SENT += ["schemas/polls.py", "service/app.py", "service/docs/page/page.js", "storage/store.py"]
+SENT += ["schemas/content.py", "service/app.py", "service/openapi/page/page.js", "storage/store.py"]
 KEPT_BACK = [
     *(".git/HEAD", ".env", ".venv/bin/python", ".ci/run", "Dockerfile", "compose.yaml"),
     *("data/secret", "secrets/polls_secret", "tests/conftest.py", "docs/deployment.md"),
-    *("a-new-file", "a-new-folder/service", "service/.env", "service/docs/.env"),
+    *("a-new-file", "a-new-folder/service", "service/.env", "service/openapi/.env"),
     *("service/__pycache__/app.pyc", "storage/deep/in/__pycache__/it.pyc"),
 ]
 

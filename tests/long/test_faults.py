@@ -1,6 +1,6 @@
 """Each command, failing in each way, once to three times, under each request."""
 
-from tests.test_faults import (
+from tests.storage.test_faults import (
     _driver_looks_again_soon,
     test_a_reply_that_is_slower_than_our_patience_counts_nothing_twice,
     test_an_outage_under_load_loses_no_vote_and_counts_none_twice,

@@ -6,8 +6,9 @@ from typing import Any
 
 import pymongo
 
-from storage.embedded.engines import EngineChoice, Mongod
+from storage.embedded.engines import Mongod
 from storage.embedded.server import start
+from storage.location import EngineChoice
 
 
 def test_a_store_opens_although_somebody_silent_listens_on_its_old_port(

@@ -5,7 +5,7 @@ import pytest
 from service.settings import Settings
 from storage.store import Store
 from tests.conftest import Raw
-from tests.recounting import Recounted, run_recount, seed_store
+from tests.support.recounting import Recounted, run_recount, seed_store
 
 MOST_SECONDS = 60.0
 MOST_GROWTH = 16 * 1024 * 1024

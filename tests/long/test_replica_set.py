@@ -1,6 +1,6 @@
 """Forty primaries, ten in each way."""
 
-from tests.test_replica_set import (
+from tests.storage.test_replica_set import (
     raw,
     replicas,
     test_whichever_way_a_primary_is_lost_no_vote_is_lost_or_counted_twice,

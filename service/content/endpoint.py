@@ -1,0 +1,61 @@
+"""The one endpoint of the content API, whose parameter ``type`` says what a request is about."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiohttp import web
+from yarl import URL
+
+from service.web.query import parse_query
+
+ENDPOINTS = ("/rest", "/x1/{name}")
+TYPED_PATHS = {"polls": "/rest/polls", "votes": "/rest/votes", "results": "/rest/results"}
+"""Where each type has a path of its own (contract, section 3)."""
+
+
+class ContentEndpoint(web.AbstractResource):
+    """Routes each request to the path of its type, before anybody asks for a token.
+
+    From there on it is a request to that path: the log, the metrics and the answer to a method that
+    the type does not have say so. A request whose type is missing or unknown counts as one about
+    polls, and is refused when its query is read.
+    """
+
+    def __init__(self, path: str, typed: Mapping[str, web.Resource]) -> None:
+        super().__init__()
+        self._path = path
+        self._matches = re.compile(re.sub(r"\{\w+\}", "[^/]+", path)).fullmatch
+        self._typed = typed
+
+    @property
+    def canonical(self) -> str:
+        return self._path
+
+    async def resolve(
+        self, request: web.Request
+    ) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        if not self._matches(request.rel_url.raw_path):
+            return None, set()
+        kind = dict(parse_query(request)).get("type", "polls")
+        routes = {route.method: route for route in self._typed.get(kind, self._typed["polls"])}
+        route = routes.get(request.method)
+        return web.UrlMappingMatchInfo({}, route) if route is not None else None, set(routes)
+
+    def url_for(self, **parts: str) -> URL:
+        return URL.build(path=self._path.format(**parts))
+
+    def get_info(self) -> Any:
+        return {"path": self._path}
+
+    def raw_match(self, path: str) -> bool:
+        return path == self._path
+
+    def add_prefix(self, prefix: str) -> None:
+        raise NotImplementedError(f"{self._path} is where the content API has it.")
+
+    def __len__(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[web.AbstractRoute]:
+        return iter(())

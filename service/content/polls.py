@@ -1,0 +1,85 @@
+"""Content polls, ``type=polls`` of ``/rest`` (contract, section 3)."""
+
+import orjson
+from aiohttp import web
+
+from service.content import bodies, results
+from service.content.query import read_content_query, read_poll_address
+from service.rules import policy, views
+from service.web import responses
+from service.web.call import CALL, CLOCK
+from service.web.conditional import read_if_match
+from service.web.store import STORE
+from storage.documents import Container, ContainerKey, PollDocument, revision
+
+
+async def list_polls(request: web.Request) -> web.Response:
+    query = read_content_query(request)
+    policy.require_content(request[CALL].principal, policy.READ, query.key)
+    polls = request.app[STORE].polls
+    if query.poll_id is None and not query.expands_results:
+        return responses.bytes_response(_shown(await polls.in_container(query.key)))
+    if query.poll_id is not None:
+        found = [await polls.get(query.key, query.poll_id)]
+        headers = _entity_tag(found[0])
+    else:
+        found, headers = (await polls.in_container(query.key)).polls, None
+    shown = [views.content_poll(poll) for poll in found]
+    if query.expands_results:
+        await results.expand(request, found, shown)
+    return responses.json_response(shown, headers=headers)
+
+
+def _shown(container: Container) -> bytes:
+    """All see the same of the polls themselves."""
+    if container.shown is None:
+        container.shown = orjson.dumps([views.content_poll(poll) for poll in container.polls])
+    return container.shown
+
+
+async def create_poll(request: web.Request) -> web.Response:
+    key = read_content_query(request).key
+    principal = request[CALL].principal
+    policy.require_creation(principal, key)
+    definition, idempotency_key = await bodies.read_new_poll(request)
+    poll = await request.app[STORE].polls.add(
+        key,
+        definition,
+        owner_id=principal.user_id,
+        now=request.app[CLOCK](),
+        idempotency_key=idempotency_key,
+    )
+    return _respond(poll)
+
+
+async def replace_poll(request: web.Request) -> web.Response:
+    key, poll_id = await _changeable(request)
+    definition = await bodies.read_poll_replacement(request, poll_id)
+    if_match = read_if_match(request)
+    poll = await request.app[STORE].polls.replace(key, poll_id, definition, if_match=if_match)
+    return _respond(poll)
+
+
+async def delete_poll(request: web.Request) -> web.Response:
+    key, poll_id = await _changeable(request)
+    if_match = read_if_match(request)
+    poll = await request.app[STORE].polls.delete(key, poll_id, if_match=if_match)
+    return _respond(poll)
+
+
+async def _changeable(request: web.Request) -> tuple[ContainerKey, str]:
+    """The address of a poll that is there and that the caller may change."""
+    key, poll_id = read_poll_address(request)
+    policy.require_content(request[CALL].principal, policy.WRITE, key)
+    poll = await request.app[STORE].polls.get(key, poll_id)
+    policy.require_change(request[CALL].principal, poll)
+    return key, poll_id
+
+
+def _entity_tag(poll: PollDocument) -> dict[str, str]:
+    """The ``ETag`` of a single poll: the revision of its definition, unmoved by votes."""
+    return {"ETag": f'"{revision(poll)}"'}
+
+
+def _respond(poll: PollDocument) -> web.Response:
+    return responses.json_response(views.content_poll(poll), headers=_entity_tag(poll))

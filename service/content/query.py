@@ -1,0 +1,105 @@
+"""Reading the query of the content API (contract, section 3).
+
+A fault raises marshmallow's ``ValidationError``.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection
+from typing import Any, NamedTuple
+from unicodedata import category
+
+from aiohttp import web
+from marshmallow import ValidationError
+
+from service.web.call import CALL
+from storage.documents import ContainerKey
+
+TYPES = "must be polls, votes or results"
+ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
+
+
+class ContentQuery(NamedTuple):
+    """The query of the content API: where, which poll, and whether with results."""
+
+    key: ContainerKey
+    poll_id: str | None
+    expands_results: bool
+
+
+def read_content_query(
+    request: web.Request, kind: str = "polls", *, needs_poll: bool = False
+) -> ContentQuery:
+    """The container, and the poll where ``pollId`` is there; one fault for each bad parameter.
+
+    ``kind`` is the ``type`` that the handler is for, ``needs_poll`` that ``pollId`` must be there.
+    """
+    query = _Parameters(request[CALL].query)
+    # The path may say it: then the parameter may be left out, and must say the same.
+    is_typed = request.rel_url.raw_path.startswith("/rest/")
+    given = query.read("type", required=not is_typed)
+    workspace = query.read("workspace")
+    content = query.read("content")
+    poll_id = query.read("pollId", required=needs_poll)
+    # Issues have no containers, everything else does.
+    container: str | None = None
+    if content is not None and ISSUE_KEY.fullmatch(content):
+        query.refuse("container")
+    else:
+        container = query.read("container", required=content is not None)
+    if given is not None and given != kind:
+        query.faults["type"] = [f"must be {kind}" if is_typed else TYPES]
+    expand = query.read("expand", required=False)
+    if expand is not None and expand != "results":
+        query.faults["expand"] = ["must be results"]
+    if query.faults:
+        raise ValidationError(query.faults)
+    key = ContainerKey(workspace or "", content or "", container or "")
+    poll_id = poll_id.lower() if poll_id is not None else None
+    return ContentQuery(key, poll_id, expands_results=expand is not None)
+
+
+def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[ContainerKey, str]:
+    """Like ``read_content_query``, where ``pollId`` must be there."""
+    query = read_content_query(request, kind, needs_poll=True)
+    return query.key, query.poll_id or ""
+
+
+class _Parameters:
+    """The parameters of one query, and what is wrong with those that were read."""
+
+    __slots__ = ("_repeated", "_values", "faults")
+
+    def __init__(self, query: list[tuple[str, str]]) -> None:
+        self._values = dict(query)
+        self._repeated: Collection[str] = ()
+        if len(self._values) < len(query):
+            names = Counter(name for name, _ in query)
+            self._repeated = {name for name, times in names.items() if times > 1}
+        self.faults: dict[str, Any] = {}
+
+    def read(self, name: str, required: bool = True) -> str | None:
+        """The value, None where it is not there or bad."""
+        value = self._values.get(name)
+        if value and len(value) <= 255 and value.isprintable() and name not in self._repeated:
+            return value
+        if value is None:
+            if required:
+                self.faults[name] = ["is missing"]
+            return None
+        if name in self._repeated:
+            self.faults[name] = ["must be given once"]
+        elif not value:
+            self.faults[name] = ["must not be empty"]
+        elif len(value) > 255:
+            self.faults[name] = ["must have at most 255 characters"]
+        elif not value.isprintable() and any(category(one) in ("Cc", "Cs") for one in value):
+            self.faults[name] = ["must be UTF-8 without control characters"]
+        else:
+            return value
+        return None
+
+    def refuse(self, name: str) -> None:
+        """For one that must be empty where it is there."""
+        if self._values.get(name) or name in self._repeated:
+            self.faults[name] = ["must be empty, and given once, for an issue"]

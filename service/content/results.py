@@ -1,0 +1,53 @@
+"""Results of content polls, where the caller may see them (contract, sections 3 and 7)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from service.content.query import read_poll_address
+from service.rules import policy, views
+from service.rules.policy import Caller
+from service.web.call import CALL, CLOCK
+from service.web.responses import json_response
+from service.web.store import STORE
+from storage.documents import PollDocument
+from storage.errors import Conflict
+
+
+async def expand(
+    request: web.Request,
+    polls: Sequence[PollDocument],
+    shown: Sequence[dict[str, Any]],
+) -> None:
+    """Adds ``results`` to what is shown of each poll; two round trips for all."""
+    store, now = request.app[STORE], request.app[CLOCK]()
+    caller = Caller(request[CALL].principal)
+    numbers = {poll["id"]: poll["standing_session"] for poll in polls}
+    sessions = await store.sessions.find_all(number for number in numbers.values() if number)
+    own_ids = {number: store.ballots.id_of(number, caller.principal.user_id) for number in sessions}
+    ballots = await store.ballots.find_all(own_ids.values())
+    for poll, target in zip(polls, shown, strict=True):
+        session = sessions.get(numbers[poll["id"]] or 0)
+        if session is None:
+            continue
+        own = ballots.get(own_ids[session["_id"]])
+        view = policy.view_of(caller, session, own, now)
+        if view.sees_results:
+            target["results"] = views.content_results(session, view)
+
+
+async def show_results(request: web.Request) -> web.Response:
+    """The results of one poll, where the caller may see them now (contract, section 7)."""
+    key, poll_id = read_poll_address(request, "results")
+    caller = Caller(request[CALL].principal)
+    policy.require_content(caller.principal, policy.READ, key)
+    store = request.app[STORE]
+    poll = await store.polls.get(key, poll_id)
+    if poll["standing_session"] is None:
+        raise Conflict("The results of this poll are those of its sessions, under /api/v1.")
+    session = await store.sessions.get(poll["standing_session"])
+    own = await store.ballots.find(store.ballots.id_of(session["_id"], caller.principal.user_id))
+    view = policy.view_of(caller, session, own, request.app[CLOCK]())
+    policy.require_results(view)
+    return json_response(views.results_of(session, view))

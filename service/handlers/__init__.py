@@ -1,1 +1,0 @@
-"""One module a resource, one short function a route: read, ask, act, reply."""

@@ -1,0 +1,135 @@
+"""What our marshmallow fields take, in the words of JSON Schema.
+
+apispec knows the types of marshmallow, and what their validators say; this is the rest.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from marshmallow import Schema, fields, validate
+
+from schemas.content import MAX_OPTIONS, SettingsSchema
+from schemas.fields import MAX_ID, Items, Moment, Pattern, StrictBoolean
+from schemas.polling import ChoiceId, Flag, FormInt32, Id
+from schemas.shown import Count, Counts, ShownChoiceId, ShownId, ShownSchema, Time
+from service.openapi.operation import Json
+
+DIGITS = "[1-9][0-9]{0,14}"
+"""Ids in text that comes in. 2^53-1 has a digit more, of which not all are taken."""
+SHOWN_DIGITS = "0|[1-9][0-9]{0,15}"
+OPTION_ID = "[A-Za-z0-9_-]{1,64}"
+WORDS = "[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0"
+INT32 = "-?[0-9]{1,9}"
+MOMENT = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+WHOLE_ID: Json = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
+SHOWN_ID: Json = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
+
+
+def text(pattern: str, **more: Any) -> Json:
+    return {"type": "string", "pattern": f"^({pattern})$", **more}
+
+
+def either(*shapes: Json) -> Json:
+    return {"anyOf": [*shapes]}
+
+
+def _whole(field: Pattern) -> Json:
+    return {"pattern": f"^{field.pattern.pattern}$"}
+
+
+SAID: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
+    Time: lambda field: {"format": "date-time", **_whole(field)},
+    Pattern: _whole,
+    Items: lambda field: {"minItems": field.least, "maxItems": field.most},
+    # It is shown as it was sent, which may be with a space where the format asks for a T.
+    Moment: lambda field: either(
+        {"const": ""},
+        text(MOMENT)
+        if isinstance(field.parent, ShownSchema)
+        else {"type": "string", "format": "date-time"},
+    ),
+    StrictBoolean: lambda _: {"type": "boolean"},
+    Flag: lambda _: either({"type": "boolean"}, text(WORDS)),
+    FormInt32: lambda _: either(
+        {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}, text(INT32)
+    ),
+    Id: lambda _: either(WHOLE_ID, text(DIGITS)),
+    ChoiceId: lambda _: either({"type": "integer"}, {"type": "string"}),
+    ShownId: lambda _: either(SHOWN_ID, text(SHOWN_DIGITS)),
+    ShownChoiceId: lambda _: either(WHOLE_ID, text(OPTION_ID)),
+    Count: lambda _: {"minimum": 0},
+    Counts: lambda _: {"propertyNames": text(OPTION_ID), "maxProperties": MAX_OPTIONS},
+}
+"""By class of field; the nearest class counts."""
+
+
+BESIDES: dict[type[Schema], Json] = {
+    SettingsSchema: {
+        "if": {
+            "properties": {"closePollOnEndDate": {"const": True}},
+            "required": ["closePollOnEndDate"],
+        },
+        "then": {
+            "properties": {"endDate": {"type": "string", "minLength": 1}},
+            "required": ["endDate"],
+        },
+    },
+}
+"""What whole schemas ask beside what their members do."""
+
+
+def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:
+    """An attribute function of apispec: adds to ``ret`` what it does not know of ``field``."""
+    found = next((SAID[kind](field) for kind in type(field).__mro__ if kind in SAID), {})
+    if "anyOf" in found:
+        for name in ("type", "minimum", "maximum"):
+            ret.pop(name, None)
+        if field.allow_none:
+            found = either(*found["anyOf"], {"type": "null"})
+    return found
+
+
+def form_member(field: fields.Field[Any]) -> Json:
+    """What a member may be in a form, where everything is text.
+
+    What is empty there counts as absent, so only what is required must not be.
+    """
+    shape: Json
+    match field:
+        case Flag():
+            shape = text(_or_empty(field, WORDS))
+        case FormInt32():
+            shape = text(_or_empty(field, INT32))
+        case Id():
+            shape = text(_or_empty(field, DIGITS))
+        case _:
+            shape = {"type": "string", **({"minLength": 1} if field.required else {})}
+    for validator in field.validators:
+        if isinstance(validator, validate.Length):
+            shape["maxLength"] = validator.max
+        elif isinstance(validator, validate.OneOf):
+            shape["enum"] = [*validator.choices, *([] if field.required else [""])]
+    return shape
+
+
+def _or_empty(field: fields.Field[Any], pattern: str) -> str:
+    return pattern if field.required else f"|{pattern}"
+
+
+def form_of(schema: Schema, written: str, *, many: bool = False) -> Json:
+    """A form with the members of ``schema``; ``written`` is the name of a field, with a gap."""
+    members = {written.format(name): field for name, field in schema.fields.items()}
+    shapes = {name: form_member(field) for name, field in members.items()}
+    required = [name for name, field in members.items() if field.required]
+    if many:
+        shapes |= {
+            name: {"type": "array", "items": shapes[name], "minItems": 1} for name in required
+        }
+    form: Json = {"type": "object", "properties": shapes}
+    if required:
+        return {**form, "required": required}
+    return {**form, "anyOf": [{"required": [name]} for name in shapes]}

@@ -1,0 +1,56 @@
+"""The OpenAPI document, and the page that explores it; all that the page needs is here."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from storage.errors import NotFound
+
+DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
+"""Makes the document, or has made it."""
+PAGE = Path(__file__).with_name("page")
+ASSETS = {
+    "start.js": "text/javascript",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+GUARDED = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
+    "style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+"""Nothing that the page loads or asks may come from elsewhere, and no other page may frame it."""
+KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=86400"}
+
+
+async def show_document(request: web.Request) -> web.Response:
+    body = await asyncio.to_thread(request.app[DOCUMENT])
+    return web.Response(
+        body=body,
+        content_type="application/json",
+        charset="utf-8",
+        headers={"Cache-Control": "no-cache"},
+    )
+
+
+async def show_page(_: web.Request) -> web.Response:
+    return await _file("index.html", "text/html", GUARDED)
+
+
+async def show_asset(request: web.Request) -> web.Response:
+    name = request.match_info["asset"]
+    if name not in ASSETS:
+        raise NotFound("There is no such file.")
+    return await _file(name, ASSETS[name], KEPT)
+
+
+async def _file(name: str, content_type: str, headers: dict[str, str]) -> web.Response:
+    body = await asyncio.to_thread((PAGE / name).read_bytes)
+    charset = "utf-8" if content_type.startswith("text/") else None
+    return web.Response(body=body, content_type=content_type, charset=charset, headers=headers)

@@ -1,0 +1,114 @@
+"""The bodies of the polling API, JSON or forms (contract, section 4)."""
+
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from marshmallow import ValidationError
+from multipart import MultipartParser, parse_options_header
+
+from schemas.content import MAX_OPTIONS
+from schemas.polling import NEW_SUBMISSION, LenientSchema, Resource
+from service.polling.forms import MAX_FIELDS, Objects, read_fields, read_json
+from service.web.bodies import (
+    FORM,
+    JSON,
+    MULTIPART,
+    CastKey,
+    parse_json,
+    read_cast_key,
+    read_idempotency_key,
+    read_raw,
+)
+from service.web.query import BODY
+from storage.idempotency import IdempotencyKey
+
+MAX_CHOICES = MAX_OPTIONS + 1
+"""No poll takes more choices than it may have options; one more is refused like any number."""
+
+
+async def read_submission(
+    request: web.Request, resource: Resource
+) -> tuple[list[str], str | None, CastKey | None]:
+    """The options and the comment of a POST of the polling API; all objects count."""
+    objects, is_form = await _read_objects(request, resource)
+    loaded = [
+        _load([members], resource, NEW_SUBMISSION, is_form, place=place)
+        for place, members in enumerate(objects[:MAX_CHOICES])
+    ] or [_load(objects, resource, NEW_SUBMISSION, is_form)]
+    options = [submission["poll_choice_id"] for submission in loaded]
+    return options, loaded[0]["comment"], read_cast_key(request, objects)
+
+
+async def read_new(
+    request: web.Request, resource: Resource, schema: LenientSchema
+) -> tuple[Any, IdempotencyKey | None]:
+    """The first object of a POST of the polling API, and the key it may be asked for again by."""
+    objects, is_form = await _read_objects(request, resource)
+    return _load(objects, resource, schema, is_form), read_idempotency_key(request, objects)
+
+
+async def read_changes(request: web.Request, resource: Resource, schema: LenientSchema) -> Any:
+    """The first object of a PUT of the polling API, which is partial."""
+    objects, is_form = await _read_objects(request, resource)
+    return _load(objects, resource, schema, is_form)
+
+
+def _load(
+    objects: Objects, resource: Resource, schema: LenientSchema, is_form: bool, place: int = 0
+) -> Any:
+    """In a form an empty value is absent, unless the schema says what it clears."""
+    if not objects:
+        raise ValidationError("is missing", resource.plural)
+    members = objects[0]
+    if is_form:
+        members = {
+            name: value or schema.cleared.get(name)
+            for name, value in members.items()
+            if value or name in schema.cleared
+        }
+    try:
+        return schema.load(members)
+    except ValidationError as error:
+        raise ValidationError({resource.plural: {place: error.messages}}) from error
+
+
+async def _read_objects(request: web.Request, resource: Resource) -> tuple[Objects, bool]:
+    """The objects of the body in whichever form they came, and whether that was a form's."""
+    raw = await read_raw(request)
+    if request.content_type == JSON:
+        return read_json(parse_json(raw), resource), False
+    if request.content_type == MULTIPART:
+        return read_fields(_parse_multipart(raw, request.headers["Content-Type"]), resource), True
+    if request.content_type == FORM or not raw:
+        return read_fields(_parse_form(raw), resource), True
+    raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}, {FORM} or {MULTIPART}.")
+
+
+def _parse_form(raw: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(raw.decode(), True, errors="strict", max_num_fields=MAX_FIELDS)
+    except UnicodeError as error:
+        raise ValidationError("must be UTF-8", BODY) from error
+    except ValueError as error:
+        raise ValidationError(f"must have at most {MAX_FIELDS:,} fields", BODY) from error
+
+
+def _parse_multipart(raw: bytes, content_type: str) -> list[tuple[str, str]]:
+    """The fields of RFC 7578; files are ignored."""
+    boundary = parse_options_header(content_type)[1].get("boundary", "")
+    try:
+        parts = MultipartParser(
+            BytesIO(raw),
+            boundary,
+            strict=True,
+            part_limit=MAX_FIELDS,
+            partsize_limit=len(raw),
+            spool_limit=len(raw),
+            memory_limit=len(raw),
+        )
+        return [(part.name, part.raw.decode()) for part in parts if part.filename is None]
+    except ValueError as error:
+        reason = f"is no multipart form of UTF-8 with at most {MAX_FIELDS:,} fields"
+        raise ValidationError(reason, BODY) from error

@@ -1,0 +1,68 @@
+"""Courses, who is enrolled in them, and users (contract, section 4).
+
+The service keeps no directory of courses and users: every id that is asked for is one.
+"""
+
+from aiohttp import web
+
+from schemas.polling import ENROLLMENTS, NEW_ENROLLMENT
+from service.polling import bodies, lookups
+from service.polling.responses import polling_response
+from service.rules import policy, views
+from service.web import pagination
+from service.web.call import CLOCK
+from service.web.store import STORE
+
+
+async def list_enrollments(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.READ)
+    paging = pagination.read_paging(request)
+    course_id = lookups.read_path_id(request, "course_id")
+    policy.require_admin(caller)
+    page = await request.app[STORE].enrollments.of_course(course_id, paging.window)
+    shown = [views.enrollment(enrollment) for enrollment in page.rows]
+    headers = pagination.link_header(request, paging, page)
+    return polling_response(request, shown, headers=headers)
+
+
+async def create_enrollment(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    course_id = lookups.read_path_id(request, "course_id")
+    policy.require_admin(caller)
+    wanted, idempotency_key = await bodies.read_new(request, ENROLLMENTS, NEW_ENROLLMENT)
+    enrollment = await request.app[STORE].enrollments.add(
+        user_id=wanted["user_id"],
+        course_id=course_id,
+        course_section_id=wanted["course_section_id"],
+        kind=wanted["type"],
+        now=request.app[CLOCK](),
+        idempotency_key=idempotency_key,
+    )
+    return polling_response(request, views.enrollment(enrollment))
+
+
+async def delete_enrollment(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    course_id = lookups.read_path_id(request, "course_id")
+    enrollment_id = lookups.read_path_id(request, "id")
+    enrollments = request.app[STORE].enrollments
+    await enrollments.require(course_id, enrollment_id)
+    policy.require_admin(caller)
+    ended = await enrollments.delete(course_id, enrollment_id)
+    return polling_response(request, views.enrollment(ended, state="deleted"))
+
+
+async def show_user(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.READ)
+    user_id = caller.principal.user_id
+    if request.match_info["id"] != "self":
+        user_id = lookups.read_path_id(request, "id")
+    policy.require_self(caller, user_id)
+    return polling_response(request, {"id": user_id, "name": f"User {user_id}"})
+
+
+async def show_course(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.READ)
+    course_id = lookups.read_path_id(request, "course_id")
+    policy.require_enrolled(caller, course_id)
+    return polling_response(request, {"id": course_id, "name": f"Course {course_id}"})

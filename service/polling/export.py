@@ -1,0 +1,173 @@
+"""The results of a session as a file: CSV for spreadsheets, JSON for programs.
+
+Nothing here tells who voted what where names are not saved: there are counts then, and no row for a
+submission. The caller's own submission is shown as everybody's is, since a file is handed on.
+"""
+
+import csv
+import io
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+from marshmallow import ValidationError
+
+from service.polling.responses import accepted_ids
+from service.rules import views
+from service.web.call import CALL, CLOCK
+from storage.documents import BallotDocument
+from storage.exports import Export
+
+COLUMNS = (
+    *("record", "id", "poll_choice_id", "text", "count", "percentage"),
+    *("user_id", "created_at", "comment"),
+)
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
+"""Without it the most common spreadsheet takes UTF-8 for the encoding of its country."""
+FORMULA_SIGNS = frozenset("=+-@\N{MINUS SIGN}")
+
+
+class Format(ABC):
+    """A format of exports: what it is called, and how it is made of an export, piece by piece."""
+
+    name: str
+    media_type: str
+
+    def headers(self, export: Export) -> dict[str, str]:
+        session = export.session
+        name = f"poll-{session['poll_number']}-session-{session['_id']}.{self.name}"
+        return {
+            "Content-Type": self.media_type,
+            "Content-Disposition": f'attachment; filename="{name}"',
+            # Names and votes shall not stay in caches on the way.
+            "Cache-Control": "no-store",
+        }
+
+    @abstractmethod
+    def render(self, request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
+        """The pieces of the file; the first is there no sooner than the first ballots."""
+
+
+class Csv(Format):
+    name = "csv"
+    media_type = "text/csv; charset=utf-8; header=present"
+
+    async def render(
+        self,
+        request: web.Request,  # noqa: ARG002 - ids are digits in any case
+        export: Export,
+    ) -> AsyncGenerator[bytes, None]:
+        before = BYTE_ORDER_MARK + _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
+        before += _lines(_counts(export))
+        if _saves_names(export):
+            async for ballots in export.ballots:
+                yield before + _lines(map(_record, _submissions(export, ballots)))
+                before = b""
+        if before:
+            yield before
+
+
+class Json(Format):
+    name = "json"
+    media_type = "application/json; charset=utf-8"
+
+    async def render(self, request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
+        def encode(data: Any) -> bytes:
+            return orjson.dumps(accepted_ids(request, data))
+
+        head = {
+            "poll": {"id": export.poll["number"], "question": export.poll["title"]},
+            "poll_session": views.exported_session(export.session, request.app[CLOCK]()),
+            "poll_choices": views.counted_choices(export.poll, export.session),
+        }
+        before = encode(head)[:-1] + b',"poll_submissions":'
+        if not _saves_names(export):
+            yield before + b"null}"
+            return
+        before += b"["
+        async for ballots in export.ballots:
+            yield before + encode(_submissions(export, ballots))[1:-1]
+            before = b","
+        yield b"]}" if before == b"," else before + b"]}"
+
+
+FORMATS: dict[str, Format] = {one.name: one for one in (Csv(), Json())}
+
+
+def read_format(request: web.Request) -> Format:
+    """That of the query; raises ``ValidationError``."""
+    query = request[CALL].query
+    name = dict(query).get("format")
+    if name is None:
+        raise ValidationError("is missing", "format")
+    if name not in FORMATS:
+        raise ValidationError(f"must be {' or '.join(FORMATS)}", "format")
+    return FORMATS[name]
+
+
+def _saves_names(export: Export) -> bool:
+    return export.session["rules"]["settings"]["saveParticipantNames"]
+
+
+def _submissions(export: Export, ballots: Sequence[BallotDocument]) -> list[dict[str, Any]]:
+    rules = export.session["rules"]
+    return [views.submission(ballot, rules, author_id=None) for ballot in ballots]
+
+
+def _counts(export: Export) -> Iterator[dict[str, Any]]:
+    """The record of the session, and those of its choices."""
+    session = export.session
+    yield {
+        "record": "session",
+        "id": session["_id"],
+        "text": export.poll["title"],
+        "count": session["participants"],
+        "created_at": views.time(session["created_at"]),
+    }
+    for choice in views.counted_choices(export.poll, session):
+        yield {
+            "record": "choice",
+            "poll_choice_id": choice["id"],
+            "text": choice["text"],
+            "count": choice["votes"],
+            "percentage": choice["percentage"],
+        }
+
+
+def _record(submission: dict[str, Any]) -> dict[str, Any]:
+    chosen = submission.get("poll_choice_ids", [submission["poll_choice_id"]])
+    return {
+        "record": "submission",
+        "id": submission["id"],
+        "poll_choice_id": " ".join(map(str, chosen)),
+        "user_id": submission["user_id"],
+        "created_at": submission["created_at"],
+        "comment": submission.get("comment"),
+    }
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> bytes:
+    """Records as RFC 4180 has them: every one with all columns, CRLF, quotes where need be."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    for record in records:
+        cells = (record.get(column) for column in COLUMNS)
+        writer.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in cells])
+    return text.getvalue().encode()
+
+
+def harmless(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection").
+
+    An apostrophe is put before what begins with a sign of formulas, in whatever width, or with a
+    control character, such as a tab; spaces and what is invisible do not hide such a sign.
+    """
+    if not text or text[0].isalnum():
+        return text
+    first = next((sign for sign in text if unicodedata.category(sign)[0] not in "CZ"), "")
+    is_formula = unicodedata.normalize("NFKC", first)[:1] in FORMULA_SIGNS
+    is_control = unicodedata.category(text[0]) == "Cc"
+    return f"'{text}" if is_formula or is_control else text

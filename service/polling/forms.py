@@ -1,0 +1,91 @@
+"""The bodies of the polling API: fields as Rails reads them, or JSON, to a list of objects.
+
+Pure and linear in the size of the body. Clients write one object in five forms:
+
+    poll_sessions[][course_id]=1     pairs belong to one object until a member comes again
+    poll_sessions[0][course_id]=1
+    poll_sessions[course_id][]=1     the n-th value belongs to the n-th object
+    poll_sessions[course_id]=1       one object
+
+and the same under the singular name.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from marshmallow import ValidationError
+
+from schemas.polling import Resource
+
+MAX_FIELDS = 1000
+
+
+MEMBERS = re.compile(r"(?:\[[^\[\]]*\])*")
+MEMBER = re.compile(r"\[([^\[\]]*)\]")
+INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+Objects = list[dict[str, Any]]
+
+
+def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Objects:
+    """The objects of ``resource`` among form fields; other fields are ignored.
+
+    Raises ``ValidationError`` where a name of the resource is malformed, or where one object is
+    written in two forms.
+    """
+    form: str | None = None
+    objects: dict[int, dict[str, Any]] = {}
+    lengths: dict[str, int] = {}
+    for name, value in fields:
+        root, bracket, rest = name.partition("[")
+        if root not in resource:
+            continue
+        written, place, member = _read_name(name, bracket + rest)
+        if form not in (None, written):
+            _refuse(name, "is written in another form than the fields before it")
+        form = written
+        if written == "pairs":
+            place = max(len(objects) - 1, 0)
+            if member in objects.get(place, ()):
+                place += 1
+        elif written == "columns":
+            place = lengths[member] = lengths.get(member, -1) + 1
+        objects.setdefault(place, {})[member] = value
+    return [objects[place] for place in sorted(objects)]
+
+
+def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
+    """The form of a field, the place of its object as far as it says so, and its member."""
+    if not MEMBERS.fullmatch(brackets):
+        _refuse(name, "is no well-formed field name")
+    form, place, member = "", 0, ""
+    match MEMBER.findall(brackets):
+        case ["", member]:
+            form = "pairs"
+        case [index, member] if INDEX.fullmatch(index):
+            form, place = "indexed", int(index)
+        case [member, ""]:
+            form = "columns"
+        case [member]:
+            form = "single"
+    if not form or not member:
+        _refuse(name, "is not a member of an object: write it as name[][member]")
+    return form, place, member
+
+
+def _refuse(name: str, message: str) -> NoReturn:
+    raise ValidationError(message, name)
+
+
+def read_json(body: Any, resource: Resource) -> Objects:
+    """The objects of ``resource`` in a JSON body: under either name, a list or one object."""
+    if not isinstance(body, dict):
+        raise ValidationError("must be an object", "body")
+    for name in resource:
+        if name in body:
+            objects = body[name] if isinstance(body[name], list) else [body[name]]
+            if not all(isinstance(item, dict) for item in objects):
+                raise ValidationError("must be an object, or a list of objects", name)
+            return objects
+    return []

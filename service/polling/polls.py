@@ -1,0 +1,78 @@
+"""Polls of the polling API (contract, section 4)."""
+
+from aiohttp import web
+
+from schemas.polling import NEW_POLL, POLL_CHANGES, POLLS
+from service.polling import bodies, lookups
+from service.polling.responses import polling_response
+from service.rules import policy, views
+from service.web import pagination
+from service.web.call import CALL, CLOCK
+from service.web.store import STORE
+from storage.documents import PollDocument
+
+
+async def list_polls(request: web.Request) -> web.Response:
+    policy.require_action(request[CALL].principal, policy.READ)
+    paging = pagination.read_paging(request)
+    user_id = request[CALL].principal.user_id
+    page = await request.app[STORE].polls.made_by(user_id, paging.window)
+    return await _respond(
+        request,
+        [located.poll for located in page.rows],
+        is_manager=True,
+        headers=pagination.link_header(request, paging, page),
+    )
+
+
+async def show_poll(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.READ)
+    located = await lookups.find_poll(request)
+    is_manager = await lookups.require_poll_reader(request, caller, located)
+    return await _respond(request, [located.poll], is_manager=is_manager)
+
+
+async def create_poll(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    policy.require_teacher(caller)
+    definition, idempotency_key = await bodies.read_new(request, POLLS, NEW_POLL)
+    poll = await request.app[STORE].polls.add_own(
+        definition,
+        owner_id=caller.principal.user_id,
+        now=request.app[CLOCK](),
+        idempotency_key=idempotency_key,
+    )
+    # A retry gets this answer too, whatever has been voted since.
+    shown = [views.poll(poll, total_results={})]
+    return polling_response(request, {POLLS.plural: shown})
+
+
+async def update_poll(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    located = await lookups.find_managed_poll(request, caller)
+    changes = await bodies.read_changes(request, POLLS, POLL_CHANGES)
+    poll = await request.app[STORE].polls.edit(
+        located.key, located.poll["id"], lambda poll: {**poll, **changes}
+    )
+    return await _respond(request, [poll], is_manager=True)
+
+
+async def delete_poll(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    located = await lookups.find_managed_poll(request, caller)
+    await request.app[STORE].polls.delete(located.key, located.poll["id"])
+    return web.Response(status=204)
+
+
+async def _respond(
+    request: web.Request,
+    polls: list[PollDocument],
+    *,
+    is_manager: bool,
+    headers: dict[str, str] | None = None,
+) -> web.Response:
+    totals = {}
+    if is_manager:
+        totals = await request.app[STORE].sessions.total_results(poll["id"] for poll in polls)
+    shown = [views.poll(poll, totals.get(poll["id"], {}) if is_manager else None) for poll in polls]
+    return polling_response(request, {POLLS.plural: shown}, headers=headers)

@@ -1,0 +1,35 @@
+"""Answers of the polling API, whose clients choose how ids are written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from service.web.responses import json_response
+
+STRING_IDS = "application/json+canvas-string-ids"
+
+
+def polling_response(
+    request: web.Request, data: Any, *, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """An answer of the polling API, with the ids that the client accepts."""
+    return json_response(accepted_ids(request, data), headers=headers)
+
+
+def accepted_ids(request: web.Request, data: Any) -> Any:
+    """``data``, where every id is a string if the client accepts only that."""
+    return _with_string_ids(data) if STRING_IDS in request.headers.get("Accept", "") else data
+
+
+def _with_string_ids(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_with_string_ids(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        name: str(value)
+        if (name == "id" or name.endswith("_id")) and isinstance(value, int)
+        else _with_string_ids(value)
+        for name, value in data.items()
+    }

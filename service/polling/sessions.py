@@ -1,0 +1,168 @@
+"""Sessions of a poll (contract, section 4)."""
+
+from typing import Any
+
+from aiohttp import web
+
+from schemas.polling import NEW_SESSION, SESSION_CHANGES, SESSIONS
+from service.polling import bodies, lookups
+from service.polling import export as exports
+from service.polling.responses import polling_response
+from service.rules import policy, views
+from service.rules.policy import Caller, View
+from service.web import pagination, streams
+from service.web.call import CALL, CLOCK
+from service.web.store import STORE
+from storage.documents import BallotDocument, SessionDocument
+from storage.pages import Page, Window
+
+MAX_SUBMISSIONS = 1000
+
+
+async def list_sessions(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.READ)
+    paging = pagination.read_paging(request)
+    located = await lookups.find_managed_poll(request, caller)
+    page = await request.app[STORE].sessions.of_poll(located.poll["id"], paging.window)
+    return await _respond_page(request, caller, paging, page)
+
+
+async def list_opened(request: web.Request) -> web.Response:
+    return await _list_reached(request, is_open=True)
+
+
+async def list_closed(request: web.Request) -> web.Response:
+    return await _list_reached(request, is_open=False)
+
+
+async def _list_reached(request: web.Request, *, is_open: bool) -> web.Response:
+    caller = await lookups.read_caller(request, policy.READ)
+    paging = pagination.read_paging(request)
+    page = await request.app[STORE].sessions.within(
+        policy.reach(caller.enrollments),
+        paging.window,
+        open_at=request.app[CLOCK](),
+        is_open=is_open,
+    )
+    return await _respond_page(request, caller, paging, page)
+
+
+async def show_session(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.READ)
+    session = await lookups.find_session(request)
+    policy.require_session_reader(lookups.view_of(request, caller, session))
+    return await _respond(request, caller, session)
+
+
+async def create_session(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    located = await lookups.find_managed_poll(request, caller)
+    wanted, idempotency_key = await bodies.read_new(request, SESSIONS, NEW_SESSION)
+    policy.require_teaching(caller, wanted["course_id"])
+    session = await request.app[STORE].sessions.create(
+        located, **wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
+    )
+    # A retry gets this answer too, whatever has been voted since.
+    shown = views.session(session, lookups.view_of(request, caller, session), submissions=[])
+    return polling_response(request, {SESSIONS.plural: [shown]})
+
+
+async def update_session(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    session = await lookups.find_managed_session(request, caller)
+    changes = await bodies.read_changes(request, SESSIONS, SESSION_CHANGES)
+    if changes.get("course_id", session["course_id"]) != session["course_id"]:
+        policy.require_teaching(caller, changes["course_id"])
+    changed = await request.app[STORE].sessions.update(session["_id"], changes)
+    return await _respond(request, caller, changed)
+
+
+async def open_session(request: web.Request) -> web.Response:
+    return await _publish(request, is_published=True)
+
+
+async def close_session(request: web.Request) -> web.Response:
+    return await _publish(request, is_published=False)
+
+
+async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    session = await lookups.find_managed_session(request, caller)
+    changed = await request.app[STORE].sessions.set_published(
+        session["_id"], request.app[CLOCK](), is_published=is_published
+    )
+    return await _respond(request, caller, changed)
+
+
+async def export_session(request: web.Request) -> web.StreamResponse:
+    caller = await lookups.read_caller(request, policy.READ)
+    form = exports.read_format(request)
+    session = await lookups.find_managed_session(request, caller)
+    async with request.app[STORE].exports.open(session["_id"]) as export:
+        return await streams.respond(request, form.headers(export), form.render(request, export))
+
+
+async def delete_session(request: web.Request) -> web.Response:
+    caller = await lookups.read_caller(request, policy.WRITE)
+    session = await lookups.find_managed_session(request, caller)
+    await request.app[STORE].sessions.delete(session["_id"])
+    return web.Response(status=204)
+
+
+async def _respond(request: web.Request, caller: Caller, session: SessionDocument) -> web.Response:
+    ballots = request.app[STORE].ballots
+    own = await ballots.find(ballots.id_of(session["_id"], caller.principal.user_id))
+    shown = await _show(request, caller, session, own, with_submissions=True)
+    return polling_response(request, {SESSIONS.plural: [shown]})
+
+
+async def _respond_page(
+    request: web.Request, caller: Caller, paging: pagination.Paging, page: Page[SessionDocument]
+) -> web.Response:
+    included = ("include[]", "poll_submissions") in request[CALL].query
+    ballots, user_id = request.app[STORE].ballots, caller.principal.user_id
+    own_ids = {session["_id"]: ballots.id_of(session["_id"], user_id) for session in page.rows}
+    own = await ballots.find_all(own_ids.values())
+    shown = [
+        await _show(
+            request, caller, session, own.get(own_ids[session["_id"]]), with_submissions=included
+        )
+        for session in page.rows
+    ]
+    headers = pagination.link_header(request, paging, page)
+    return polling_response(request, {SESSIONS.plural: shown}, headers=headers)
+
+
+async def _show(
+    request: web.Request,
+    caller: Caller,
+    session: SessionDocument,
+    own: BallotDocument | None,
+    *,
+    with_submissions: bool,
+) -> dict[str, Any]:
+    view = policy.view_of(caller, session, own, request.app[CLOCK]())
+    submissions: list[dict[str, Any]] | None = None
+    if with_submissions and view.sees_all_submissions:
+        submissions = await _show_all(request, session, view)
+    elif with_submissions:
+        submissions = (
+            []
+            if view.own is None
+            else [views.submission(view.own, session["rules"], author_id=view.user_id)]
+        )
+    return views.session(session, view, submissions)
+
+
+async def _show_all(
+    request: web.Request, session: SessionDocument, view: View
+) -> list[dict[str, Any]] | None:
+    """All submissions, or None where they are too many: the listing serves those by pages."""
+    if session["participants"] > MAX_SUBMISSIONS:
+        return None
+    window = Window(limit=MAX_SUBMISSIONS)
+    page = await request.app[STORE].ballots.of_session(session["_id"], window)
+    return [
+        views.submission(ballot, session["rules"], author_id=view.author_of(ballot))
+        for ballot in page.rows
+    ]

@@ -1,0 +1,258 @@
+"""What a face shows of a stored document: pure, one function a view.
+
+Reads do not pay for marshmallow; a property test holds each view equal to its schema's dump.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.fields import parse_id
+from service.rules.policy import View
+from storage.documents import (
+    BallotDocument,
+    EnrollmentDocument,
+    OptionDocument,
+    PollDocument,
+    SessionDocument,
+    SessionRules,
+    is_open,
+)
+
+
+def content_poll(poll: PollDocument) -> dict[str, Any]:
+    """The Poll of ``/rest``: options by ``order``, equal ones as they were sent."""
+    return {
+        "id": poll["id"],
+        "title": poll["title"],
+        "description": poll["description"],
+        "options": [
+            {"id": option["id"], "title": option["title"], "order": option["order"]}
+            for option in sorted(poll["options"], key=_order)
+        ],
+        "settings": poll["settings"],
+    }
+
+
+def _order(option: OptionDocument) -> int:
+    return option["order"]
+
+
+def poll(document: PollDocument, total_results: dict[str, int] | None) -> dict[str, Any]:
+    """The Poll of ``/api/v1``; ``total_results`` are for managers, None for everybody else."""
+    shown = {
+        "id": document["number"],
+        "question": document["title"],
+        "description": document["description"],
+        "created_at": time(document["created_at"]),
+    }
+    if total_results is not None:
+        shown["user_id"] = document["owner_id"]
+        shown["total_results"] = {
+            option["id"]: total_results.get(option["id"], 0) for option in document["options"]
+        }
+    return shown
+
+
+def choices(document: PollDocument) -> list[OptionDocument]:
+    """The choices by position; those of one position by id, as their bookmarks go."""
+    return sorted(document["options"], key=choice_place)
+
+
+def choice_place(option: OptionDocument) -> tuple[int, int, str]:
+    """Where a choice stands in its list: by position, then numbered ids by number."""
+    number = parse_id(option["id"])
+    return option["order"], -1 if number is None else number, option["id"]
+
+
+def choice(option: OptionDocument, document: PollDocument, *, shows_answer: bool) -> dict[str, Any]:
+    """The PollChoice; ``is_correct`` is not for everybody."""
+    shown = {
+        "id": choice_id(option["id"]),
+        "poll_id": document["number"],
+        "text": option["title"],
+        "position": option["order"],
+    }
+    if shows_answer:
+        shown["is_correct"] = option["is_correct"]
+    return shown
+
+
+def choice_id(option_id: str) -> int | str:
+    """An option's id as the polling API writes it: a number where it is one (contract, 4)."""
+    number = parse_id(option_id)
+    return option_id if number is None else number
+
+
+def session(
+    document: SessionDocument,
+    view: View,
+    submissions: list[dict[str, Any]] | None,
+) -> dict[str, Any]:
+    """The PollSession; ``submissions`` are None where nobody asked for them."""
+    shown: dict[str, Any] = {
+        "id": document["_id"],
+        "poll_id": document["poll_number"],
+        "course_id": document["course_id"],
+        "course_section_id": document["course_section_id"],
+        "is_published": view.is_open,
+        "created_at": time(document["created_at"]),
+        "has_submitted": view.has_voted,
+        "poll_submissions": submissions,
+    }
+    if view.sees_results:
+        shown["has_public_results"] = document["has_public_results"]
+        if view.hides_counts:
+            shown["result_shares"] = {
+                option_id: share(votes, document["participants"])
+                for option_id, votes in document["results"].items()
+            }
+        else:
+            shown["results"] = document["results"]
+    return shown
+
+
+def share(votes: int, participants: int) -> int:
+    """Whole percents of the participants; halves are rounded up."""
+    return (200 * votes + participants) // (2 * participants) if participants else 0
+
+
+def percentage(votes: int, participants: int) -> float:
+    """Percents of the participants to one decimal; halves are rounded up."""
+    return share(votes * 10, participants) / 10
+
+
+def enrollment(document: EnrollmentDocument, *, state: str = "active") -> dict[str, Any]:
+    return {
+        "id": document["number"],
+        "user_id": document["user_id"],
+        "course_id": document["course_id"],
+        "course_section_id": document["course_section_id"],
+        "type": document["type"],
+        "enrollment_state": state,
+    }
+
+
+def time(moment: datetime) -> str:
+    """UTC, to the second: ``2014-01-07T15:16:18Z``."""
+    if moment.tzinfo is not UTC:  # it nearly always is, and astimezone costs more than all else
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat()[:19]}Z"
+
+
+# Votes -----------------------------------------------------------------------------------------
+
+
+def content_vote(
+    ballot: BallotDocument, rules: SessionRules, poll_id: str, *, author_id: int | None
+) -> dict[str, Any]:
+    """The Vote of ``/rest``; ``author_id`` is the caller where the vote is the caller's own.
+
+    Of a vote without a name the times are not shown either: who knows when a user voted would know
+    which vote it is.
+    """
+    voter = _voter(ballot, rules) if author_id is None else author_id
+    return {
+        "pollId": poll_id,
+        "userId": voter,
+        "optionIds": ballot["choices"],
+        "comment": ballot["comment"],
+        "createdAt": time(ballot["created_at"]) if voter is not None else None,
+        "updatedAt": time(ballot["updated_at"]) if voter is not None else None,
+    }
+
+
+def hidden_content_vote(ballot: BallotDocument, poll_id: str, author_id: int) -> dict[str, Any]:
+    """That there is a vote, and not what for."""
+    return {
+        "pollId": poll_id,
+        "userId": author_id,
+        "optionIds": None,
+        "comment": None,
+        "createdAt": time(ballot["created_at"]),
+        "updatedAt": time(ballot["updated_at"]),
+    }
+
+
+def content_results(session: SessionDocument, view: View) -> dict[str, Any]:
+    """``results`` of a Poll; where counts are hidden, whole percents and null for each count."""
+    hidden = view.hides_counts
+    participants = session["participants"]
+    return {
+        "options": {
+            option_id: {
+                "votes": None if hidden else votes,
+                "percentage": share(votes, participants)
+                if hidden
+                else percentage(votes, participants),
+            }
+            for option_id, votes in session["results"].items()
+        },
+        "votes": None if hidden else sum(session["results"].values()),
+        "participants": None if hidden else participants,
+        "closed": not view.is_open,
+    }
+
+
+def results_of(session: SessionDocument, view: View) -> dict[str, Any]:
+    """The results of a session as a resource of their own."""
+    return {
+        "pollId": session["poll_id"],
+        "sessionId": session["_id"],
+        "closed": not view.is_open,
+        "results": content_results(session, view),
+    }
+
+
+def submission(
+    ballot: BallotDocument, rules: SessionRules, *, author_id: int | None
+) -> dict[str, Any]:
+    """The PollSubmission; ``author_id`` is the caller where it is the caller's own."""
+    settings = rules["settings"]
+    voter = _voter(ballot, rules)
+    shows_author = author_id is not None
+    shown: dict[str, Any] = {
+        "id": ballot["number"],
+        "poll_session_id": ballot["session_id"],
+        "poll_choice_id": choice_id(ballot["choices"][0]),
+        "user_id": author_id if shows_author else voter,
+        "created_at": time(ballot["created_at"]) if shows_author or voter is not None else None,
+    }
+    if settings["allowSelectionOfMultipleOptions"]:
+        shown["poll_choice_ids"] = [choice_id(option_id) for option_id in ballot["choices"]]
+    if settings["allowComment"]:
+        shown["comment"] = ballot["comment"]
+    return shown
+
+
+# Exports ---------------------------------------------------------------------------------------
+
+
+def exported_session(session: SessionDocument, now: datetime) -> dict[str, Any]:
+    """A session as its managers export it, without results: the choices have those."""
+    return {
+        "id": session["_id"],
+        "poll_id": session["poll_number"],
+        "course_id": session["course_id"],
+        "course_section_id": session["course_section_id"],
+        "is_published": is_open(session, now),
+        "created_at": time(session["created_at"]),
+        "participants": session["participants"],
+    }
+
+
+def counted_choices(document: PollDocument, session: SessionDocument) -> list[dict[str, Any]]:
+    """The choices by position, for managers, each with its votes in a session."""
+    results, participants = session["results"], session["participants"]
+    return [
+        {
+            **choice(option, document, shows_answer=True),
+            "votes": results[option["id"]],
+            "percentage": percentage(results[option["id"]], participants),
+        }
+        for option in choices(document)
+    ]
+
+
+def _voter(ballot: BallotDocument, rules: SessionRules) -> int | None:
+    """The name on a ballot, as far as names are saved now."""
+    return ballot["user_id"] if rules["settings"]["saveParticipantNames"] else None

@@ -1,0 +1,148 @@
+"""One of several workers: ``python -m service.server.worker SOCKETS CHANNEL``.
+
+``SOCKETS`` are the numbers of inherited sockets that listen, ``CHANNEL`` the number of the socket
+that ``service.server.supervisor`` describes. The environment holds the address of the parent's
+embedded server, if it has one.
+"""
+
+import asyncio
+import contextlib
+import io
+import os
+import select
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from service.app import create_app
+from service.server.listening import turn_away
+from service.server.runner import Runner, asked_to_stop, calm_collector
+from service.settings import EMBEDDED_URI, InvalidSetting, Settings, read_settings
+from service.telemetry.log import configure_logging
+from service.web.health import DRAINING
+from storage.errors import StartupRefused, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class WholeLines(io.BufferedIOBase):
+    """Writes to a descriptor that other processes write to as well, without mixing up lines.
+
+    A pipe that is full takes a long write in parts, with those of others between them; writes of up
+    to ``PIPE_BUF`` bytes it takes whole.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "ReadableBuffer") -> int:
+        text = bytes(data)
+        begin = 0
+        while begin < len(text):
+            end = begin + select.PIPE_BUF
+            if end < len(text):
+                end = text.rfind(b"\n", begin, end) + 1 or end
+            begin += os.write(self._descriptor, text[begin:end])
+        return len(text)
+
+
+def share_standard_error() -> None:
+    """Has every line of the log written whole; to be called before the log is opened."""
+    sys.stderr = io.TextIOWrapper(WholeLines(2), encoding="utf-8", write_through=True)
+
+
+class Channel:
+    """The words to and from the parent."""
+
+    def __init__(self, number: int) -> None:
+        self._socket = socket.socket(fileno=number)
+        self._socket.setblocking(False)
+        self._socket.set_inheritable(False)
+
+    def say(self, words: str) -> None:
+        """Never waits. A parent that is gone hears nothing, and needs nothing any more."""
+        with contextlib.suppress(OSError):
+            self._socket.send(f"{words}\n".encode())
+
+    async def hear(self) -> str:
+        """``drain`` or ``stop``; nothing where the parent is gone."""
+        loop = asyncio.get_running_loop()
+        heard = b""
+        while not heard.endswith(b"\n"):
+            try:
+                byte = await loop.sock_recv(self._socket, 1)
+            except ConnectionError:
+                byte = b""
+            if not byte:
+                return ""
+            heard += byte
+        return heard.decode().strip()
+
+
+async def serve(settings: Settings, sockets: Sequence[socket.socket], channel: Channel) -> None:
+    """Serves until the parent says so or is gone, or a signal comes; answers what it accepted."""
+    app = create_app(settings, watch=lambda session: channel.say(f"session {session.hex()}"))
+    runner = Runner(app)
+    stop = asyncio.Event()
+    obeying = asyncio.create_task(_obey(channel, sockets, app[DRAINING], stop))
+    signalled = asyncio.create_task(asked_to_stop())
+    signalled.add_done_callback(lambda _: stop.set())
+    try:
+        await runner.setup()
+        calm_collector()
+        runner.listen(sockets, is_shared=True)
+        channel.say("listening")
+        await stop.wait()
+    finally:
+        signalled.cancel()
+        await runner.cleanup()
+        obeying.cancel()
+
+
+async def _obey(
+    channel: Channel, sockets: Sequence[socket.socket], draining: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Does what the parent says, and stops without being told where the parent is gone."""
+    while word := await channel.hear():
+        draining.set()
+        if word == "stop":
+            stop.set()
+    if stop.is_set():
+        os._exit(1)  # the parent was asked a second time, and did not wait for the last answers
+    draining.set()
+    turn_away(sockets)  # as the parent would have
+    stop.set()
+
+
+def main(arguments: Sequence[str]) -> int:
+    numbers, channel = arguments
+    sockets = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
+    share_standard_error()
+    try:
+        # Files of secrets may have changed since the parent read them.
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        if embedded_uri := os.environ.get(EMBEDDED_URI):
+            settings = replace(settings, mongodb_uri=embedded_uri)
+        asyncio.run(serve(settings, sockets, Channel(int(channel))))
+    except (InvalidSetting, StartupRefused, StorageError, OSError) as error:
+        print(f"polls: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""A span for each request, exported by OpenTelemetry; only ``tracing`` imports this.
+
+A span says what kind of request it was and how it ended, in the semantic conventions for HTTP
+(1.44), and its ``X-Request-Id``, under which the log tells more. Against these conventions it has
+no ``url.path`` and no ``url.query``, which hold ids and tokens, and nothing of the caller: of a
+vote without a name it must not say whose it was.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.http_attributes import (
+    HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_HEADER_TEMPLATE,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_ROUTE,
+)
+from opentelemetry.semconv.attributes.network_attributes import NETWORK_PROTOCOL_VERSION
+from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
+from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from storage.errors import StartupRefused
+
+METHODS = frozenset(
+    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
+)
+"""The conventions show every other one as ``_OTHER``."""
+REQUEST_ID = f"{HTTP_RESPONSE_HEADER_TEMPLATE}.x-request-id"
+FLUSH_SECONDS = 5.0
+"""The longest that a stop waits for a collector that does not take the last spans."""
+UNNAMED = "unknown_service"
+
+log = structlog.get_logger(__name__)
+
+
+class Spans:
+    """The spans of one application.
+
+    Sampling, batches and the collector are what the variables ``OTEL_…`` say. Spans are exported
+    from a thread of OpenTelemetry, whose queue is bounded: where the collector is away or slow,
+    spans are lost, and requests know nothing of it.
+    """
+
+    def __init__(
+        self,
+        scheme_of: Callable[[web.BaseRequest], str],
+        request_id_of: Callable[[web.Request], str],
+    ) -> None:
+        self._scheme_of = scheme_of
+        self._request_id_of = request_id_of
+        resource = Resource.create()
+        if str(resource.attributes[SERVICE_NAME]).startswith(UNNAMED):
+            resource = resource.merge(Resource({SERVICE_NAME: "polls"}))
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._tracer = self._provider.get_tracer("polls-service")
+        self._propagator = TraceContextTextMapPropagator()
+
+    @property
+    def middleware(self) -> Middleware:
+        tracer, extract = self._tracer, self._propagator.extract
+
+        @web.middleware
+        async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
+            method = request.method if request.method in METHODS else "_OTHER"
+            name = method if method in METHODS else "HTTP"
+            attributes = {
+                HTTP_REQUEST_METHOD: method,
+                URL_SCHEME: self._scheme_of(request),
+                NETWORK_PROTOCOL_VERSION: f"{request.version.major}.{request.version.minor}",
+            }
+            resource = request.match_info.route.resource
+            if resource is not None:
+                attributes[HTTP_ROUTE] = resource.canonical
+                name = f"{name} {resource.canonical}"
+            span = tracer.start_span(
+                name, extract(request.headers), SpanKind.SERVER, attributes=attributes
+            )
+            try:
+                response = await handler(request)
+            except BaseException as error:
+                span.set_attribute(ERROR_TYPE, type(error).__qualname__)
+                raise
+            else:
+                span.set_attribute(HTTP_RESPONSE_STATUS_CODE, response.status)
+                if response.status >= 500:
+                    span.set_attribute(ERROR_TYPE, str(response.status))
+                    span.set_status(StatusCode.ERROR)
+                return response
+            finally:
+                span.set_attribute(REQUEST_ID, (self._request_id_of(request),))
+                span.end()
+
+        return trace
+
+    async def exported(self, _: web.Application) -> AsyncIterator[None]:
+        """Exports while the application runs, and what is left when it ends."""
+        try:
+            exporter = OTLPSpanExporter()
+            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        except ValueError as error:
+            raise StartupRefused(f"A variable of OpenTelemetry cannot be used: {error}.") from error
+        yield
+        # By itself it would wait for half a minute.
+        last = threading.Thread(target=self._provider.shutdown, daemon=True)
+        last.start()
+        await asyncio.to_thread(last.join, FLUSH_SECONDS)
+        if last.is_alive():
+            log.warning("last spans not exported", waited=FLUSH_SECONDS)
+            exporter.shutdown()  # type: ignore[no-untyped-call] # OpenTelemetry's

@@ -1,0 +1,30 @@
+"""Traces: whether they are wanted; nothing of OpenTelemetry is imported where they are not."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from storage.errors import StartupRefused
+
+
+def add_tracing(
+    app: web.Application,
+    scheme_of: Callable[[web.BaseRequest], str],
+    request_id_of: Callable[[web.Request], str],
+) -> None:
+    """Adds a span for each request.
+
+    Raises ``StartupRefused`` where the extra ``tracing`` is missing.
+    """
+    try:
+        from service.telemetry.spans import Spans  # noqa: PLC0415 - an extra, and slow to import
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
+        raise StartupRefused(
+            "Traces are asked for by the variables of OpenTelemetry, and it is not installed: "
+            "pip install 'polls-service[tracing]', or set OTEL_TRACES_EXPORTER=none."
+        ) from error
+    spans = Spans(scheme_of, request_id_of)
+    app.middlewares.insert(0, spans.middleware)
+    app.cleanup_ctx.append(spans.exported)

@@ -1,0 +1,61 @@
+"""What is known of the request that is being answered."""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
+from itertools import count
+
+from aiohttp import web
+
+from service.rules.principal import NOBODY, Principal
+from service.web.responses import REQUEST_ID_HEADER
+
+VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
+NO_HEADERS: Mapping[str, str] = {}
+
+
+class Call:
+    """One for each request, made by its scope and completed on its way.
+
+    ``query`` has all parameters in order; ``principal`` is ``NOBODY`` until the token is found.
+    Where ``is_anonymous``, the line in the log names no user. ``quota_headers`` go with the answer.
+    """
+
+    __slots__ = ("id", "is_anonymous", "principal", "query", "quota_headers")
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.query: list[tuple[str, str]] = []
+        self.principal: Principal = NOBODY
+        self.is_anonymous = False
+        self.quota_headers = NO_HEADERS
+
+
+CALL = web.RequestKey("call", Call)
+CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
+"""Gives the time, in UTC."""
+
+Identify = Callable[[web.Request], Awaitable[None]]
+"""Puts the query and the principal into the call of a request, or raises its refusal."""
+
+
+def read_request_id(request: web.BaseRequest) -> str:
+    """The caller's, where it is harmless in headers and logs, else a new one."""
+    given = request.headers.get(REQUEST_ID_HEADER)
+    if given is not None and VALID_REQUEST_ID.fullmatch(given):
+        return given
+    return next(_new_ids)
+
+
+def _make_ids() -> Iterator[str]:
+    """Ids that no other process makes: a random prefix, then a counter.
+
+    The system is asked for randomness once, since that takes longer than all else here.
+    """
+    prefix = secrets.token_hex(10)
+    for number in count(1):
+        yield f"{prefix}{number:012x}"
+
+
+_new_ids = _make_ids()

@@ -1,0 +1,19 @@
+"""Conditional requests (RFC 9110, section 13)."""
+
+import re
+
+from aiohttp import web
+
+ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
+
+
+def read_if_match(request: web.Request) -> frozenset[str] | None:
+    """The revisions of ``If-Match``; None where any will do.
+
+    A weak tag matches nothing (RFC 9110, 13.1.1), and neither does one that is malformed.
+    """
+    headers = request.headers.getall("If-Match", [])
+    if not headers or headers == ["*"]:
+        return None
+    tags = ENTITY_TAG.findall(",".join(headers))
+    return frozenset(tag for weak, tag in tags if not weak)

@@ -1,0 +1,39 @@
+"""What an orchestrator and a monitor ask; none of it needs a token."""
+
+import asyncio
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from service.telemetry.log import REQUEST_LOG
+from service.telemetry.metrics import METRICS
+from service.web import responses
+from service.web.store import STORE
+from storage.errors import Unavailable
+
+DRAINING = web.AppKey("draining", asyncio.Event)
+"""Set as soon as a stop has begun."""
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """Whether the process answers.
+
+    It asks nothing else: a database that is away would have every replica killed.
+    """
+    return responses.json_response({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Whether requests should be sent here: the database takes writes, and no stop has begun."""
+    if request.app[DRAINING].is_set():
+        raise Unavailable("The service is stopping.")
+    await request.app[STORE].check_writes()
+    return responses.json_response({"status": "ready"})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """The text format of Prometheus, up to this request."""
+    request.app[REQUEST_LOG].flush()
+    return web.Response(
+        body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+    )

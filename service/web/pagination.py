@@ -1,0 +1,120 @@
+"""Pages: which rows a request asks for, and the links to their neighbours (RFC 8288)."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import orjson
+from aiohttp import web
+from marshmallow import ValidationError
+
+from schemas.fields import MAX_ID, parse_id
+from service.settings import SETTINGS
+from service.web.call import CALL
+from service.web.proxies import client_scheme, is_from_proxy
+from service.web.query import TOKEN_PARAMETERS
+from storage.pages import Page, Window
+
+DEFAULT_PER_PAGE = 10
+MAX_PER_PAGE = 100
+BOOKMARK = "bookmark:"
+AUTHORITY = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+
+
+class Paging(NamedTuple):
+    """The window of a request, and its plain page number where it named one."""
+
+    window: Window
+    number: int | None
+
+
+def is_number(after: Any) -> bool:
+    """The bookmark of most lists is the id of the last row."""
+    return isinstance(after, int) and not isinstance(after, bool) and 0 < after <= MAX_ID
+
+
+def read_paging(request: web.Request, is_bookmark: Callable[[Any], bool] = is_number) -> Paging:
+    """Reads ``page`` and ``per_page``; raises ``ValidationError``.
+
+    ``is_bookmark`` tells whether a decoded bookmark is one of this list.
+    """
+    pairs = request[CALL].query
+    query = dict(pairs)
+    limit = DEFAULT_PER_PAGE
+    if query.get("per_page"):
+        if not re.fullmatch(r"0*[1-9][0-9]*", query["per_page"], re.ASCII):
+            raise ValidationError("must be a whole number from 1", "per_page")
+        digits = query["per_page"].lstrip("0")
+        limit = min(int(digits[:4]), MAX_PER_PAGE)
+    page = query.get("page") or "1"
+    if page.startswith(BOOKMARK):
+        after = _decode(page.removeprefix(BOOKMARK))
+        if not is_bookmark(after):
+            raise ValidationError("is no bookmark of this list", "page")
+        return Paging(Window(after, 0, limit), None)
+    number = parse_id(page)
+    if number is None:
+        raise ValidationError("must be a whole number from 1, or a bookmark", "page")
+    return Paging(Window(None, (number - 1) * limit, limit), number)
+
+
+def link_header(request: web.Request, paging: Paging, page: Page[Any]) -> dict[str, str]:
+    """``Link`` with ``current``, ``first``, and what is known of ``next``, ``prev``, ``last``."""
+    pairs = request[CALL].query
+    current = dict(pairs).get("page") or "1"
+    links = {"current": current}
+    if page.next_after is not None:
+        links["next"] = BOOKMARK + _encode(page.next_after)
+    if paging.number is not None and paging.number > 1:
+        links["prev"] = str(paging.number - 1)
+    links["first"] = "1"
+    if page.next_after is None and page.rows:
+        links["last"] = current
+    base = base_url(request) + request.rel_url.raw_path
+    kept = [
+        (name, value)
+        for name, value in pairs
+        if name not in (*TOKEN_PARAMETERS, "page", "per_page")
+    ]
+    shown = [
+        f"<{base}?{_query([*kept, ('page', place), ('per_page', str(paging.window.limit))])}>; "
+        f'rel="{rel}"'
+        for rel, place in links.items()
+    ]
+    return {"Link": ",".join(shown)}
+
+
+def _query(pairs: list[tuple[str, str]]) -> str:
+    return urlencode(pairs, errors="surrogateescape")
+
+
+def base_url(request: web.Request) -> str:
+    """The scheme and authority that the client used, as far as it can be believed.
+
+    ``POLLS_PUBLIC_URL`` overrides; ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` count only from
+    ``POLLS_TRUSTED_PROXIES``.
+    """
+    settings = request.app[SETTINGS]
+    if settings.public_url is not None:
+        return settings.public_url
+    host, trusted = request.host, settings.trusted_proxies
+    if is_from_proxy(request, trusted):
+        host = request.headers.get("X-Forwarded-Host", host).split(",")[0].strip()
+    if not AUTHORITY.fullmatch(host):
+        host = f"{settings.host}:{settings.port}"
+    return f"{client_scheme(request, trusted)}://{host}"
+
+
+def _encode(after: Any) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(after)).decode().rstrip("=")
+
+
+def _decode(text: str) -> Any:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return orjson.loads(base64.b64decode(padded.encode("ascii"), b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        return None

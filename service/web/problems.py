@@ -1,0 +1,89 @@
+"""The one place where an exception becomes an answer; handlers catch nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiohttp import web
+from marshmallow import ValidationError
+
+from service.rules.policy import Forbidden
+from service.web.call import CALL
+from service.web.query import BODY
+from service.web.quotas import QuotaExceeded
+from service.web.responses import Fault, Refused, problem
+from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
+
+MAX_FAULTS = 100
+"""A megabyte of unknown members is answered with this many faults, not with ten megabytes."""
+
+STORAGE_STATUS: dict[type[StorageError], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    PreconditionFailed: 412,
+    Unavailable: 503,
+}
+RETRY_AFTER = {"Retry-After": "1"}
+
+MAX_SHOWN = 200
+"""So much of a path is repeated: a member's name may be a megabyte long."""
+
+log = structlog.get_logger(__name__)
+
+
+def problem_of(request: web.Request, error: Exception) -> web.Response:
+    """The answer to a request that ended in ``error``."""
+    match error:
+        case ValidationError():
+            return problem(400, _faults(error))
+        case Refused():
+            return problem(error.status, [Fault(error.field, str(error))])
+        case Forbidden():
+            return problem(403, [Fault(None, str(error))])
+        case QuotaExceeded():
+            return problem(429, [Fault(None, str(error))], headers=error.headers)
+        case StorageError():
+            status = STORAGE_STATUS[type(error)]
+            headers = RETRY_AFTER if status == 503 else None
+            return problem(status, [Fault(None, str(error))], headers=headers)
+        case web.HTTPException():
+            return _http_problem(request, error)
+        case _:
+            log.error("unhandled error", request_id=request[CALL].id, exc_info=error)
+            return problem(500, [Fault(None, "Something went wrong here; the log knows more.")])
+
+
+def _faults(error: ValidationError) -> list[Fault]:
+    messages = error.normalized_messages()  # type: ignore[no-untyped-call] # marshmallow's
+    faults = [Fault(*fault) for fault in field_faults(messages)]
+    if len(faults) > MAX_FAULTS:
+        rest = len(faults) - MAX_FAULTS
+        faults[MAX_FAULTS:] = [Fault(None, f"and {rest:,} more faults")]
+    return faults
+
+
+def _http_problem(request: web.Request, error: web.HTTPException) -> web.Response:
+    """404 and 405 of the router, and what the reading of a body refuses."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{request.method} is not allowed here, but {allowed}."
+        return problem(405, [Fault(None, message)], headers={"Allow": allowed})
+    message = "There is no such route." if error.status == 404 else error.text or error.reason
+    return problem(error.status, [Fault(None, message)])
+
+
+def field_faults(messages: Mapping[Any, Any] | list[Any], path: str = "") -> list[tuple[str, str]]:
+    """Flattens marshmallow's messages to pairs of path, as ``options[2].title``, and sentence."""
+    if isinstance(messages, list):
+        field = (path or BODY)[:MAX_SHOWN]
+        return [(field, f"{field} {message}") for message in messages]
+    faults: list[tuple[str, str]] = []
+    for member, below in messages.items():
+        if member == "_schema":
+            place = path
+        elif isinstance(member, int):
+            place = f"{path}[{member}]"
+        else:
+            place = f"{path}.{member}" if path else str(member)
+        faults += field_faults(below, place)
+    return faults

@@ -1,0 +1,60 @@
+"""The one middleware: a request's id, who asks, its patience, its problems, its line in the log."""
+
+from time import perf_counter, time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from service.rules.principal import NOBODY
+from service.telemetry.log import RequestLog
+from service.telemetry.metrics import Metrics
+from service.web.authentication import PUBLIC
+from service.web.call import CALL, Call, Identify, read_request_id
+from service.web.problems import problem_of
+from service.web.responses import REQUEST_ID_HEADER
+from storage.client import set_patience
+
+PATIENCE_SECONDS = 4.5
+"""A caller hears within 5 s that the database is away, however many round trips are needed."""
+CLIENT_CLOSED_REQUEST = 499
+"""What the log says of a caller who hung up; nobody receives it."""
+
+
+def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Middleware:
+    """What the router does not know and what is public is answered without ``identify``.
+
+    So a wrong path is a 404 to everybody.
+    """
+
+    @web.middleware
+    async def scope(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = perf_counter()
+        call = request[CALL] = Call(read_request_id(request))
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else None
+        status = CLIENT_CLOSED_REQUEST
+        metrics.in_flight += 1
+        set_patience(PATIENCE_SECONDS)
+        try:
+            try:
+                if route is not None and route not in PUBLIC:
+                    await identify(request)
+                response = await handler(request)
+            except ConnectionError:
+                raise  # the caller hung up: there is nobody to answer
+            except Exception as error:
+                response = problem_of(request, error)
+            response.headers[REQUEST_ID_HEADER] = call.id
+            status = response.status
+            return response
+        finally:
+            metrics.in_flight -= 1
+            user = token = remote = None
+            if not call.is_anonymous:
+                remote = request.remote
+                if call.principal is not NOBODY:
+                    user, token = call.principal.user_id, call.principal.token_name
+            ms = (perf_counter() - started) * 1000
+            log.write((time(), call.id, request.method, route, status, ms, remote, user, token))
+
+    return scope

@@ -1,0 +1,231 @@
+"""``python -m service token …``, beside a running service and without one."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from service.cli import main
+from tests.conftest import SECRET, Raw
+from tests.support.calls import POLL, call, place
+from tests.support.processes import Finished, Service, Services, services_in, until
+
+COLUMNS = ["NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CREATED", "EXPIRES"]
+
+
+class Running:
+    """A service, and commands on its directory."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.service: Service = services.start()
+
+    def token(self, *arguments: str) -> Finished:
+        return self.services.run("token", *arguments)
+
+    def tokens(self, *creations: str) -> list[str]:
+        """The secrets of several tokens, made at once."""
+        commands = [self.services.begin("token", "create", *line.split()) for line in creations]
+        assert [command.wait() for command in commands] == [0] * len(creations)
+        return [command.output.strip() for command in commands]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with services_in(tmp_path_factory.mktemp("tokens")) as services:
+        yield Running(services)
+
+
+def secret_of(created: Finished) -> str:
+    """What was printed: the secret, alone."""
+    assert created.status == 0, created.err
+    assert created.err == ""
+    assert re.fullmatch(r"polls_[A-Za-z0-9_-]{43}\n", created.out)
+    return created.out.strip()
+
+
+def rows(listed: Finished) -> dict[str, list[str]]:
+    assert listed.status == 0, listed.err
+    header, *lines = [re.split(r"  +", line) for line in listed.out.splitlines()]
+    assert header == COLUMNS
+    return {line[0]: line for line in lines}
+
+
+def test_a_token_made_beside_a_running_service_works_there_at_once_and_until_it_is_revoked(
+    running: Running,
+) -> None:
+    url = running.service.url
+    secret = secret_of(running.token("create", "--name", "bot", "--user", "7", "--workspace", "*"))
+    created = call(url, "POST", place("BOT-1"), token=secret, body=POLL)
+    assert created.status == 200
+    revoked = running.token("revoke", "bot")
+    assert (revoked.status, revoked.out, revoked.err) == (0, "", "")
+    until(
+        lambda: call(url, "GET", place("BOT-1"), token=secret).status == 403,
+        "the end of a revoked token",
+        within=5,
+    )
+    assert running.token("revoke", "bot").status == 1
+    assert rows(running.token("list"))["bot"][2] == "revoked"
+    assert running.service.is_running
+
+
+def test_what_a_token_may_do_is_what_was_asked_for(running: Running) -> None:
+    url = running.service.url
+    narrow, none, admin = running.tokens(
+        "--name narrow --user 9007199254740991 --action read --workspace PLAT --workspace OPS",
+        "--name none --user 7",
+        "--name chief --user 7 --admin",
+    )
+    assert call(url, "GET", place("PLAT-9"), token=narrow).status == 200
+    assert call(url, "POST", place("PLAT-9"), token=narrow, body=POLL).status == 403
+    elsewhere = place("PLAT-9").replace("workspace=PLAT", "workspace=ELSE")
+    assert call(url, "GET", elsewhere, token=narrow).status == 403
+    assert call(url, "GET", place("PLAT-9"), token=none).status == 403
+    assert call(url, "GET", place("PLAT-9", as_user_id="3"), token=admin).status == 200
+    listed = rows(running.token("list"))
+    assert listed["narrow"][1:6] == ["9007199254740991", "live", "no", "read", "PLAT,OPS"]
+    assert listed["none"][1:6] == ["7", "live", "no", "read,write,vote", "-"]
+    assert listed["chief"][1:4] == ["7", "live", "yes"]
+
+
+def test_a_name_is_unique_among_live_tokens_and_free_again_after_them(running: Running) -> None:
+    create = ("create", "--name", "again", "--user", "7")
+    secret_of(running.token(*create))
+    taken = running.token(*create)
+    assert taken.status == 1
+    assert taken.sentence == "There is a live token named 'again'."
+    assert running.token("revoke", "again").status == 0
+    secret_of(running.token(*create))
+
+
+def test_the_list_shows_no_secret_and_no_hash(running: Running) -> None:
+    first = running.service.first_token
+    secret = secret_of(
+        running.token(
+            *("create", "--name", "ünï cödé", "--user", "7"),
+            *("--expires", "2999-01-31T18:00:00+01:00"),
+        )
+    )
+    listed = running.token("list")
+    for hidden in (first, secret):
+        assert hidden not in listed.out
+        assert hashlib.sha256(hidden.encode()).hexdigest()[:8] not in listed.out
+    shown = rows(listed)
+    assert shown["admin"][1:4] == ["0", "live", "yes"]
+    assert shown["ünï cödé"][7] == "2999-01-31T17:00:00Z"
+
+
+def test_only_the_sha_256_of_a_secret_is_stored(running: Running) -> None:
+    secret = secret_of(running.token("create", "--name", "hashed", "--user", "7"))
+    with running.services.raw() as raw:
+        (stored,) = raw.polls.tokens.find({"name": "hashed"})
+        everything = str(
+            [list(raw.polls[name].find()) for name in raw.polls.list_collection_names()]
+        )
+    assert stored["_id"] == hashlib.sha256(secret.encode()).hexdigest()
+    for hidden in (secret, running.service.first_token):
+        assert hidden not in everything
+        assert hidden.removeprefix("polls_") not in everything
+
+
+def test_commands_work_without_a_service_and_leave_no_server_behind(services: Services) -> None:
+    secret = secret_of(
+        services.run("token", "create", "--name", "early", "--user", "7", "--workspace", "PLAT")
+    )
+    assert not (services.data_dir / "endpoint.json").exists()
+    service = services.start()
+    assert "Admin token" not in service.output  # the store is not empty: somebody has a key
+    assert call(service.url, "GET", place(), token=secret).status == 200
+    assert service.stop() == 0
+    assert services.run("token", "revoke", "early").status == 0
+    assert rows(services.run("token", "list"))["early"][2] == "revoked"
+
+
+def test_commands_on_one_directory_wait_for_each_other(services: Services) -> None:
+    names = [f"bot {number}" for number in range(3)]
+    commands = [services.begin("token", "create", "--name", name, "--user", "7") for name in names]
+    assert [command.wait(30) for command in commands] == [0] * 3, [c.log for c in commands]
+    assert sorted(rows(services.run("token", "list"))) == names
+
+
+def test_a_command_reaches_a_database_of_ones_own(
+    services: Services, mongodb_uri: str, raw: Raw
+) -> None:
+    secret_of(
+        services.run(
+            *("token", "create", "--name", "bot", "--user", "7"),
+            MONGODB_URI=mongodb_uri,
+            POLLS_SECRET=SECRET,
+        )
+    )
+    assert raw.tokens.count_documents({"name": "bot", "user_id": 7}) == 1
+
+
+BAD = {
+    "no name": (["--user", "7"], "--name"),
+    "no user": (["--name", "bad"], "--user"),
+    "an empty name": (["--name", "", "--user", "7"], "1 to 100 printable"),
+    "a long name": (["--name", "n" * 101, "--user", "7"], "1 to 100 printable"),
+    "a name of two lines": (["--name", "a\nb", "--user", "7"], "1 to 100 printable"),
+    "user 0": (["--name", "bad", "--user", "0"], "a whole number from 1 to 2^53-1"),
+    "user -1": (["--name", "bad", "--user=-1"], "a whole number from 1 to 2^53-1"),
+    "user 2^53": (["--name", "bad", "--user", "9007199254740992"], "a whole number from 1"),
+    "a user that is none": (["--name", "bad", "--user", "Ann"], "a whole number from 1"),
+    "the workspace users": (
+        ["--name", "bad", "--user", "7", "--workspace", "users"],
+        "no token covers the workspace of users' own polls",
+    ),
+    "an empty workspace": (["--name", "bad", "--user", "7", "--workspace", ""], "1 to 255"),
+    "an unknown action": (["--name", "bad", "--user", "7", "--action", "admin"], "invalid choice"),
+    "a moment without an offset": (
+        ["--name", "bad", "--user", "7", "--expires", "2027-01-31T18:00:00"],
+        "write it as 2027-01-31T18:00:00+01:00",
+    ),
+    "a moment that is none": (
+        ["--name", "bad", "--user", "7", "--expires", "tomorrow"],
+        "write it as 2027-01-31T18:00:00+01:00",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD.values(), ids=BAD)
+def test_a_misused_command_says_why(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as misused:
+        main(["token", "create", *arguments])
+    assert misused.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err.splitlines()[-1]
+
+
+def test_misuse_ends_the_process_with_status_2_and_touches_no_store(services: Services) -> None:
+    misused = services.run("token", "create", "--name", "bad", "--user", "0")
+    assert misused.status == 2
+    assert misused.out == ""
+    assert "Traceback" not in misused.err
+    assert not services.data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["serve", "token", "POLLS_DATA_DIR"]),
+        (["token"], ["create", "list", "revoke"]),
+        (["token", "create"], ["--name", "--user", "--admin", "--workspace", "--action"]),
+        (["token", "list"], ["usage"]),
+        (["token", "revoke"], ["NAME"]),
+    ],
+)
+def test_help_explains_the_commands(
+    command: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert all(word in said.out for word in words)
+    assert "python -m service" in said.out

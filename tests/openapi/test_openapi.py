@@ -1,0 +1,240 @@
+"""The OpenAPI document says what the service is, and cannot drift from it."""
+
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import pytest
+from aiohttp import web
+from marshmallow import Schema
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pytest_aiohttp import AiohttpClient
+
+import schemas
+from schemas import shown
+from schemas.fields import StrictSchema
+from schemas.polling import LenientSchema
+from service.app import create_app
+from service.openapi import examples, page
+from service.openapi.document import Undescribed, build
+from service.polling import enrollments
+from service.polling.paths import API
+from service.routes import ROUTES
+from service.settings import Settings
+from service.web.authentication import PUBLIC
+from tests.conftest import ADMIN, Client
+from tests.support.documented import DOCUMENT, Documented, resolved, validator_of
+from tests.support.polling import make_choice, make_poll, make_session
+from tests.support.processes import Services
+from tests.support.seeds import ISSUE, STARS, UNKNOWN, Json, a_poll, refused
+
+BASES = {StrictSchema, LenientSchema, shown.ShownSchema}
+
+
+def operations() -> Iterator[tuple[str, str, Json]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def of_operations(*, with_token_only: bool = False) -> pytest.MarkDecorator:
+    chosen = [
+        pytest.param(method, path, operation, id=f"{method} {path}")
+        for method, path, operation in operations()
+        if "security" in operation or not with_token_only
+    ]
+    return pytest.mark.parametrize(("method", "path", "operation"), chosen)
+
+
+on_every_operation = of_operations()
+
+
+def test_the_document_is_valid_openapi_3_1() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+async def test_everybody_is_served_the_document_without_a_token(anonymous: Client) -> None:
+    async with anonymous.get("/openapi.json") as answer:
+        assert answer.status == 200
+        assert answer.content_type == "application/json"
+        served = await answer.json()
+    assert served == DOCUMENT
+    document = anonymous.app[page.DOCUMENT]
+    assert document() is document()  # built once
+
+
+def test_the_command_prints_it_and_needs_no_store(services: Services) -> None:
+    printed = services.run("openapi")
+    assert printed.status == 0, printed.err
+    assert json.loads(printed.out) == DOCUMENT
+    assert not services.data_dir.exists()
+
+
+def test_every_route_and_method_is_described_and_nothing_else() -> None:
+    routed = {(method, path) for path, methods in ROUTES.items() for method in methods}
+    assert {(method, path) for method, path, _ in operations()} == routed
+
+
+def test_a_route_without_a_description_says_where_to_write_it() -> None:
+    with pytest.raises(Undescribed, match=r"PATCH /new is routed and not .*openapi/content"):
+        build({**ROUTES, "/new": {"PATCH"}})
+    without = {path: methods for path, methods in ROUTES.items() if path != "/healthz"}
+    with pytest.raises(Undescribed, match="GET /healthz is described in service/openapi and not"):
+        build(without)
+
+
+def every_schema() -> Iterator[type[Schema]]:
+    for module in pkgutil.iter_modules(schemas.__path__):
+        for value in vars(importlib.import_module(f"schemas.{module.name}")).values():
+            is_schema = isinstance(value, type) and issubclass(value, Schema)
+            if is_schema and value.__module__.startswith("schemas.") and value not in BASES:
+                yield value
+
+
+@pytest.mark.parametrize("schema", sorted(set(every_schema()), key=str))
+def test_every_member_of_every_schema_is_in_the_document(schema: type[Schema]) -> None:
+    name = schema.__name__.removesuffix("Schema")
+    prefix = "Content" if schema.__module__ == "schemas.content" else ""
+    described = DOCUMENT["components"]["schemas"][prefix + name]
+    members = schema().fields
+    assert described["properties"].keys() == members.keys()
+    required = {name for name, field in members.items() if field.required}
+    assert set(described.get("required", ())) == required
+
+
+def test_operations_have_names_of_their_own_and_known_tags() -> None:
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(set(names)) == len(names)
+    tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    for _, _, operation in operations():
+        assert set(operation["tags"]) <= tags
+        for link in resolved(operation["responses"].get("200", {})).get("links", {}).values():
+            assert link["operationId"] in names
+
+
+@on_every_operation
+def test_every_parameter_of_the_path_is_described(method: str, path: str, operation: Json) -> None:
+    described = [resolved(one) for one in operation["parameters"]]
+    names = [one["name"] for one in described if one["in"] == "path"]
+    assert names == [part[1:-1] for part in path.split("/") if part.startswith("{")], method
+    assert all(one["description"] for one in described)
+
+
+@on_every_operation
+def test_who_needs_a_token_is_told_so(method: str, path: str, operation: Json) -> None:
+    assert ("security" in operation) == (path not in PUBLIC), method
+    assert ("403" in operation["responses"]) == (path not in PUBLIC)
+
+
+def contents(operation: Json) -> Iterator[Json]:
+    yield from operation.get("requestBody", {}).get("content", {}).values()
+    for response in operation["responses"].values():
+        yield from resolved(response).get("content", {}).values()
+
+
+@on_every_operation
+def test_every_example_is_valid(method: str, path: str, operation: Json) -> None:
+    for media in contents(operation):
+        shown_examples = [one["value"] for one in media.get("examples", {}).values()]
+        for example in [*shown_examples, *([media["example"]] if "example" in media else [])]:
+            error = next(validator_of(media["schema"]).iter_errors(example), None)
+            assert error is None, f"{method} {path}: {error}"
+
+
+def test_the_examples_are_those_of_the_source_apis() -> None:
+    assert examples.STARS == STARS
+    create = DOCUMENT["paths"]["/rest/polls"]["post"]["requestBody"]["content"]["application/json"]
+    assert create["example"] == STARS
+
+
+# Statuses --------------------------------------------------------------------------------------
+
+
+async def address(api: Client, path: str, operation: Json) -> tuple[str, dict[str, str]]:
+    """The URL and the query of something that is there."""
+    poll = await make_poll(api)
+    choice = await make_choice(api, poll["id"], text="yes")
+    session = await make_session(api, poll["id"])
+    ids = {"poll_choices": choice["id"], "poll_sessions": session["id"]}
+    for name, number in ids.items():
+        path = path.replace(f"{name}/{{id}}", f"{name}/{number}")
+    path = path.replace("{poll_id}", str(poll["id"])).replace(
+        "{poll_session_id}", str(session["id"])
+    )
+    path = path.replace("{course_id}", "1").replace("{id}", "1")
+    query: dict[str, str] = {}
+    if any(resolved(one)["name"] == "workspace" for one in operation["parameters"]):
+        async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:
+            query = {**ISSUE, "pollId": (await answer.json())["id"]}
+        del query["type"]
+    return path, query
+
+
+@of_operations(with_token_only=True)
+async def test_the_refusals_of_the_document_are_those_of_the_service(
+    api: Client, anonymous: Client, method: str, path: str, operation: Json
+) -> None:
+    documented = {int(status) for status in operation["responses"]}
+    url, query = await address(api, path, operation)
+    await refused(await anonymous.request(method, url, params=query), 403)
+    acting = {**query, "as_user_id": "nobody"}
+    await refused(await api.request(method, url, params=acting), 400, ["as_user_id"])
+    assert {400, 403, 429, 500, 503} <= documented
+    if "requestBody" in operation:
+        large = BytesIO(b"x" * (2**20 + 1))
+        await refused(await api.request(method, url, params=query, data=large), 413)
+        await refused(await api.request(method, url, params=query, data=b"x"), 415)
+    assert ({413, 415} <= documented) == ("requestBody" in operation)
+    if query:
+        gone = {**query, "pollId": UNKNOWN}
+        if (method, path) != ("POST", "/rest/polls"):
+            await refused(await api.request(method, url, params=gone), 404)
+    elif "{" in path:
+        nowhere = re.sub("{[a-z_]+}", "0", path)
+        parameters = [resolved(one) for one in operation["parameters"]]
+        required = {
+            one["name"]: one["schema"]["enum"][0]
+            for one in parameters
+            if one["in"] == "query" and one.get("required")
+        }
+        await refused(await api.request(method, nowhere, params=required), 404)
+    names_one = bool(query) and (method, path) != ("POST", "/rest/polls")
+    assert (404 in documented) == (names_one or "{" in path)
+    is_conditional = path == "/rest/polls" and method in ("PUT", "DELETE")
+    if is_conditional:
+        stale: dict[str, Any] = {"headers": {"If-Match": '"0-0"'}, "params": query}
+        if method == "PUT":
+            stale["json"] = a_poll()
+        await refused(await api.request(method, url, **stale), 412)
+    assert (412 in documented) == is_conditional
+    if method == "POST":
+        assert 409 in documented  # the key of another request
+
+
+async def test_an_answer_outside_the_document_would_be_noticed(
+    aiohttp_client: AiohttpClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, documented = create_app(settings), Documented()
+    app.on_response_prepare.append(documented.look)
+    client = await aiohttp_client(app, headers={"Authorization": f"Bearer {ADMIN}"})
+    user = f"{API}/users/7"
+    for shown_user, answer in [
+        ({"id": 7, "name": "User 7"}, web.json_response),
+        ({"id": 7}, web.json_response),
+        ({"id": "x", "name": "User 7"}, web.json_response),
+        ({"id": 7, "name": "User 7", "more": 1}, web.json_response),
+        ({}, lambda _: web.Response(text="User 7")),
+        ({}, lambda _: web.Response(status=202)),
+    ]:
+        monkeypatch.setattr(
+            enrollments,
+            "polling_response",
+            lambda *_, shown_user=shown_user, answer=answer: answer(shown_user),
+        )
+        await client.get(user)
+    assert len(documented.faults) == 5, documented.faults

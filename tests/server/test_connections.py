@@ -1,0 +1,156 @@
+"""The requests of one connection, one after the other, through our own loop over them."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from service.settings import Settings
+from service.web.responses import bytes_response
+from tests.conftest import ADMIN
+from tests.support.calls import POLL, place, request
+from tests.support.house import serving, until
+
+READ = request("GET", place(), token=ADMIN)
+HEALTH = request("GET", "/healthz")
+MUCH = 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("others", [0, 3, 40])
+async def test_requests_that_are_sent_at_once_are_answered_in_their_order(
+    settings: Settings, others: int
+) -> None:
+    """Beyond 32 of them aiohttp reads no more until the queue is shorter."""
+    async with serving(settings) as house:
+        client = await house.connect()
+        bad = request("GET", "/nowhere")
+        client.send(READ + bad * others + HEALTH)
+        assert (await client.read()).data == []
+        assert [(await client.read()).status for _ in range(others)] == [404] * others
+        assert (await client.read()).status == 200
+
+
+async def test_a_connection_goes_on_after_an_upgrade_that_nobody_offers(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        asks = request("GET", "/healthz", connection="upgrade", upgrade="websocket")
+        client.send(asks + HEALTH)
+        assert (await client.read()).status == 200
+        assert (await client.read()).status == 200
+        client.send(READ)
+        assert (await client.read()).data == []
+
+
+async def test_what_is_left_of_a_refused_body_is_no_request(settings: Settings) -> None:
+    """The answer does not wait for it, and the next request is the one behind it."""
+    async with serving(settings) as house:
+        client = await house.connect()
+        whole = request("POST", place(), token="nobody's", body={**POLL, "description": "x" * 999})
+        client.send(whole[:-500])
+        assert (await client.read()).status == 403
+        client.send(whole[-500:] + HEALTH)
+        assert (await client.read()).status == 200
+
+
+async def test_a_body_whose_rest_does_not_come_ends_its_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(HEALTH)
+        assert (await client.read()).status == 200
+        [connection] = house.server.open
+        monkeypatch.setattr(connection, "_lingering_time", 0.05)
+        whole = request("POST", place(), token="nobody's", body=POLL)
+        client.send(whole[:-5])
+        assert (await client.read()).status == 403
+        assert await client.rest() == b""
+
+
+async def test_the_answer_to_a_request_of_http_1_0_ends_its_connection(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(READ.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert (await client.rest()).startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+async def test_who_asks_for_much_and_takes_nothing_is_not_answered_on_and_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel does not take waits here, so the next request waits for that to be taken."""
+    answered = 0
+
+    async def much(_: web.Request) -> web.StreamResponse:
+        nonlocal answered
+        answered += 1
+        return bytes_response(b"x" * MUCH)
+
+    async with serving(settings) as house:
+        monkeypatch.setattr(house.server, "find", lambda _: much)
+        client = await house.connect()
+        client.send(HEALTH * 20)
+        await until(lambda: any(connection.writing_paused for connection in house.server.open))
+        [connection] = house.server.open
+        assert connection.transport is not None
+        assert connection.transport.get_write_buffer_size() <= MUCH
+        assert answered < 20
+        assert [len((await client.read()).body) for _ in range(20)] == [MUCH] * 20
+
+
+async def test_a_client_of_http_1_0_is_told_that_its_connection_stays(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        asks = request("GET", place(), token=ADMIN, connection="keep-alive")
+        for _ in range(2):
+            answer = await client.call(asks.replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert (answer.status, answer.headers["connection"]) == (200, "keep-alive")
+
+
+async def test_a_head_gets_no_body_and_the_next_request_its_answer(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(READ.replace(b"GET", b"HEAD", 1) + READ)
+        assert b"content-length: 2\r\n" in (await client.read_head()).lower()
+        assert (await client.read()).data == []
+
+
+async def test_a_handler_that_is_cancelled_takes_its_connection_along(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def wait(_: web.Request) -> web.StreamResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async with serving(settings) as house:
+        monkeypatch.setattr(house.server, "find", lambda _: wait)
+        client = await house.connect()
+        client.send(HEALTH)
+        await begun.wait()
+        [connection] = house.server.open
+        assert connection._task_handler is not None
+        connection._task_handler.cancel()
+        assert await client.rest() == b""
+        await until(lambda: not house.server.open)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/rest", 400),
+        ("GET", "/%72est", 400),
+        ("GET", "/x1/anything", 400),
+        ("PATCH", "/rest", 405),
+        ("GET", "/rest/", 404),
+        ("OPTIONS", "*", 404),
+    ],
+)
+async def test_a_path_leads_to_its_route_however_it_is_found(
+    settings: Settings, method: str, path: str, status: int
+) -> None:
+    async with serving(settings) as house:
+        client = await house.connect()
+        client.send(request(method, path, token=ADMIN))
+        assert (await client.read()).status == status

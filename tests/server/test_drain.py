@@ -1,0 +1,179 @@
+"""A stop under load: what was accepted is answered, what was not is refused, nothing in between."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.server import runner as server
+from service.server.listening import open_sockets, turn_away
+from service.settings import Settings
+from tests.conftest import ADMIN
+from tests.support.calls import POLL, Connection, call, is_refused, place, request
+from tests.support.house import serving
+from tests.support.house import until as eventually
+from tests.support.processes import Service, Services, is_running, until
+
+CALLERS = 1000
+WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+READ = request("GET", place(), token=ADMIN)
+
+
+@contextmanager
+def halted(*pids: int) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def processes_of(service: Service, workers: str) -> list[int]:
+    """Those that accept connections."""
+    return [service.pid] if workers == "1" else service.worker_pids
+
+
+async def ask(url: str, data: bytes) -> str:
+    """What came of a request on a connection of its own: a status, or where it ended."""
+    address = urlsplit(url)
+    try:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    except ConnectionRefusedError:
+        return "refused"
+    try:
+        writer.write(data)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        await reader.readexactly(length)
+        return head.split()[1].decode()
+    except (ConnectionError, asyncio.IncompleteReadError) as error:
+        return f"lost: {error!r}"
+    finally:
+        writer.close()
+
+
+@WORKERS
+async def test_of_a_thousand_requests_around_a_sigterm_every_accepted_one_is_answered(
+    services: Services, workers: str
+) -> None:
+    service = await asyncio.to_thread(
+        services.start, POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS=workers
+    )
+    assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
+    outcomes: Counter[str] = Counter()
+    turns = asyncio.Semaphore(200)
+
+    async def caller(number: int) -> None:
+        async with turns:
+            new = place(f"NEW-{number}")
+            data = READ if number % 4 else request("POST", new, token=ADMIN, body=POLL)
+            outcomes[await ask(service.url, data)] += 1
+            if outcomes.total() == CALLERS // 4:
+                service.terminate()
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(caller(number) for number in range(CALLERS)))
+    assert outcomes["200"] >= CALLERS // 4
+    assert outcomes["refused"] > 0  # it did stop amid them
+    # A machine that is busy may have it say that the database is too busy: an answer too.
+    assert set(outcomes) <= {"200", "503", "refused"}, outcomes
+    assert await asyncio.to_thread(service.wait) == 0
+
+
+@WORKERS
+def test_whom_the_kernel_has_accepted_before_the_stop_is_answered(
+    services: Services, workers: str
+) -> None:
+    """The queue of the kernel is full of requests that the process has never seen."""
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS=workers)
+    listening = processes_of(service, workers)
+    assert len(listening) == int(workers)
+    with ExitStack() as stack:
+        with halted(*listening):
+            queued = [stack.enter_context(Connection(service.url)) for _ in range(100)]
+            for connection in queued:
+                connection.send(READ)
+            service.terminate()
+        assert {connection.read().status for connection in queued} == {200}
+    assert service.wait() == 0
+    assert is_refused(service.url)
+
+
+def test_from_when_newcomers_are_turned_away_who_waits_is_still_let_in() -> None:
+    [listening] = open_sockets("127.0.0.1", 0)
+    address = listening.getsockname()
+    with listening, socket.create_connection(address) as early:
+        early.sendall(b"early")
+        turn_away([listening])
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, timeout=0.2)
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.recv(5) == b"early"
+            accepted.sendall(b"heard")
+        assert early.recv(5) == b"heard"
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
+@WORKERS
+def test_before_it_listens_no_more_it_says_so_for_as_long_as_is_set(
+    services: Services, workers: str
+) -> None:
+    service = services.start(
+        POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS=workers, POLLS_DRAIN_SECONDS="1"
+    )
+    assert call(service.url, "GET", "/readyz").status == 200
+    with Connection(service.url) as kept:
+        kept.send(READ)
+        assert kept.read().headers.get("Connection") is None
+        begun = time.monotonic()
+        service.terminate()
+        until(lambda: call(service.url, "GET", "/readyz").status == 503, "the end of readiness")
+        assert call(service.url, "GET", "/healthz").status == 200
+        kept.send(READ)
+        answer = kept.read()
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert kept.is_closed
+        assert call(service.url, "GET", place(), token=ADMIN).status == 200
+    assert service.wait() == 0
+    assert 1 <= time.monotonic() - begun < 8
+    assert is_refused(service.url)
+
+
+async def test_a_request_that_is_on_its_way_when_the_listening_ends_is_answered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LINGER_SECONDS", 2)
+    async with serving(settings) as house:
+        idle, fresh, silent = [await house.connect() for _ in range(3)]
+        assert (await idle.call(READ)).status == 200
+        fresh.send(READ[:10])
+        stopping = asyncio.create_task(house.runner.cleanup())
+        await eventually(lambda: is_refused(house.url))
+        fresh.send(READ[10:])
+        for answer in (await idle.call(READ), await fresh.read(), await silent.call(READ)):
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await stopping
+
+
+def test_an_idle_connection_holds_no_stop_up(services: Services) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    family = service.guard_pid, service.server_pid
+    with Connection(service.url) as idle:
+        idle.send(READ)
+        assert idle.read().status == 200
+        begun = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - begun < 5
+        assert idle.is_closed
+    assert not any(map(is_running, family))

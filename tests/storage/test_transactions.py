@@ -1,0 +1,459 @@
+"""Transactions are applied exactly once, whatever happens between the service and the store."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pymongo
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
+from pymongo import WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from storage import client as storage_client
+from storage.client import (
+    BlockingSession,
+    Database,
+    DuplicateKeyError,
+    Session,
+    round_trip,
+    set_patience,
+)
+from storage.errors import Conflict, Unavailable
+from storage.indexes import ensure_indexes
+from storage.sequences import Sequences
+from tests.conftest import Raw
+from tests.support.fleet import eventually
+from tests.support.processes import failing, slow
+
+TRANSIENT = "TransientTransactionError"
+NO_SUCH_TRANSACTION = 251
+COMMANDS = ("find", "update", "insert", "commitTransaction")
+FAULTS: dict[str, dict[str, Any]] = {
+    "a write conflict": {"errorCode": 112, "errorLabels": [TRANSIENT]},
+    "a lock that was given up": {"errorCode": 24, "errorLabels": [TRANSIENT]},
+    "a lost connection": {"closeConnection": True},
+    "a slow answer": {"blockConnection": True, "blockTimeMS": 100},
+}
+"""What a server says while it is primary; how it stops to be one is tried in test_elections.py."""
+
+
+@pytest.fixture
+async def database(mongodb_uri: str) -> AsyncIterator[Database]:
+    database = await Database.connect(mongodb_uri)
+    await ensure_indexes(database)
+    for name in ("counters", "entries"):
+        await database.ensure(name, [])
+    await database.collection("counters").insert_one({"_id": "a", "n": 0})
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def admin(raw: Raw) -> pymongo.MongoClient[dict[str, Any]]:
+    return raw.client
+
+
+class Work:
+    """Reads, changes one document and adds another: applied whole, or not at all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._counters = database.collection("counters")
+        self._entries = database.collection("entries")
+        self.runs = 0
+
+    async def apply(self, *, at_once: bool) -> int:
+        if at_once:
+            return await self._database.transaction_at_once(self.in_thread)
+        return await self._database.transaction(self)
+
+    async def __call__(self, session: Session) -> int:
+        self.runs += 1
+        counter = await self._counters.find_one({"_id": "a"}, session=session)
+        assert counter is not None
+        n: int = counter["n"] + 1
+        await self._counters.update_one({"_id": "a"}, {"$set": {"n": n}}, session=session)
+        await self._entries.insert_one({"n": n}, session=session)
+        return n
+
+    def in_thread(self, session: BlockingSession) -> int:
+        """The same, for ``transaction_at_once``."""
+        self.runs += 1
+        counters = self._database.blocking_collection("counters")
+        counter = counters.find_one({"_id": "a"}, session=session)
+        assert counter is not None
+        n: int = counter["n"] + 1
+        counters.update_one({"_id": "a"}, {"$set": {"n": n}}, session=session)
+        entries = self._database.blocking_collection("entries")
+        entries.insert_one({"n": n}, session=session)
+        return n
+
+
+AT_ONCE = pytest.mark.parametrize("at_once", [False, True])
+
+
+def applied(raw: Raw) -> int:
+    """How often it was applied; fails where a part of it was, or the mark is missing."""
+    counter = raw.counters.find_one({"_id": "a"})
+    assert counter is not None
+    entries = sorted(entry["n"] for entry in raw.entries.find())
+    assert entries == list(range(1, counter["n"] + 1))
+    assert raw.attempts.count_documents({}) == len(entries)
+    return len(entries)
+
+
+@AT_ONCE
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_what_passes_is_no_concern_of_the_caller_and_the_work_is_done_once(
+    database: Database,
+    raw: Raw,
+    admin: pymongo.MongoClient[Any],
+    command: str,
+    fault: str,
+    at_once: bool,
+) -> None:
+    with failing(admin, {"times": 1}, failCommands=[command], **FAULTS[fault]):
+        assert await Work(database).apply(at_once=at_once) == 1
+    assert applied(raw) == 1
+
+
+@pytest.mark.parametrize("command", ["insert", "commitTransaction"])
+async def test_several_lost_connections_do_not_matter(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
+) -> None:
+    with failing(admin, {"times": 3}, failCommands=[command], closeConnection=True):
+        assert await database.transaction(Work(database)) == 1
+    assert applied(raw) == 1
+
+
+def commits(monkeypatch: pytest.MonkeyPatch, failures: Iterator[str]) -> None:
+    """Lets commits fail: ``stored`` and ``lost`` after the fact, ``aborted`` before it."""
+    commit = ClientSession.commit_transaction
+
+    def fail_in_thread(session: ClientSession) -> None:
+        failure = next(failures, "")
+        if failure == "aborted":
+            session.abort_transaction()
+        else:
+            commit(session)
+        if failure == "lost":
+            raise AutoReconnect("connection closed")
+        if failure:
+            answer = {"ok": 0, "code": NO_SUCH_TRANSACTION, "errorLabels": [TRANSIENT]}
+            raise OperationFailure("no such transaction", NO_SUCH_TRANSACTION, answer)
+
+    async def fail(session: Any) -> None:
+        await asyncio.to_thread(fail_in_thread, session.delegate)
+
+    monkeypatch.setattr(ClientSession, "commit_transaction", fail_in_thread)
+    # Motor has taken the driver's own method when it was imported.
+    monkeypatch.setattr(AsyncIOMotorClientSession, "commit_transaction", fail)
+
+
+@AT_ONCE
+@pytest.mark.parametrize("failures", [["stored"], ["lost"], ["lost", "stored"], ["lost"] * 5])
+async def test_a_stored_commit_with_a_wrong_answer_is_a_success_and_not_done_again(
+    database: Database,
+    raw: Raw,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: list[str],
+    at_once: bool,
+) -> None:
+    commits(monkeypatch, iter(failures))
+    work = Work(database)
+    assert await work.apply(at_once=at_once) == 1
+    assert work.runs == 1
+    assert applied(raw) == 1
+
+
+@AT_ONCE
+async def test_a_commit_that_was_not_stored_is_done_again(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    commits(monkeypatch, iter(["aborted", "aborted"]))
+    work = Work(database)
+    assert await work.apply(at_once=at_once) == 1
+    assert work.runs == 3
+    assert applied(raw) == 1
+
+
+@AT_ONCE
+async def test_a_commit_whose_outcome_nobody_can_say_is_reported_as_such(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    monkeypatch.setattr(storage_client, "OUTCOME_SECONDS", 0.3)
+    commits(monkeypatch, iter(["lost"] * 1000))
+    work = Work(database)
+    with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
+        await work.apply(at_once=at_once)
+    assert work.runs == 1
+    assert applied(raw) == 1
+
+
+async def test_a_mark_that_cannot_be_read_for_a_while_is_asked_for_again(
+    database: Database,
+    raw: Raw,
+    admin: pymongo.MongoClient[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commits(monkeypatch, iter(["stored"]))
+
+    async def work(session: Session) -> None:
+        """Finds nothing, so that the next find is that of the mark."""
+        await database.collection("entries").insert_one({"n": 1}, session=session)
+
+    with failing(admin, {"times": 2}, failCommands=["find"], closeConnection=True):
+        await database.transaction(work)
+    assert raw.entries.count_documents({}) == 1
+
+
+async def test_who_goes_while_a_thread_is_at_it_takes_no_session_from_it(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, begun, goes_on = Work(database), asyncio.Event(), threading.Event()
+    loop, done, abort = asyncio.get_running_loop(), list[str](), database._abort
+
+    def wait(session: BlockingSession) -> None:
+        work.in_thread(session)
+        loop.call_soon_threadsafe(begun.set)
+        assert goes_on.wait(10)
+        done.append("the work")
+
+    async def note_abort(*arguments: Any) -> None:
+        done.append("the abort")
+        await abort(*arguments)
+
+    monkeypatch.setattr(database, "_abort", note_abort)
+    running = asyncio.create_task(database.transaction_at_once(wait))
+    await begun.wait()
+    running.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert done == ["the work", "the abort"]
+    assert applied(raw) == 1  # it was sent, and so it is stored; but whole
+
+
+@pytest.mark.parametrize("raised", [Conflict("no"), ValueError("no")])
+async def test_what_the_work_raises_in_its_thread_ends_the_transaction_too(
+    database: Database, raw: Raw, raised: BaseException
+) -> None:
+    work = Work(database)
+
+    def broken(session: BlockingSession) -> None:
+        work.in_thread(session)
+        raise raised
+
+    with pytest.raises(type(raised)):
+        await database.transaction_at_once(broken)
+    assert work.runs == 1
+    assert applied(raw) == 0
+    started = time.monotonic()
+    raw.counters.update_one({"_id": "a"}, {"$set": {"m": 1}})  # no lock was left behind
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("raised", [Conflict("no"), ValueError("no"), asyncio.CancelledError()])
+async def test_what_the_work_raises_ends_the_transaction_and_nothing_is_stored(
+    database: Database, raw: Raw, raised: BaseException
+) -> None:
+    work = Work(database)
+
+    async def broken(session: Session) -> None:
+        await work(session)
+        raise raised
+
+    with pytest.raises(type(raised)):
+        await database.transaction(broken)
+    assert work.runs == 1
+    assert applied(raw) == 0
+    started = time.monotonic()
+    raw.counters.update_one({"_id": "a"}, {"$set": {"m": 1}})  # no lock was left behind
+    assert time.monotonic() - started < 1
+
+
+async def test_a_duplicate_is_the_caller_s_to_decide_on(database: Database, raw: Raw) -> None:
+    raw.entries.insert_one({"_id": "there"})
+
+    async def work(session: Session) -> None:
+        await database.collection("counters").insert_one({"_id": "b"}, session=session)
+        await database.collection("entries").insert_one({"_id": "there"}, session=session)
+
+    with pytest.raises(DuplicateKeyError):
+        await database.transaction(work)
+    assert raw.counters.count_documents({"_id": "b"}) == 0
+
+
+@pytest.mark.parametrize("limits", [(0.5, 0.5), (60.0, 1.5)])
+async def test_endless_conflicts_end_in_time(
+    database: Database,
+    raw: Raw,
+    admin: pymongo.MongoClient[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[float, float],
+) -> None:
+    """The time for the statements is 4 s, within what the request has left; here 1.5."""
+    seconds, used = limits
+    assert storage_client.ROUND_TRIP_SECONDS == 4
+    monkeypatch.setattr(storage_client, "ROUND_TRIP_SECONDS", 1.5)
+    work = Work(database)
+    started = time.monotonic()
+    set_patience(seconds)
+    with (
+        failing(admin, failCommands=["insert"], errorCode=112, errorLabels=[TRANSIENT]),
+        pytest.raises(Unavailable),
+    ):
+        await database.transaction(work)
+    assert used - 0.2 < time.monotonic() - started < used + 0.5
+    # Between two runs it rests: 5 ms at the least.
+    assert 5 < work.runs < used / 0.005
+    assert applied(raw) == 0
+
+
+@pytest.mark.parametrize("command", ["find", "update", "insert"])
+async def test_a_store_that_hangs_is_waited_for_no_longer_than_the_patience_lasts(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
+) -> None:
+    started = time.monotonic()
+    set_patience(0.4)
+    with slow(admin, command, 2000), pytest.raises(Unavailable):
+        await database.transaction(Work(database))
+    assert time.monotonic() - started < 1.4
+    assert applied(raw) == 0
+
+
+async def test_patience_is_for_all_that_is_done_with_it_together(
+    database: Database, admin: pymongo.MongoClient[Any]
+) -> None:
+    started = time.monotonic()
+    set_patience(0.3)
+    with slow(admin, "find", 2000):
+        with pytest.raises(Unavailable), round_trip():
+            await database.collection("counters").find_one({})
+        with pytest.raises(Unavailable):
+            await database.transaction(Work(database))
+        # Here, since MongoDB lets go of the failpoint only when nobody waits in it.
+        assert time.monotonic() - started < 1.2
+
+
+async def test_a_commit_that_was_sent_is_not_cut_short_by_impatience(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
+) -> None:
+    set_patience(0.5)
+    with slow(admin, "commitTransaction", 600):
+        assert await database.transaction(Work(database)) == 1
+    assert applied(raw) == 1
+
+
+async def test_who_is_answered_before_a_commit_is_hears_that_its_outcome_is_not_known(
+    database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
+) -> None:
+    started = time.monotonic()
+    set_patience(0.3)
+    with slow(admin, "commitTransaction", 1500):
+        with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
+            await database.transaction(Work(database))
+        assert time.monotonic() - started < 1.2
+    await eventually(lambda: not database._unanswered)
+    assert applied(raw) == 1
+
+
+async def test_the_outcome_of_a_commit_is_asked_for_when_its_caller_has_gone(
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits(monkeypatch, iter(["lost"] * 40))
+    work = Work(database)
+    set_patience(0.2)
+    with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
+        await database.transaction(work)
+    await eventually(lambda: not database._unanswered)
+    assert work.runs == 1
+    assert applied(raw) == 1
+
+
+async def test_of_two_transactions_that_cross_no_update_is_lost(
+    database: Database, raw: Raw
+) -> None:
+    for _ in range(20):
+        have_read = asyncio.Barrier(2)
+        works = [Crossing(database, have_read) for _ in range(2)]
+        await asyncio.gather(*map(database.transaction, works))
+        assert sum(work.runs for work in works) > 2  # they did cross
+    assert applied(raw) == 40
+
+
+class Crossing(Work):
+    """Waits, in its first run, until the other has read too."""
+
+    def __init__(self, database: Database, have_read: asyncio.Barrier) -> None:
+        super().__init__(database)
+        self._have_read = have_read
+
+    async def __call__(self, session: Session) -> int:
+        if self.runs == 0:
+            await self._counters.find_one({"_id": "a"}, session=session)
+            await self._have_read.wait()
+        return await super().__call__(session)
+
+
+class Heard(CommandListener):
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.commands.append((event.command_name, event.command))
+
+    def succeeded(self, event: object) -> None:
+        """Nothing to note."""
+
+    def failed(self, event: object) -> None:
+        """Nothing to note."""
+
+    def of(self, name: str) -> Any:
+        return [command for said, command in self.commands if said == name]
+
+
+async def test_what_is_answered_is_on_the_disks_of_a_majority(
+    mongodb_uri: str,
+) -> None:
+    heard = Heard()
+    client: Any = AsyncIOMotorClient(mongodb_uri, event_listeners=[heard], tz_aware=True)
+    watched = Database(client, client.get_default_database().name)
+    await ensure_indexes(watched)
+    await watched.collection("counters").insert_one({"_id": "a", "n": 0})
+    try:
+        assert watched.collection("tokens").write_concern == WriteConcern("majority", j=True)
+        await watched.transaction(Work(watched))
+        await Sequences(watched).take("polls")
+    finally:
+        client.close()
+    first, *_ = heard.of("find")
+    assert first["startTransaction"] is True
+    assert first["readConcern"]["level"] == "snapshot"
+    for command in (*heard.of("commitTransaction"), *heard.of("findAndModify")):
+        assert command["writeConcern"] == {"w": "majority", "j": True}
+    assert len(heard.of("commitTransaction")) == 1
+
+
+async def test_a_hundred_numbers_taken_at_once_are_1_to_100(database: Database) -> None:
+    sequences = Sequences(database)
+    assert await sequences.take("polls") == 1
+    taken = await asyncio.gather(*(sequences.take("polls") for _ in range(99)))
+    assert sorted(taken) == list(range(2, 101))
+    assert await sequences.take("sessions") == 1
+
+
+async def test_the_first_numbers_of_all_are_unique_with_gaps_at_most(database: Database) -> None:
+    sequences = Sequences(database)
+    for name in map(str, range(10)):
+        taken = await asyncio.gather(*(sequences.take(name) for _ in range(100)))
+        assert len(set(taken)) == 100
+        assert min(taken) >= 1

@@ -1,0 +1,79 @@
+"""Holds answers of the service to what the OpenAPI document says of them."""
+
+import json
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+from aiohttp import web
+from aiohttp.web_urldispatcher import Resource
+
+from service.openapi.document import build
+from service.routes import ROUTES
+
+Json = dict[str, Any]
+DOCUMENT: Json = build(ROUTES)
+
+
+def resolved(part: Json) -> Json:
+    """What a part refers to, or the part itself."""
+    found: Any = part
+    while "$ref" in found:
+        names = found["$ref"].removeprefix("#/").split("/")
+        found = DOCUMENT
+        for name in names:
+            found = found[name]
+    return dict(found)
+
+
+def response_of(path: str, method: str, status: int) -> Json | None:
+    responses = DOCUMENT["paths"][path][method.lower()]["responses"]
+    return resolved(responses[str(status)]) if str(status) in responses else None
+
+
+@cache
+def validator(path: str, method: str, status: int, kind: str) -> jsonschema_rs.Validator:
+    response = response_of(path, method, status)
+    assert response is not None
+    return validator_of(response["content"][kind]["schema"])
+
+
+def validator_of(schema: Json) -> jsonschema_rs.Validator:
+    return jsonschema_rs.Draft202012Validator(
+        {**schema, "components": DOCUMENT["components"]}, validate_formats=True
+    )
+
+
+class Documented:
+    """Looks at every answer of an application; ``faults`` are those the document does not have."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    async def look(self, request: web.Request, response: web.StreamResponse) -> None:
+        """A receiver of ``on_response_prepare``, which is sent what the caller will get."""
+        resource = request.match_info.route.resource
+        if not isinstance(resource, Resource):
+            return  # the router's own 404 and 405
+        method = "GET" if request.method == "HEAD" else request.method
+        fault = self._fault(resource.canonical, method, response)
+        if fault is not None:
+            self.faults.append(f"{method} {resource.canonical}: {fault}")
+
+    def _fault(self, path: str, method: str, response: web.StreamResponse) -> str | None:
+        described = response_of(path, method, response.status)
+        if described is None:
+            return f"the status {response.status} is not documented"
+        for name, header in described["headers"].items():
+            if resolved(header).get("required") and name not in response.headers:
+                return f"{response.status} without {name}"
+        body = response.body if isinstance(response, web.Response) else None
+        kind = response.content_type
+        if "content" not in described:
+            return f"{response.status} with a body" if body else None
+        if kind not in described["content"]:
+            return f"{response.status} is {kind}"
+        if kind.endswith("json") and isinstance(body, bytes):
+            found = validator(path, method, response.status, kind).iter_errors(json.loads(body))
+            return next((f"{response.status}: {error}" for error in found), None)
+        return None

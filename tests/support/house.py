@@ -1,0 +1,134 @@
+"""A service in the process of the test, listening as it does in its own, and its clients."""
+
+import asyncio
+import io
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from service.app import create_app
+from service.server.connection import Server
+from service.server.listening import open_sockets
+from service.server.runner import Runner
+from service.settings import Settings
+from service.telemetry.log import RequestLog
+
+LARGE = 24 * 1024 * 1024
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.body)
+
+
+class Client:
+    """One connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def read_head(self) -> bytes:
+        return await self._reader.readuntil(b"\r\n\r\n")
+
+    async def read(self) -> Answer:
+        head = (await self.read_head()).decode()
+        first, *lines = head.strip().split("\r\n")
+        assert first.startswith("HTTP/1."), f"{first} is no answer"
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        body = await self._reader.readexactly(int(headers["content-length"]))
+        return Answer(int(first.split()[1]), headers, body)
+
+    async def call(self, data: bytes) -> Answer:
+        self.send(data)
+        return await self.read()
+
+    async def trickle(self, data: bytes, every: float = 0.02) -> None:
+        """A byte at a time, until all is sent or somebody had enough."""
+        for byte in data:
+            if self._writer.is_closing():
+                return
+            self._writer.write(bytes([byte]))
+            await asyncio.sleep(every)
+
+    async def rest(self) -> bytes:
+        """What comes until the other side ends the connection; a reset ends it too."""
+        received = b""
+        try:
+            while more := await self._reader.read(65536):
+                received += more
+        except ConnectionError:
+            pass
+        return received
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+
+class House:
+    """A service in this process, listening as it does in its own."""
+
+    def __init__(self, runner: Runner, port: int) -> None:
+        assert isinstance(runner.server, Server)
+        self.runner = runner
+        self.server = runner.server
+        self._port = port
+        self._clients: list[Client] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def connect(self, limit: int = 65536) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=limit)
+        client = Client(reader, writer)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+async def large(_: web.Request) -> web.Response:
+    return web.Response(body=b"x" * LARGE)
+
+
+async def until(condition: Callable[[], bool], within: float = 10) -> None:
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, sockets: Sequence[socket.socket] | None = None
+) -> AsyncIterator[House]:
+    app = create_app(settings, request_log=RequestLog(io.BytesIO()))
+    app.router.add_get("/large", large)
+    runner = Runner(app)
+    try:
+        await runner.setup()
+        house = House(runner, runner.listen(sockets or open_sockets("127.0.0.1", 0)))
+        try:
+            async with asyncio.timeout(30):
+                yield house
+        finally:
+            house.close()
+            await asyncio.sleep(0)
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,98 @@
+"""Which refusal comes first (contract, section 1): route, token, query, rights, body, the rest."""
+
+import pytest
+
+from tests.conftest import Client, Raw, TokenMaker
+from tests.support.seeds import ISSUE, UNKNOWN, a_poll, document, everything, refused, seed
+
+POLL = document(1)
+QUERY = {**ISSUE, "pollId": POLL["id"]}
+NO_QUERY = ["type", "workspace", "content"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/rest/", "/rest/x", "/x1", "/x1/", "/x1/a/b", "/REST", "/rest%2F"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+async def test_an_unknown_route_is_not_found_even_without_a_token(
+    anonymous: Client, method: str, path: str
+) -> None:
+    await refused(await anonymous.request(method, path), 404)
+
+
+@pytest.mark.parametrize("path", ["/rest", "/x1/name"])
+@pytest.mark.parametrize("method", ["PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+async def test_another_method_is_not_allowed_even_without_a_token(
+    anonymous: Client, method: str, path: str
+) -> None:
+    response = await anonymous.request(method, path)
+    await refused(response, 405)
+    allowed = {name.strip() for name in response.headers["Allow"].split(",")}
+    assert allowed == {"GET", "HEAD", "POST", "PUT", "DELETE"}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+async def test_the_token_comes_before_the_query(anonymous: Client, method: str) -> None:
+    await refused(await anonymous.request(method, "/rest?type=nonsense"), 403)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+async def test_the_query_comes_before_the_rights(
+    api: Client, make_token: TokenMaker, method: str
+) -> None:
+    headers = await make_token(actions=[], workspaces=[])
+    missing: list[str | None] = [*NO_QUERY]
+    if method in ("PUT", "DELETE"):
+        missing.append("pollId")
+    await refused(await api.request(method, "/rest", headers=headers), 400, missing)
+
+
+async def test_the_query_comes_before_the_body(api: Client) -> None:
+    await refused(await api.post("/rest", data=b"no json"), 400, [*NO_QUERY])
+    await refused(await api.put("/rest", params=ISSUE, data=b"no json"), 400, ["pollId"])
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "GET"])
+async def test_the_rights_come_before_the_poll(
+    api: Client, make_token: TokenMaker, method: str
+) -> None:
+    headers = await make_token(workspaces=["DOCS"])
+    query = {**ISSUE, "pollId": UNKNOWN}
+    await refused(await api.request(method, "/rest", params=query, headers=headers), 403)
+
+
+@pytest.mark.parametrize("media", ["application/json", "text/plain"])
+async def test_the_rights_come_before_the_body(
+    api: Client, raw: Raw, make_token: TokenMaker, media: str
+) -> None:
+    seed(raw, ISSUE, POLL)
+    headers = {**await make_token(workspaces=["DOCS"]), "Content-Type": media}
+    for method in ("POST", "PUT"):
+        response = await api.request(
+            method, "/rest", params=QUERY, headers=headers, data=b"no json"
+        )
+        await refused(response, 403)
+
+
+@pytest.mark.parametrize("media", ["application/json", "text/plain"])
+async def test_the_poll_comes_before_the_body(api: Client, raw: Raw, media: str) -> None:
+    seed(raw, ISSUE, POLL)
+    before = everything(raw)
+    query = {**ISSUE, "pollId": UNKNOWN}
+    headers = {"Content-Type": media}
+    await refused(await api.put("/rest", params=query, headers=headers, data=b"no json"), 404)
+    assert everything(raw) == before
+
+
+async def test_the_owner_comes_before_the_body(api: Client, raw: Raw) -> None:
+    seed(raw, ISSUE, POLL)
+    query = {**QUERY, "as_user_id": "8"}
+    await refused(await api.put("/rest", params=query, data=b"no json"), 403)
+
+
+async def test_the_body_comes_before_the_conflict(api: Client, raw: Raw) -> None:
+    seed(raw, ISSUE, POLL)
+    body = a_poll(id=POLL["id"], title="")
+    await refused(await api.post("/rest", params=ISSUE, json=body), 400, ["title"])
+    body["title"] = "Tea?"
+    await refused(await api.post("/rest", params=ISSUE, json=body), 409)

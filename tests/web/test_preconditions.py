@@ -1,0 +1,107 @@
+"""``ETag`` and ``If-Match``: nobody overwrites what they have not seen."""
+
+import pytest
+
+from tests.conftest import Client, Raw
+from tests.support.seeds import ISSUE, a_poll, document, everything, refused, seed, stored_polls
+
+POLL = document(7, version=3)
+QUERY = {**ISSUE, "pollId": POLL["id"]}
+CURRENT = '"7-3"'
+
+MATCHING = [
+    pytest.param(["*"], id="any"),
+    pytest.param([CURRENT], id="the current one"),
+    pytest.param(['"1-1", "7-3" , "x"'], id="a list with the current one"),
+    pytest.param(['"7-2"', CURRENT], id="two headers"),
+    pytest.param(['W/"1-1", "7-3"'], id="a weak one and the current one"),
+]
+OTHER = [
+    pytest.param(['"7-2"'], id="an earlier one"),
+    pytest.param(['"7-4"'], id="a later one"),
+    pytest.param(['"8-3"'], id="that of another poll"),
+    pytest.param(['W/"7-3"'], id="the current one, but weak"),
+    pytest.param(['"1-1", "x"'], id="a list without the current one"),
+    pytest.param(["7-3"], id="no quotes"),
+    pytest.param(['"7-3'], id="no closing quote"),
+    pytest.param([""], id="empty"),
+    pytest.param(['""'], id="an empty tag"),
+    pytest.param(["'7-3'"], id="single quotes"),
+]
+
+
+async def test_a_single_poll_comes_with_its_etag_and_a_list_without(api: Client, raw: Raw) -> None:
+    created = await api.post("/rest", params=ISSUE, json=a_poll())
+    tag = created.headers["ETag"]
+    query = {**ISSUE, "pollId": (await created.json())["id"]}
+    assert (await api.get("/rest", params=query)).headers["ETag"] == tag
+    assert "ETag" not in (await api.get("/rest", params=ISSUE)).headers
+    replaced = await api.put("/rest", params=query, json=a_poll())
+    assert replaced.headers["ETag"] != tag
+    assert (await api.get("/rest", params=query)).headers["ETag"] == replaced.headers["ETag"]
+    deleted = await api.delete("/rest", params=query)
+    assert deleted.headers["ETag"] == replaced.headers["ETag"]
+    assert stored_polls(raw) == []
+
+
+async def test_a_poll_that_comes_again_under_its_id_has_another_etag(api: Client) -> None:
+    created = await api.post("/rest", params=ISSUE, json=a_poll())
+    poll_id = (await created.json())["id"]
+    await api.delete("/rest", params={**ISSUE, "pollId": poll_id})
+    again = await api.post("/rest", params=ISSUE, json=a_poll(id=poll_id))
+    assert again.headers["ETag"] != created.headers["ETag"]
+
+
+@pytest.mark.parametrize("tags", MATCHING)
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_a_matching_precondition_lets_the_change_through(
+    api: Client, raw: Raw, method: str, tags: list[str]
+) -> None:
+    seed(raw, ISSUE, POLL)
+    headers = [("If-Match", tag) for tag in tags]
+    response = await api.request(method, "/rest", params=QUERY, headers=headers, json=a_poll())
+    assert response.status == 200
+    assert [poll["version"] for poll in stored_polls(raw)] == ([4] if method == "PUT" else [])
+
+
+@pytest.mark.parametrize("tags", OTHER)
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_a_precondition_that_does_not_match_changes_nothing(
+    api: Client, raw: Raw, method: str, tags: list[str]
+) -> None:
+    seed(raw, ISSUE, POLL)
+    before = everything(raw)
+    headers = [("If-Match", tag) for tag in tags]
+    response = await api.request(method, "/rest", params=QUERY, headers=headers, json=a_poll())
+    await refused(response, 412)
+    assert everything(raw) == before
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_a_missing_poll_is_not_found_whatever_the_precondition(
+    api: Client, raw: Raw, method: str
+) -> None:
+    for tag in ("*", CURRENT):
+        response = await api.request(
+            method, "/rest", params=QUERY, headers={"If-Match": tag}, json=a_poll()
+        )
+        await refused(response, 404)
+    assert everything(raw) == []
+
+
+async def test_the_body_is_checked_before_the_precondition(api: Client, raw: Raw) -> None:
+    seed(raw, ISSUE, POLL)
+    headers = {"If-Match": '"other"'}
+    response = await api.put("/rest", params=QUERY, headers=headers, json=a_poll(title=""))
+    await refused(response, 400, ["title"])
+
+
+async def test_the_precondition_is_checked_before_the_conflict(api: Client, raw: Raw) -> None:
+    taken = {"id": "9" * 18, "title": "last", "order": 0, "is_correct": False}
+    seed(raw, ISSUE, document(7, version=3, highest_option=int("9" * 18), options=[taken]))
+    before = everything(raw)
+    for tag, status in (('"other"', 412), (CURRENT, 409)):
+        headers = {"If-Match": tag}
+        response = await api.put("/rest", params=QUERY, headers=headers, json=a_poll())
+        await refused(response, status)
+        assert everything(raw) == before
