@@ -1,7 +1,6 @@
 """The command line: ``python -m service``."""
 
 import argparse
-import asyncio
 import secrets
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from schemas.fields import parse_id, parse_rfc3339
 from service.app import ROUTES, create_app
 from service.openapi.document import document
 from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
-from service.server.runner import run
+from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings()
         configure_logging(settings.log_level)
         command = options.run if "run" in options else _serve
-        asyncio.run(command(settings, options))
+        run(command(settings, options), settings.event_loop)
     except KeyboardInterrupt:
         return INTERRUPTED
     except InvalidSetting as error:
@@ -207,7 +206,7 @@ async def _serve(settings: Settings, options: argparse.Namespace) -> None:
         await introduce(app[STORE])
 
     app.on_startup.append(introduce_app)
-    await run(app, announce)
+    await serve(app, announce)
 
 
 async def _print_first_token(store: Store, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """What the service is told by its environment, read once."""
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -15,8 +16,10 @@ from storage.location import ENGINE_NAMES, EngineChoice, Location
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LogLevel = Literal["debug", "info", "warning", "error"]
+EventLoop = Literal["auto", "asyncio", "uvloop"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+EVENT_LOOPS = ("auto", "asyncio", "uvloop")
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
 MAX_RATE = 10**15 - 1
@@ -58,6 +61,7 @@ class Settings:
     bad_token_rate: RateLimitItem | None = BAD_TOKEN_RATE
     cors_origins: frozenset[str] = frozenset()
     traces: bool = False
+    event_loop: EventLoop = "auto"
     workers: int = 1
     max_connections: int = 10_000
     client_seconds: float = 30
@@ -103,6 +107,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         bad_token_rate=_rate(given, "POLLS_BAD_TOKEN_RATE", BAD_TOKEN_RATE),
         cors_origins=_origins(given, "POLLS_CORS_ORIGINS"),
         traces=_traces(given),
+        event_loop=_event_loop(given),
         workers=_whole(given, "POLLS_WORKERS", 1, least=1, most=MAX_WORKERS),
         max_connections=_whole(given, "POLLS_MAX_CONNECTIONS", 10_000, least=1, most=10**6),
         client_seconds=_whole(given, "POLLS_CLIENT_SECONDS", 30, least=1, most=3600),
@@ -206,6 +211,20 @@ def _log_level(given: Mapping[str, str]) -> LogLevel:
             f"POLLS_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, and is {level!r}."
         )
     return cast(LogLevel, level)
+
+
+def _event_loop(given: Mapping[str, str]) -> EventLoop:
+    name = given.get("POLLS_EVENT_LOOP", "auto")
+    if name not in EVENT_LOOPS:
+        raise InvalidSetting(
+            f"POLLS_EVENT_LOOP must be one of {', '.join(EVENT_LOOPS)}, and is {name!r}."
+        )
+    if name == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise InvalidSetting(
+            "POLLS_EVENT_LOOP is uvloop, which is not installed: "
+            "pip install 'polls-service[speed]'."
+        )
+    return cast(EventLoop, name)
 
 
 def _rate(
