@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import web
 from gunicorn.arbiter import Arbiter
@@ -44,14 +45,10 @@ def app() -> web.Application:
 class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     """Serves on what gunicorn listens on until gunicorn says stop, or is gone."""
 
-    def init_signals(self) -> None:
-        """The event loop handles those that stop a worker; the others are ignored."""
-        for number in self.SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.signal(signal.SIGWINCH, signal.SIG_IGN)
+    sockets: list[Any]
 
     def run(self) -> None:
+        signal.set_wakeup_fd(-1)  # the event loop sets its own
         if self.cfg.is_ssl:
             self._refuse("TLS is not served here: let a proxy end it.")
         try:
@@ -69,14 +66,14 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         # What gunicorn waits for longer it kills.
         runner.stop_seconds = 0.95 * self.cfg.graceful_timeout
         notifying = asyncio.create_task(self._notify())
+        stop = asyncio.create_task(asked_to_stop())
         try:
             await runner.setup()
             calm_collector()
             runner.listen(self._take_sockets())
-            stop = asyncio.create_task(asked_to_stop())
             await asyncio.wait([stop, notifying], return_when=asyncio.FIRST_COMPLETED)
-            stop.cancel()
         finally:
+            stop.cancel()
             await runner.cleanup()
             notifying.cancel()
             with suppress(asyncio.CancelledError):
@@ -91,7 +88,10 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         return sockets
 
     async def _notify(self) -> None:
-        """Tells gunicorn that this worker lives; returns where gunicorn is gone."""
-        while os.getppid() == self.ppid:
+        """Tells gunicorn that this worker lives.
+
+        Returns where gunicorn is gone, and where it said stop before the event loop could hear it.
+        """
+        while os.getppid() == self.ppid and self.alive:
             self.notify()
             await asyncio.sleep(NOTIFY_SECONDS)
