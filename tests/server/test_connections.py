@@ -1,4 +1,4 @@
-"""The requests of one connection, one after the other, as a client that is not polite sends them."""
+"""The requests of one connection, one after the other, from clients that are not polite."""
 
 import asyncio
 from dataclasses import replace
