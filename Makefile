@@ -85,7 +85,7 @@ format: $(TEST_READY) ## put the code into its one format
 constraints: ## renew constraints.txt: the newest of all that pyproject.toml admits
 	$(PYTHON) -m venv --clear .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade \
-		--editable '.[embedded,tracing,dev,bench]'
+		--editable '.[embedded,speed,tracing,dev,bench]'
 	.venv-constraints/bin/python -m pip list --format freeze --exclude pip \
 		--exclude polls-service | LC_ALL=C sort --ignore-case > .venv-constraints/pins
 	mv .venv-constraints/pins $(CONSTRAINTS)
@@ -99,15 +99,15 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(INSTALL) '.[embedded]'
+	$(INSTALL) '.[embedded,speed]'
 	@touch $@
 
 $(TEST_READY): $(READY)
-	$(INSTALL) '.[embedded,tracing,dev]'
+	$(INSTALL) '.[embedded,speed,tracing,dev]'
 	@touch $@
 
 $(BENCH_READY): $(TEST_READY)
-	$(INSTALL) '.[embedded,tracing,dev,bench]'
+	$(INSTALL) '.[embedded,speed,tracing,dev,bench]'
 	@touch $@
 
 .venv-lowest.txt: pyproject.toml constraints.txt tests/support/lowest.py

@@ -95,10 +95,10 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def test_each_target_installs_what_it_needs_and_nothing_twice(checkout: Checkout) -> None:
-    assert checkout.installs("run") == ["new", "embedded"]
+    assert checkout.installs("run") == ["new", "embedded,speed"]
     assert checkout.installs("run") == []
-    assert checkout.installs("test") == ["embedded,tracing,dev"]
-    assert checkout.installs("lint") == ["embedded,tracing,dev,bench"]
+    assert checkout.installs("test") == ["embedded,speed,tracing,dev"]
+    assert checkout.installs("lint") == ["embedded,speed,tracing,dev,bench"]
     for target in ("run", "test", "lint", "run"):
         assert checkout.installs(target) == []
 
@@ -107,10 +107,10 @@ def test_each_target_installs_what_it_needs_and_nothing_twice(checkout: Checkout
 def test_a_change_of_what_is_needed_makes_the_environment_anew(
     checkout: Checkout, changed: str
 ) -> None:
-    assert checkout.installs("test") == ["new", "embedded", "embedded,tracing,dev"]
+    assert checkout.installs("test") == ["new", "embedded,speed", "embedded,speed,tracing,dev"]
     (checkout.home / changed).touch()
-    assert checkout.installs("run") == ["new", "embedded"]
-    assert checkout.installs("test") == ["embedded,tracing,dev"]
+    assert checkout.installs("run") == ["new", "embedded,speed"]
+    assert checkout.installs("test") == ["embedded,speed,tracing,dev"]
 
 
 def test_the_engine_of_the_tests_is_chosen_by_name(checkout: Checkout) -> None:
