@@ -1,6 +1,7 @@
 """What ``make`` installs and runs, on a Python that only notes what it is asked for."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -119,6 +120,16 @@ def test_the_engine_of_the_tests_is_chosen_by_name(checkout: Checkout) -> None:
         assert "POLLS_ENGINE secantus" in checkout.make(target, "ENGINE=secantus")
 
 
+def test_coverage_is_measured_where_it_is_asked_for(checkout: Checkout) -> None:
+    def commands(*arguments: str) -> list[str]:
+        notes = [note.split() for note in checkout.make(*arguments)]
+        return [note[3] for note in notes if note[1:3] == ["-m", "coverage"]]
+
+    assert commands("test") == []
+    assert commands("test", "COVERAGE=yes") == ["erase", "run", "combine"]
+    assert commands("coverage") == ["report"]
+
+
 def test_the_lowest_versions_are_installed_apart_from_all_others(checkout: Checkout) -> None:
     notes = checkout.make("test-lowest")
     assert "python3 -m venv --clear .venv-lowest" in notes
@@ -171,7 +182,10 @@ def test_a_python_that_does_not_run_is_passed_over_for_the_newest_of_pyenv(
 
 
 def test_help_names_every_target(checkout: Checkout) -> None:
-    targets = {line.split()[0] for line in checkout.run("make").stdout.splitlines()}
+    lines = checkout.run("make").stdout.splitlines()
+    targets = {line.split()[0] for line in lines}
     phony = checkout.run("make", "--print-data-base", "--question", "help").stdout
     [declared] = [line for line in phony.splitlines() if line.startswith(".PHONY: ")]
     assert targets == set(declared.split()[1:])
+    assert len({re.match(r"\S+ {2,}", line).end() for line in lines}) == 1  # type: ignore[union-attr]
+    assert max(map(len, lines)) <= 100
