@@ -36,14 +36,17 @@ MAX_README_LINES = 250
 VARYING = {
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "UUID",
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ": "TIME",
-    r"polls_[\w-]{43}": "TOKEN",
+    r"polls_([\w-]{43}|…)": "TOKEN",
     # A session or a poll has a small number, a submission one that nobody can guess.
     r"\b\d{10,16}\b": "NUMBER",
     r"\d+\.\d s\b": "SECONDS",
+    r"(?m)^\d+ attempts": "ATTEMPTS",
     r"(?m)^ +\d+(?= (Tea|Coffee|Neither)$)": "VOTES",
     # Which engine runs here, and where.
     r"Store: .*": "STORE",
+    # Of the CSV: how its lines end, and the mark at its begin.
     r"\r\n": "\n",
+    "\N{ZERO WIDTH NO-BREAK SPACE}": "",
 }
 
 
@@ -90,7 +93,7 @@ def run(steps: list[Step], service: Service, home: Path) -> list[str]:
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     *printed, rest = done.stdout.replace(service.url, ADDRESS).split(f"\n{END}\n")
     assert rest == ""
     return printed
