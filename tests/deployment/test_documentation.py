@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from schemas.content import NEW_POLL, SettingsSchema
+from schemas.shown import POLL
+from service.polling.paths import API
+from service.routes import ROUTES
 from service.settings import Settings
 from tests.support import engine
 from tests.support.processes import ROOT, Service, Services
@@ -24,6 +29,7 @@ from tests.support.processes import ROOT, Service, Services
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 PAPERS = [*PAGES, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY"))]
+CONTRACT = (ROOT / "docs" / "api.md").read_text()
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 STEP = re.compile(
     r"^```sh\n(.*?)^```\n(?:\n```(?:text|json)\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
@@ -113,6 +119,47 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, services: Service
             assert printed.strip() == "", f"the page does not show what this prints: {step}"
         else:
             assert comparable(printed) == comparable(step.printed), step.commands
+
+
+CODE = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+ROUTE = re.compile(r"`((?:GET|POST|PUT|DELETE)(?:, [A-Z]+)*) (/[^?`]*)")
+UNPREFIXED = ("/rest", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
+PATH = re.compile(r"`((?:service|schemas|storage|tests|bench|deploy|examples)/[\w/.-]*)`")
+
+
+def test_the_walk_to_a_new_endpoint_shows_code_that_is_there() -> None:
+    [(_, code)] = CODE.findall((ROOT / "CONTRIBUTING.md").read_text())
+    assert textwrap.dedent(code) in (ROOT / "service" / "content" / "polls.py").read_text()
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.name)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    if page.name != "CHANGELOG.md":  # that one also names what was
+        missing = [path for path in PATH.findall(page.read_text()) if not (ROOT / path).exists()]
+        assert missing == []
+
+
+def test_the_contract_has_every_route_and_no_other() -> None:
+    documented = {
+        (method, path if path.startswith(UNPREFIXED) else f"{API}{path}")
+        for methods, path in ROUTE.findall(CONTRACT)
+        for method in methods.split(", ")
+    }
+    routes = {
+        (method, re.sub(r"\{(\w+)\}", r":\1", path))
+        for path, methods in ROUTES.items()
+        for method in methods
+    }
+    beside = {("GET", "/docs/:asset"), ("GET", f"{API}/users/self")}
+    assert documented - beside == routes - beside
+
+
+def test_the_contract_shows_a_poll_that_can_be_sent() -> None:
+    blocks = re.findall(r"^```json\n(.*?)^```$", CONTRACT, re.MULTILINE | re.DOTALL)
+    [poll] = [block for block in map(json.loads, blocks) if "settings" in block]
+    assert NEW_POLL.validate(poll) == {}
+    assert poll.keys() == POLL.fields.keys()
+    assert poll["settings"].keys() == SettingsSchema().fields.keys()
 
 
 def test_the_readme_is_short() -> None:
