@@ -31,7 +31,7 @@ TOKEN_COLUMNS = ("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CRE
 DESCRIPTION = """\
 Polls attached to content, run in sessions, counted exactly.
 
-Settings come from the environment; docs/settings.md lists them. Without MONGODB_URI the store is an
+Settings come from the environment; the README lists them. Without MONGODB_URI the store is an
 embedded one in POLLS_DATA_DIR (./data), and the commands reach it also while the service runs.
 """
 
