@@ -65,7 +65,7 @@ class Handler(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """aiohttp raises what it refuses before any middleware, such as an expectation."""
+        """Aiohttp raises what it refuses before any middleware, such as an expectation."""
         if isinstance(resp, web.HTTPException):
             resp = _refuse(request, resp.status)
         return await super().finish_response(request, resp, start_time)
