@@ -1,26 +1,14 @@
-"""The examples of the two source APIs' own documentation, member for member where ours have it."""
+"""The examples of the documentation of the two source APIs, with all members that ours share."""
 
 from typing import Any
 
-SETTINGS: dict[str, Any] = {
-    "allowSelectionOfMultipleOptions": False,
-    "resultsVisibility": "alwaysPublic",
-    "endDate": "",
-    "hideAbsoluteNumbers": False,
-    "allowRevote": False,
-    "saveParticipantNames": False,
-    "closePollOnEndDate": False,
-    "allowComment": False,
-}
+from schemas.content import SettingsSchema
+
+CREATED_AT = "2014-01-07T15:16:18Z"
+
 STARS: dict[str, Any] = {
-    "settings": SETTINGS,
-    "options": [
-        {"id": "1", "title": "⭐", "order": 0},
-        {"id": "2", "title": "⭐⭐", "order": 1},
-        {"id": "3", "title": "⭐⭐⭐", "order": 2},
-        {"id": "4", "title": "⭐⭐⭐⭐", "order": 3},
-        {"id": "5", "title": "⭐⭐⭐⭐⭐", "order": 4},
-    ],
+    "settings": SettingsSchema().load({}),
+    "options": [{"id": str(n), "title": "⭐" * n, "order": n - 1} for n in range(1, 6)],
     "description": "Simple scoring from 1 to 5 stars",
     "title": "Stars from ⭐ to ⭐⭐⭐⭐⭐",
 }
@@ -32,8 +20,8 @@ STORED_VOTE = {
     "userId": 7,
     "optionIds": ["5"],
     "comment": None,
-    "createdAt": "2014-01-07T15:16:18Z",
-    "updatedAt": "2014-01-07T15:16:18Z",
+    "createdAt": CREATED_AT,
+    "updatedAt": CREATED_AT,
 }
 RESULTS_OF_STARS = {
     "pollId": STARS_ID,
@@ -47,13 +35,14 @@ RESULTS_OF_STARS = {
     },
 }
 
+RESULTS = {"144": 10, "145": 3, "146": 27, "147": 8}
 POLL = {
     "id": 55,
     "question": "What is your favorite color?",
     "description": "This poll is to determine what the class's favorite color is.",
-    "created_at": "2014-01-07T15:16:18Z",
+    "created_at": CREATED_AT,
     "user_id": 105,
-    "total_results": {"144": 10, "145": 3, "146": 27, "147": 8},
+    "total_results": RESULTS,
 }
 CHOICE = {"id": 144, "poll_id": 55, "text": "Red", "position": 1, "is_correct": False}
 SESSION = {
@@ -63,8 +52,8 @@ SESSION = {
     "course_section_id": 444,
     "is_published": True,
     "has_public_results": True,
-    "created_at": "2014-01-07T15:16:18Z",
-    "results": {"144": 10, "145": 3, "146": 27, "147": 8},
+    "created_at": CREATED_AT,
+    "results": RESULTS,
     "poll_submissions": None,
     "has_submitted": False,
 }
@@ -73,7 +62,7 @@ SUBMISSION = {
     "poll_session_id": 1023,
     "poll_choice_id": 155,
     "user_id": 4555,
-    "created_at": "2014-01-07T15:16:18Z",
+    "created_at": CREATED_AT,
 }
 ENROLLMENT = {
     "id": 1,

@@ -31,6 +31,7 @@ KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=8
 
 
 async def show_document(request: web.Request) -> web.Response:
+    """Get this document."""
     body = await asyncio.to_thread(request.app[DOCUMENT])
     return web.Response(
         body=in_pieces(body),
@@ -41,10 +42,12 @@ async def show_document(request: web.Request) -> web.Response:
 
 
 async def show_page(_: web.Request) -> web.Response:
+    """Get the page that explores this document and tries requests."""
     return await _file("index.html", "text/html", GUARDED)
 
 
 async def show_asset(request: web.Request) -> web.Response:
+    """Get a file that the page needs."""
     name = request.match_info["asset"]
     if name not in ASSETS:
         raise NotFound("There is no such file.")

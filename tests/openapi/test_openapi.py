@@ -81,11 +81,19 @@ def test_every_route_and_method_is_described_and_nothing_else() -> None:
 
 
 def test_a_route_without_a_description_says_where_to_write_it() -> None:
-    with pytest.raises(Undescribed, match=r"PATCH /new is routed and not .*openapi/content"):
-        build({**ROUTES, "/new": {"PATCH"}})
+    with pytest.raises(Undescribed, match=r"PATCH /new is routed but not .*openapi/content"):
+        build({**ROUTES, "/new": {"PATCH": page.show_page}})
     without = {path: methods for path, methods in ROUTES.items() if path != "/healthz"}
-    with pytest.raises(Undescribed, match="GET /healthz is described in service/openapi and not"):
+    with pytest.raises(Undescribed, match="GET /healthz is described in service/openapi but not"):
         build(without)
+
+
+def test_a_handler_without_a_docstring_is_named() -> None:
+    async def undocumented(request: web.Request) -> web.Response:
+        return await page.show_page(request)
+
+    with pytest.raises(Undescribed, match="undocumented has no docstring"):
+        build({**ROUTES, "/docs": {"GET": undocumented}})
 
 
 def every_schema() -> Iterator[type[Schema]]:
