@@ -1,15 +1,17 @@
-"""What operations share: parameters, headers, refusals, and the ways to send a token."""
+"""What operations share: parameters, headers, refusals and security schemes."""
 
+import re
 from http import HTTPStatus
-from itertools import pairwise
 from typing import Any
 
 from schemas.shown import ProblemSchema
-from service.openapi import examples
+from service.openapi.examples import EXAMPLES
 from service.openapi.fields import OPTION_ID, WHOLE_ID, either, text
 from service.openapi.operation import Json
 from service.openapi.page import ASSETS
+from service.polling.export import FORMATS
 from service.polling.responses import STRING_IDS
+from service.web.pagination import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from service.web.responses import PROBLEM_TYPE
 
 STRING: Json = {"type": "string"}
@@ -24,7 +26,7 @@ NAME_OR_EMPTY = _matching(r"^[^\u0000-\u001f\u007f-\u009f]*$", minLength=0, maxL
 UUID: Json = {**STRING, "format": "uuid"}
 PAGE = either(WHOLE_ID, _matching("^(bookmark:[A-Za-z0-9_-]+)?$"))
 IDEMPOTENCY_KEY = _matching("^[!-~]([ -~]{0,253}[!-~])?$")
-PER_PAGE: Json = {"type": "integer", "minimum": 1, "default": 10}
+PER_PAGE: Json = {"type": "integer", "minimum": 1, "default": DEFAULT_PER_PAGE}
 REQUEST_ID: Json = {**STRING, "minLength": 1, "maxLength": 128}
 
 
@@ -38,7 +40,9 @@ def _one_of(*values: str) -> Json:
 
 IN_QUERY: dict[str, Json] = {
     # The content API.
-    "workspace": _of(NAME, "The key of a project or space.", required=True, example="PLAT"),
+    "workspace": _of(
+        NAME, "The key of a project, or the id of a space.", required=True, example="PLAT"
+    ),
     "content": _of(
         NAME, "The key of an issue, or the id of a page.", required=True, example="PLAT-254604"
     ),
@@ -56,11 +60,13 @@ IN_QUERY: dict[str, Json] = {
         "`poll_submissions` adds the submissions to each session.",
         name="include[]",
     ),
-    "format": _of(_one_of("csv", "json"), "The format of the file.", required=True),
+    "format": _of(_one_of(*FORMATS), "CSV for spreadsheets, JSON for programs.", required=True),
     # Both.
-    "page": _of(PAGE, "A page number, or the bookmark in the `Link` with `rel=next`."),
-    "per_page": _of(PER_PAGE, "How many items a page has; more than 100 counts as 100."),
-    "as_user_id": _of(WHOLE_ID, "The user on whose behalf an admin token makes the request."),
+    "page": _of(PAGE, "A page number, or the bookmark in the `next` link of the previous page."),
+    "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),
+    "as_user_id": _of(
+        WHOLE_ID, "The user an admin token acts for: rights and authorship are theirs."
+    ),
 }
 IN_HEADER: dict[str, Json] = {
     "Accept": _of(STRING, f"`{STRING_IDS}` makes every `id` and `*_id` a string."),
@@ -97,10 +103,10 @@ IN_PATH: dict[str, Json] = {
     "users/id": _of(either(WHOLE_ID, {"const": "self"}), "The id of a user, or `self`."),
     "asset": _of({"enum": [*ASSETS]}, "The name of the file."),
 }
-"""Parameters of paths by name, and ``id`` by the part of the path before it too."""
+"""Parameters of paths, by name; ``id`` by the collection before it, too."""
 
 HEADERS: dict[str, Json] = {
-    "X-Request-Id": _of(REQUEST_ID, "The id of the request.", required=True),
+    "X-Request-Id": _of(REQUEST_ID, "The caller's id of the request, or a new one.", required=True),
     "ETag": _of(
         _matching('^"[^"]+"$'),
         "The revision of a single poll, for `If-Match`. Votes do not change it.",
@@ -164,7 +170,7 @@ def refusal(status: int) -> Json:
     members = {"status": {"const": status}, "title": {"const": HTTPStatus(status).phrase}}
     media: Json = {"schema": {"allOf": [ProblemSchema(), {"properties": members}]}}
     if status == 400:
-        media["example"] = examples.PROBLEM
+        media["example"] = EXAMPLES[ProblemSchema]
     return {
         "description": REFUSALS[status],
         "headers": headers_of(*REFUSAL_HEADERS.get(status, ())),
@@ -179,9 +185,7 @@ def headers_of(*names: str) -> Json:
 
 def path_parameters(path: str) -> list[Json]:
     parameters = []
-    for before, part in pairwise(path.split("/")):
-        if part.startswith("{"):
-            name = part[1:-1]
-            described = IN_PATH[f"{before}/{name}" if name == "id" else name]
-            parameters.append({"in": "path", "name": name, "required": True, **described})
+    for before, name in re.findall(r"([^/]+)/\{(\w+)\}", path):
+        described = IN_PATH[f"{before}/{name}" if name == "id" else name]
+        parameters.append({"in": "path", "name": name, "required": True, **described})
     return parameters

@@ -1,20 +1,19 @@
-"""The operations of the content API: polls, votes and results."""
+"""The operations of the content API."""
 
 from schemas.content import NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
 from schemas.shown import EXPANDED_POLL, POLL, RESULTS_OF_POLL, VOTE
-from service.openapi import examples
 from service.openapi.operation import Operation, Operations, json_answer, json_content, list_of
 
 PLACE = ("workspace", "content", "container")
 ONE_POLL = (*PLACE, "pollId")
 
-STORED_POLL = json_answer("The poll as stored.", POLL, examples.STORED_STARS, "ETag")
-DELETED_POLL = json_answer("The deleted poll.", POLL, examples.STORED_STARS, "ETag")
-POLLS = json_answer("The polls.", list_of(EXPANDED_POLL), [examples.STORED_STARS], "ETag")
-STORED_VOTE = json_answer("The vote as stored.", VOTE, examples.STORED_VOTE)
-WITHDRAWN_VOTE = json_answer("The withdrawn vote.", VOTE, examples.STORED_VOTE)
-VOTES = json_answer("A page of votes.", list_of(VOTE), [examples.STORED_VOTE], "Link")
-RESULTS = json_answer("The results.", RESULTS_OF_POLL, examples.RESULTS_OF_STARS)
+STORED_POLL = json_answer("The poll as stored.", POLL, "ETag")
+DELETED_POLL = json_answer("The deleted poll.", POLL, "ETag")
+POLLS = json_answer("The polls.", list_of(EXPANDED_POLL), "ETag")
+STORED_VOTE = json_answer("The vote as stored.", VOTE)
+WITHDRAWN_VOTE = json_answer("The withdrawn vote.", VOTE)
+VOTES = json_answer("A page of votes.", list_of(VOTE), "Link")
+RESULTS = json_answer("The results.", RESULTS_OF_POLL)
 
 OF_NEW_POLL = {
     "query.workspace": "$request.query.workspace",
@@ -32,22 +31,20 @@ OPERATIONS: Operations = {
         "createContentPoll",
         STORED_POLL,
         PLACE,
-        body=json_content(NEW_POLL, examples.STARS),
+        body=json_content(NEW_POLL),
         links=dict.fromkeys(ON_NEW_POLL, OF_NEW_POLL),
     ),
     "PUT /rest/polls": Operation(
         "replaceContentPoll",
         STORED_POLL,
         (*ONE_POLL, "If-Match"),
-        body=json_content(POLL_REPLACEMENT, examples.STORED_STARS),
+        body=json_content(POLL_REPLACEMENT),
     ),
     "DELETE /rest/polls": Operation(
         "deleteContentPoll", DELETED_POLL, (*ONE_POLL, "If-Match"), refusals=(409,)
     ),
     "GET /rest/votes": Operation("listVotes", VOTES, ONE_POLL, refusals=(409,)),
-    "POST /rest/votes": Operation(
-        "castVote", STORED_VOTE, ONE_POLL, body=json_content(NEW_VOTE, examples.VOTE)
-    ),
+    "POST /rest/votes": Operation("castVote", STORED_VOTE, ONE_POLL, body=json_content(NEW_VOTE)),
     "DELETE /rest/votes": Operation("withdrawVote", WITHDRAWN_VOTE, ONE_POLL, refusals=(409,)),
     "GET /rest/results": Operation("getResults", RESULTS, ONE_POLL, refusals=(409,)),
 }

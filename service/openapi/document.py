@@ -1,6 +1,7 @@
-"""The OpenAPI document: made of the routes, their handlers, the schemas and ``Operation``s."""
+"""The OpenAPI document, derived from the routes, their handlers, schemas and operations."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -13,9 +14,10 @@ from marshmallow import Schema
 
 from service.openapi import components, content, operating, polling
 from service.openapi.fields import CONDITIONS, describe
-from service.openapi.operation import Json, Operation, Operations
+from service.openapi.operation import Answer, Json, Operation, Operations
 from service.polling.paths import API
 from service.web.authentication import PUBLIC
+from service.web.bodies import JSON
 
 TITLE = "Polls service"
 ABOUT = """\
@@ -75,15 +77,22 @@ def build(table: Table) -> Json:
         version("polls-service"),
         "3.1.0",
         plugins=[plugin],
-        info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        info={"description": _markdown(ABOUT), "license": {"name": "MIT", "identifier": "MIT"}},
         # Relative to the document, so that it is right behind every proxy.
         servers=[{"url": "."}],
         tags=[{"name": name, "description": text} for name, text in TAGS.values()],
+        components={
+            "headers": components.HEADERS,
+            "parameters": components.PARAMETERS,
+            "securitySchemes": components.SECURITY_SCHEMES,
+        },
     )
     converter = plugin.converter
     assert converter is not None  # noqa: S101 - APISpec has just set it
     converter.add_attribute_function(describe)  # type: ignore[no-untyped-call] # apispec's
-    _add_components(spec, converter)
+    for status in components.REFUSALS:
+        refusal = _resolved(components.refusal(status), converter)
+        spec.components.response(components.refusal_name(status), refusal)
     for path, handlers in table.items():
         described = {
             method.lower(): _resolved(_operation(path, method, handler), converter)
@@ -113,18 +122,6 @@ def _name(schema: Any) -> str:
     return f"Content{name}" if cls.__module__ == "schemas.content" else name
 
 
-def _add_components(spec: APISpec, converter: OpenAPIConverter) -> None:
-    for name, header in components.HEADERS.items():
-        spec.components.header(name, header)
-    for name, parameter in components.PARAMETERS.items():
-        spec.components.parameter(name, parameter["in"], parameter)
-    for status in components.REFUSALS:
-        refusal = _resolved(components.refusal(status), converter)
-        spec.components.response(components.refusal_name(status), refusal)
-    for name, scheme in components.SECURITY_SCHEMES.items():
-        spec.components.security_scheme(name, scheme)
-
-
 def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
     """A copy with a reference in place of every marshmallow schema, at any depth."""
     if isinstance(value, Schema):
@@ -137,15 +134,17 @@ def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
 
 
 def _complete_schemas(schemas: Json, converter: OpenAPIConverter) -> None:
-    """Output schemas are described by their docstrings; those of input are about our storage."""
+    """Adds conditions, and the docstrings of output schemas: those of input are for developers."""
     for (schema, *_), name in converter.refs.items():
         schemas[name].update(CONDITIONS.get(schema, {}))
         if schema.__module__ == "schemas.shown" and schema.__doc__:
-            schemas[name]["description"] = _markdown(schema)
+            schemas[name]["description"] = _markdown(schema.__doc__)
 
 
-def _markdown(documented: Any) -> str:
-    return (inspect.getdoc(documented) or "").replace("``", "`")
+def _markdown(docstring: str) -> str:
+    """With one line for each paragraph: viewers may show line breaks."""
+    text = inspect.cleandoc(docstring).replace("``", "`")
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text)
 
 
 def _operation(path: str, method: str, handler: Callable[..., Any]) -> Json:
@@ -154,14 +153,14 @@ def _operation(path: str, method: str, handler: Callable[..., Any]) -> Json:
         raise Undescribed(
             f"{handler.__qualname__} has no docstring, whose first line is a summary."
         )
-    summary, _, description = _markdown(handler).partition("\n\n")
+    summary, _, description = _markdown(handler.__doc__).partition("\n\n")
     module = f"{handler.__module__}."
     described: Json = {
         "operationId": operation.id,
         "summary": summary.removesuffix("."),
         "tags": [next(tag for name, (tag, _) in TAGS.items() if module.startswith(f"{name}."))],
         "parameters": _parameters(path, method, operation),
-        "responses": _responses(path, operation),
+        "responses": _responses(path, method, operation),
     }
     if description:
         described["description"] = description
@@ -173,11 +172,7 @@ def _operation(path: str, method: str, handler: Callable[..., Any]) -> Json:
 
 
 def _parameters(path: str, method: str, operation: Operation) -> list[Json | str]:
-    parameters: list[Json | str] = [
-        *components.path_parameters(path),
-        *operation.parameters,
-        "X-Request-Id",
-    ]
+    parameters: list[Json | str] = [*components.path_parameters(path), *operation.parameters]
     if "Link" in operation.answer.headers:
         parameters += ["page", "per_page"]
     if path not in PUBLIC:
@@ -186,10 +181,10 @@ def _parameters(path: str, method: str, operation: Operation) -> list[Json | str
             parameters.append("Idempotency-Key")
     if path.startswith(API):
         parameters.append("Accept")
-    return parameters
+    return [*parameters, "X-Request-Id"]
 
 
-def _responses(path: str, operation: Operation) -> Json:
+def _responses(path: str, method: str, operation: Operation) -> Json:
     answer = operation.answer
     success: Json = {
         "description": answer.description,
@@ -197,16 +192,33 @@ def _responses(path: str, operation: Operation) -> Json:
     }
     if answer.content:
         success["content"] = answer.content
-    if operation.links:
+    links = {**operation.links, **(_links(path, answer) if method == "POST" else {})}
+    if links:
         success["links"] = {
             name: {"operationId": name, "parameters": parameters}
-            for name, parameters in operation.links.items()
+            for name, parameters in links.items()
         }
     refusals = sorted({*operation.refusals, *_refusals(path, operation)})
     return {
         "200" if answer.content else "204": success,
         **{str(status): components.refusal_name(status) for status in refusals},
     }
+
+
+def _links(path: str, created: Answer) -> dict[str, dict[str, str]]:
+    """To the operations whose paths continue with the id of what was created, and end with it."""
+    shape = created.content[JSON]["schema"]
+    pointer = "/id" if isinstance(shape, Schema) else f"/{next(iter(shape['properties']))}/0/id"
+    known = {f"path.{name}": f"$request.path.{name}" for name in _ids(path)}
+    return {
+        operation.id: {**known, f"path.{_ids(route)[-1]}": f"$response.body#{pointer}"}
+        for route, operation in OPERATIONS.items()
+        if f" {path}/{{" in route and len(_ids(route)) == len(known) + 1
+    }
+
+
+def _ids(path: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", path)
 
 
 def _refusals(path: str, operation: Operation) -> set[int]:

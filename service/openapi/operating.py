@@ -1,14 +1,15 @@
-"""The operations that need no token: probes, metrics, and the document and its page."""
+"""The operations that need no token: probes, metrics, this document and its page."""
 
 from schemas.shown import HEALTH
-from service.openapi.operation import JSON, Answer, Operation, Operations, json_answer
+from service.openapi.operation import Answer, Operation, Operations
+from service.web.bodies import JSON
 
 TEXT = {"schema": {"type": "string"}}
 ASSET = Answer(
     "The file.", {"text/javascript": TEXT, "text/css": TEXT, "image/png": {"schema": {}}}
 )
-ALIVE = json_answer("The process is alive.", HEALTH, {"status": "ok"})
-READY = json_answer("The service is ready.", HEALTH, {"status": "ready"})
+ALIVE = Answer("The process is alive.", {JSON: {"schema": HEALTH, "example": {"status": "ok"}}})
+READY = Answer("The service is ready.", {JSON: {"schema": HEALTH, "example": {"status": "ready"}}})
 DOCUMENT = Answer("OpenAPI 3.1.", {JSON: {"schema": {"type": "object"}}})
 METRICS = Answer("Text format 0.0.4.", {"text/plain": TEXT})
 PAGE = Answer("The page.", {"text/html": TEXT})

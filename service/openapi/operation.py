@@ -1,4 +1,4 @@
-"""The vocabulary in which operations are described."""
+"""What is said of each operation, and how."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,13 +6,14 @@ from typing import Any
 
 from marshmallow import Schema
 
+from service.openapi.examples import EXAMPLES
+from service.web.bodies import JSON
+
 Json = dict[str, Any]
 Shape = Json | Schema
 """A JSON schema, or a marshmallow schema in its place."""
 Content = Mapping[str, Json]
 """OpenAPI media type objects by media type."""
-
-JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,21 @@ Operations = dict[str, Operation]
 """By method and path, such as ``GET /docs``."""
 
 
-def json_answer(description: str, shape: Shape, example: Any, *headers: str) -> Answer:
-    return Answer(description, json_content(shape, example), headers)
+def json_answer(description: str, shape: Shape, *headers: str) -> Answer:
+    return Answer(description, json_content(shape), headers)
 
 
-def json_content(shape: Shape, example: Any) -> Content:
-    return {JSON: {"schema": shape, "example": example}}
+def json_content(shape: Shape) -> Content:
+    return {JSON: {"schema": shape, "example": _example(shape)}}
+
+
+def _example(shape: Shape) -> Any:
+    """Made of the examples of the schemas in ``shape``."""
+    if isinstance(shape, Schema):
+        return EXAMPLES[type(shape)]
+    if "items" in shape:
+        return [_example(shape["items"])]
+    return {name: _example(member) for name, member in shape["properties"].items()}
 
 
 def list_of(shape: Shape, **bounds: Any) -> Json:

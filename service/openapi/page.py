@@ -1,4 +1,4 @@
-"""The OpenAPI document, and the page that explores it; all that the page needs is here."""
+"""Serves the OpenAPI document and the page that explores it."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from service.web.responses import in_pieces
 from storage.errors import NotFound
 
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
-"""Makes the document, or has made it."""
+"""Returns the document, which is built once."""
 PAGE = Path(__file__).with_name("page")
 ASSETS = {
     "start.js": "text/javascript",
@@ -26,7 +26,7 @@ GUARDED = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-"""Nothing that the page loads or asks may come from elsewhere, and no other page may frame it."""
+"""The page loads and requests nothing from other origins, and cannot be framed."""
 KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=86400"}
 
 

@@ -1,7 +1,5 @@
-"""The operations of the polling API: polls, choices, sessions, submissions, courses and users."""
+"""The operations of the polling API."""
 
-import re
-from dataclasses import replace
 from typing import Any
 
 from marshmallow import Schema
@@ -9,10 +7,9 @@ from marshmallow import Schema
 from schemas import polling as received
 from schemas import shown
 from schemas.polling import CHOICES, ENROLLMENTS, POLLS, SESSIONS, SUBMISSIONS, Resource
-from service.openapi import examples
+from service.openapi.examples import EXAMPLES
 from service.openapi.fields import form_of
 from service.openapi.operation import (
-    JSON,
     Answer,
     Content,
     Json,
@@ -24,83 +21,62 @@ from service.openapi.operation import (
 )
 from service.polling import paths
 from service.polling.paths import API
-from service.web.bodies import FORM, MULTIPART
+from service.web.bodies import FORM, JSON, MULTIPART
 
 FORMS = (
     "Fields may be named in every way that clients of this API use, with the plural or the "
     "singular name: `{0}[][member]`, `{0}[0][member]`, `{0}[member][]`, `{0}[member]`. Unknown and "
     "read-only members are ignored."
 )
-SHOWN: dict[Resource, tuple[Schema, Json]] = {
-    POLLS: (shown.SHOWN_POLL, examples.POLL),
-    CHOICES: (shown.SHOWN_CHOICE, examples.CHOICE),
-    SESSIONS: (shown.SHOWN_SESSION, examples.SESSION),
-    SUBMISSIONS: (shown.SHOWN_SUBMISSION, examples.SUBMISSION),
+SHOWN: dict[Resource, Schema] = {
+    POLLS: shown.SHOWN_POLL,
+    CHOICES: shown.SHOWN_CHOICE,
+    SESSIONS: shown.SHOWN_SESSION,
+    SUBMISSIONS: shown.SHOWN_SUBMISSION,
 }
-"""The schema and an example of what is returned of each resource."""
-
-QUESTION = {"question": "What is your favorite color?"}
-RED = {"text": "Red", "is_correct": False, "position": 1}
-GREEN = {"text": "Green", "is_correct": True}
-RUN = {"course_id": 1111, "course_section_id": 444, "has_public_results": True}
-PUBLIC = {"has_public_results": True}
-BALLOT = {"poll_choice_id": 155}
-STUDENT = {"user_id": 4555, "type": "StudentEnrollment"}
-
-IDS = re.compile(r"\{(\w+)\}")
-
+"""How the objects of each resource are returned."""
 GONE = Answer("Deleted.")
 FILE = Answer(
     "The file.",
     {JSON: {"schema": shown.EXPORT}, "text/csv": {"schema": {"type": "string"}}},
     ("Content-Disposition",),
 )
-COURSE = json_answer("The course.", shown.COURSE, examples.COURSE)
-USER = json_answer("The user.", shown.USER, examples.USER)
-ENROLLMENT = json_answer("The enrollment.", shown.ENROLLMENT, examples.ENROLLMENT)
-ENROLLED = json_answer(
-    "A page of enrollments.", list_of(shown.ENROLLMENT), [examples.ENROLLMENT], "Link"
-)
+COURSE = json_answer("The course.", shown.COURSE)
+USER = json_answer("The user.", shown.USER)
+ENROLLMENT = json_answer("The enrollment.", shown.ENROLLMENT)
+ENROLLED = json_answer("A page of enrollments.", list_of(shown.ENROLLMENT), "Link")
 
 
 def _page(name: str, resource: Resource, *parameters: str) -> Operation:
     """Answers with a page of objects."""
-    description = f"A page of {_words(resource.plural)}."
+    description = f"A page of {resource.plural.replace('_', ' ')}."
     return Operation(name, _answer(resource, description, "Link"), parameters)
 
 
 def _one(
-    name: str,
-    resource: Resource,
-    takes: Schema | None = None,
-    example: Any = None,
-    refusals: tuple[int, ...] = (),
+    name: str, resource: Resource, takes: Schema | None = None, refusals: tuple[int, ...] = ()
 ) -> Operation:
-    """Answers with a list of one object; ``takes`` and ``example`` are of the body."""
-    description = f"The {_words(resource.singular)}."
+    """Answers with a list of one object; its body, if any, is one that ``takes`` accepts."""
+    description = f"The {resource.singular.replace('_', ' ')}."
     answer = _answer(resource, description, minItems=1, maxItems=1)
-    body = None if takes is None else _body(resource, takes, example)
+    body = None if takes is None else _body(resource, takes)
     return Operation(name, answer, body=body, refusals=refusals)
 
 
 def _answer(resource: Resource, description: str, *headers: str, **bounds: int) -> Answer:
-    name = resource.plural
-    schema, example = SHOWN[resource]
-    shape = _object(name, list_of(schema, **bounds), additionalProperties=False)
-    return json_answer(description, shape, {name: [example]}, *headers)
+    objects = list_of(SHOWN[resource], **bounds)
+    shape = _object(resource.plural, objects, additionalProperties=False)
+    return json_answer(description, shape, *headers)
 
 
 def _object(name: str, shape: Shape, **more: Any) -> Json:
     return {"type": "object", "properties": {name: shape}, "required": [name], **more}
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _body(resource: Resource, schema: Schema, example: Json) -> Content:
+def _body(resource: Resource, schema: Schema) -> Content:
     """The same object as JSON, with either name, and as a form."""
     plural, singular = resource
+    example = EXAMPLES[type(schema)]
     # All objects of a submission count, else only the first.
     many = resource is SUBMISSIONS
     items = {"items": schema} if many else {"prefixItems": [schema], "items": {"type": "object"}}
@@ -131,70 +107,40 @@ def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _linked(operations: Operations) -> Operations:
-    """With links from each POST to the operations on what it creates."""
-    for route, operation in operations.items():
-        method, path = route.split()
-        if method == "POST":
-            operations[route] = replace(operation, links=_links(path, operations))
-    return operations
-
-
-def _links(path: str, operations: Operations) -> dict[str, dict[str, str]]:
-    """To the operations whose path is ``path``, the id of what was created, and no other id."""
-    collection = path.rpartition("/")[2]
-    # Only enrollments are not wrapped in an object.
-    created = "/id" if collection == ENROLLMENTS.plural else f"/{collection}/0/id"
-    known = IDS.findall(path)
-    links = {}
-    for route, operation in operations.items():
-        longer = route.split()[1]
-        if longer.startswith(f"{path}/{{") and len(ids := IDS.findall(longer)) == len(known) + 1:
-            links[operation.id] = {
-                **{f"path.{name}": f"$request.path.{name}" for name in known},
-                f"path.{ids[-1]}": f"$response.body#{created}",
-            }
-    return links
-
-
 A_CHOICE, A_SESSION = f"{paths.CHOICES}/{{id}}", f"{paths.SESSIONS}/{{id}}"
-OPERATIONS: Operations = _linked(
-    {
-        f"GET {API}/polls": _page("listPolls", POLLS),
-        f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL, QUESTION),
-        f"GET {paths.POLL}": _one("getPoll", POLLS),
-        f"PUT {paths.POLL}": _one("updatePoll", POLLS, received.POLL_CHANGES, QUESTION),
-        f"DELETE {paths.POLL}": Operation("deletePoll", GONE),
-        f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES),
-        f"POST {paths.CHOICES}": _one("createPollChoice", CHOICES, received.NEW_CHOICE, RED),
-        f"GET {A_CHOICE}": _one("getPollChoice", CHOICES),
-        f"PUT {A_CHOICE}": _one("updatePollChoice", CHOICES, received.CHOICE_CHANGES, GREEN),
-        f"DELETE {A_CHOICE}": Operation("deletePollChoice", GONE, refusals=(409,)),
-        f"GET {paths.SESSIONS}": _page("listPollSessions", SESSIONS, "include"),
-        f"POST {paths.SESSIONS}": _one("createPollSession", SESSIONS, received.NEW_SESSION, RUN),
-        f"GET {A_SESSION}": _one("getPollSession", SESSIONS),
-        f"PUT {A_SESSION}": _one("updatePollSession", SESSIONS, received.SESSION_CHANGES, PUBLIC),
-        f"DELETE {A_SESSION}": Operation("deletePollSession", GONE, refusals=(409,)),
-        f"GET {A_SESSION}/open": _one("openPollSession", SESSIONS, refusals=(409,)),
-        f"PUT {A_SESSION}/open": _one("openPollSessionByPut", SESSIONS, refusals=(409,)),
-        f"GET {A_SESSION}/close": _one("closePollSession", SESSIONS),
-        f"PUT {A_SESSION}/close": _one("closePollSessionByPut", SESSIONS),
-        f"GET {A_SESSION}/export": Operation("exportPollSession", FILE, ("format",)),
-        f"GET {API}/poll_sessions/opened": _page("listOpenedPollSessions", SESSIONS, "include"),
-        f"GET {API}/poll_sessions/closed": _page("listClosedPollSessions", SESSIONS, "include"),
-        f"GET {paths.SUBMISSIONS}": _page("listPollSubmissions", SUBMISSIONS),
-        f"POST {paths.SUBMISSIONS}": _one(
-            "createPollSubmission", SUBMISSIONS, received.NEW_SUBMISSION, BALLOT
-        ),
-        f"GET {paths.SUBMISSIONS}/{{id}}": _one("getPollSubmission", SUBMISSIONS),
-        f"GET {paths.COURSE}": Operation("getCourse", COURSE),
-        f"GET {paths.COURSE}/enrollments": Operation("listEnrollments", ENROLLED),
-        f"POST {paths.COURSE}/enrollments": Operation(
-            "createEnrollment",
-            ENROLLMENT,
-            body=_body(ENROLLMENTS, received.NEW_ENROLLMENT, STUDENT),
-        ),
-        f"DELETE {paths.COURSE}/enrollments/{{id}}": Operation("deleteEnrollment", ENROLLMENT),
-        f"GET {API}/users/{{id}}": Operation("getUser", USER),
-    }
-)
+OPERATIONS: Operations = {
+    f"GET {API}/polls": _page("listPolls", POLLS),
+    f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL),
+    f"GET {paths.POLL}": _one("getPoll", POLLS),
+    f"PUT {paths.POLL}": _one("updatePoll", POLLS, received.POLL_CHANGES),
+    f"DELETE {paths.POLL}": Operation("deletePoll", GONE),
+    f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES),
+    f"POST {paths.CHOICES}": _one("createPollChoice", CHOICES, received.NEW_CHOICE),
+    f"GET {A_CHOICE}": _one("getPollChoice", CHOICES),
+    f"PUT {A_CHOICE}": _one("updatePollChoice", CHOICES, received.CHOICE_CHANGES),
+    f"DELETE {A_CHOICE}": Operation("deletePollChoice", GONE, refusals=(409,)),
+    f"GET {paths.SESSIONS}": _page("listPollSessions", SESSIONS, "include"),
+    f"POST {paths.SESSIONS}": _one("createPollSession", SESSIONS, received.NEW_SESSION),
+    f"GET {A_SESSION}": _one("getPollSession", SESSIONS),
+    f"PUT {A_SESSION}": _one("updatePollSession", SESSIONS, received.SESSION_CHANGES),
+    f"DELETE {A_SESSION}": Operation("deletePollSession", GONE, refusals=(409,)),
+    f"GET {A_SESSION}/open": _one("openPollSession", SESSIONS, refusals=(409,)),
+    f"PUT {A_SESSION}/open": _one("openPollSessionByPut", SESSIONS, refusals=(409,)),
+    f"GET {A_SESSION}/close": _one("closePollSession", SESSIONS),
+    f"PUT {A_SESSION}/close": _one("closePollSessionByPut", SESSIONS),
+    f"GET {A_SESSION}/export": Operation("exportPollSession", FILE, ("format",)),
+    f"GET {API}/poll_sessions/opened": _page("listOpenedPollSessions", SESSIONS, "include"),
+    f"GET {API}/poll_sessions/closed": _page("listClosedPollSessions", SESSIONS, "include"),
+    f"GET {paths.SUBMISSIONS}": _page("listPollSubmissions", SUBMISSIONS),
+    f"POST {paths.SUBMISSIONS}": _one("createPollSubmission", SUBMISSIONS, received.NEW_SUBMISSION),
+    f"GET {paths.SUBMISSIONS}/{{id}}": _one("getPollSubmission", SUBMISSIONS),
+    f"GET {paths.COURSE}": Operation("getCourse", COURSE),
+    f"GET {paths.COURSE}/enrollments": Operation("listEnrollments", ENROLLED),
+    f"POST {paths.COURSE}/enrollments": Operation(
+        "createEnrollment",
+        ENROLLMENT,
+        body=_body(ENROLLMENTS, received.NEW_ENROLLMENT),
+    ),
+    f"DELETE {paths.COURSE}/enrollments/{{id}}": Operation("deleteEnrollment", ENROLLMENT),
+    f"GET {API}/users/{{id}}": Operation("getUser", USER),
+}

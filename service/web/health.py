@@ -18,7 +18,7 @@ DRAINING = web.AppKey("draining", asyncio.Event)
 async def healthz(_: web.Request) -> web.Response:
     """Check that the process answers.
 
-    The database is not checked: an outage of it would have every replica restarted.
+    Does not check the database, whose outage would then restart every replica.
     """
     return responses.json_response({"status": "ok"})
 
@@ -37,7 +37,7 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """Get the metrics, in the text format of Prometheus.
 
-    Meant for an internal network: they should not be public.
+    Meant for an internal network, not for the public.
     """
     request.app[REQUEST_LOG].flush()
     return web.Response(
