@@ -4,9 +4,10 @@ import re
 from http import HTTPStatus
 from typing import Any
 
+from schemas.fields import OPTION_ID
 from schemas.shown import ProblemSchema
 from service.openapi.examples import EXAMPLES
-from service.openapi.fields import OPTION_ID, WHOLE_ID, either, text
+from service.openapi.fields import WHOLE_ID, either, text
 from service.openapi.operation import Json
 from service.openapi.page import ASSETS
 from service.polling.export import FORMATS
@@ -15,17 +16,11 @@ from service.web.pagination import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from service.web.responses import PROBLEM_TYPE
 
 STRING: Json = {"type": "string"}
-
-
-def _matching(pattern: str, **more: Any) -> Json:
-    return {**STRING, "pattern": pattern, **more}
-
-
-NAME = _matching(r"^[^\u0000-\u001f\u007f-\u009f]+$", minLength=1, maxLength=255)
-NAME_OR_EMPTY = _matching(r"^[^\u0000-\u001f\u007f-\u009f]*$", minLength=0, maxLength=255)
+NAME = text(r"[^\u0000-\u001f\u007f-\u009f]+", minLength=1, maxLength=255)
+NAME_OR_EMPTY = text(r"[^\u0000-\u001f\u007f-\u009f]*", maxLength=255)
 UUID: Json = {**STRING, "format": "uuid"}
-PAGE = either(WHOLE_ID, _matching("^(bookmark:[A-Za-z0-9_-]+)?$"))
-IDEMPOTENCY_KEY = _matching("^[!-~]([ -~]{0,253}[!-~])?$")
+PAGE = either(WHOLE_ID, text("(bookmark:[A-Za-z0-9_-]+)?"))
+IDEMPOTENCY_KEY = text("[!-~]([ -~]{0,253}[!-~])?")
 PER_PAGE: Json = {"type": "integer", "minimum": 1, "default": DEFAULT_PER_PAGE}
 REQUEST_ID: Json = {**STRING, "minLength": 1, "maxLength": 128}
 
@@ -65,7 +60,7 @@ IN_QUERY: dict[str, Json] = {
     "page": _of(PAGE, "A page number, or the bookmark in the `next` link of the previous page."),
     "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),
     "as_user_id": _of(
-        WHOLE_ID, "The user an admin token acts for: rights and authorship are theirs."
+        WHOLE_ID, "The user an admin token acts for, with that user's rights and authorship."
     ),
 }
 IN_HEADER: dict[str, Json] = {
@@ -96,19 +91,21 @@ IN_PATH: dict[str, Json] = {
     "poll_id": _of(either(WHOLE_ID, UUID), "The number or the UUID of a poll."),
     "poll_session_id": _of(WHOLE_ID, "The id of a session of the poll."),
     "course_id": _of(WHOLE_ID, "The id of a course."),
-    "poll_choices/id": _of(either(WHOLE_ID, text(OPTION_ID)), "The id of a choice of the poll."),
+    "poll_choices/id": _of(
+        either(WHOLE_ID, text(OPTION_ID.pattern)), "The id of a choice of the poll."
+    ),
     "poll_sessions/id": _of(WHOLE_ID, "The id of a session of the poll."),
     "poll_submissions/id": _of(WHOLE_ID, "The id of a submission to the session."),
     "enrollments/id": _of(WHOLE_ID, "The id of an enrollment in the course."),
     "users/id": _of(either(WHOLE_ID, {"const": "self"}), "The id of a user, or `self`."),
     "asset": _of({"enum": [*ASSETS]}, "The name of the file."),
 }
-"""Parameters of paths, by name; ``id`` by the collection before it, too."""
+"""Parameters of paths by name; ``id`` with the collection before it."""
 
 HEADERS: dict[str, Json] = {
     "X-Request-Id": _of(REQUEST_ID, "The caller's id of the request, or a new one.", required=True),
     "ETag": _of(
-        _matching('^"[^"]+"$'),
+        text('"[^"]+"'),
         "The revision of a single poll, for `If-Match`. Votes do not change it.",
         example='"1-1"',
     ),
@@ -118,7 +115,7 @@ HEADERS: dict[str, Json] = {
         "`first` and `last`, as far as those pages exist.",
     ),
     "Content-Disposition": _of(STRING, "The name of the file."),
-    "Retry-After": _of(_matching("^[0-9]+$"), "Seconds to wait before a retry.", required=True),
+    "Retry-After": _of(text("[0-9]+"), "Seconds to wait before a retry.", required=True),
     "RateLimit": _of(STRING, "The number of requests left, and for how many seconds."),
     "RateLimit-Policy": _of(STRING, "The number of requests allowed, and in how many seconds."),
     "Allow": _of(STRING, "The methods that the route supports.", required=True),

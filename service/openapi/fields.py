@@ -9,12 +9,11 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from schemas.content import MAX_OPTIONS, SettingsSchema
-from schemas.fields import MAX_ID, Items, Moment, Pattern, StrictBoolean
+from schemas.fields import MAX_ID, OPTION_ID, Items, Moment, Pattern, StrictBoolean
 from schemas.polling import ChoiceId, Flag, FormInt32, Id
 from schemas.shown import Count, Counts, ShownChoiceId, ShownId, ShownSchema, Time
 from service.openapi.operation import Json
 
-OPTION_ID = "[A-Za-z0-9_-]{1,64}"
 MOMENT = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -59,12 +58,11 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Id: lambda _: either(WHOLE_ID, text(TEXTS[Id])),
     ChoiceId: lambda _: either({"type": "integer"}, {"type": "string"}),
     ShownId: lambda _: either(SHOWN_ID, text("0|[1-9][0-9]{0,15}")),
-    ShownChoiceId: lambda _: either(WHOLE_ID, text(OPTION_ID)),
+    ShownChoiceId: lambda _: either(WHOLE_ID, text(OPTION_ID.pattern)),
     Count: lambda _: {"minimum": 0},
-    Counts: lambda _: {"propertyNames": text(OPTION_ID), "maxProperties": MAX_OPTIONS},
+    Counts: lambda _: {"propertyNames": text(OPTION_ID.pattern), "maxProperties": MAX_OPTIONS},
 }
 """By class of the field; the most derived class counts."""
-
 
 CLOSES = {"properties": {"closePollOnEndDate": {"const": True}}, "required": ["closePollOnEndDate"]}
 ENDS = {"properties": {"endDate": {"type": "string", "minLength": 1}}, "required": ["endDate"]}
@@ -73,7 +71,7 @@ CONDITIONS: dict[type[Schema], Json] = {SettingsSchema: {"if": CLOSES, "then": E
 
 
 def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:
-    """An attribute function of apispec: the keywords to add to ``ret``, those it derived."""
+    """Returns what apispec does not derive from ``field``; ``ret`` is what it did derive."""
     found = next((KEYWORDS[kind](field) for kind in type(field).__mro__ if kind in KEYWORDS), {})
     if "anyOf" in found:
         for name in ("type", "minimum", "maximum"):
