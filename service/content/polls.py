@@ -16,7 +16,7 @@ from storage.documents import Container, ContainerKey, PollDocument, revision
 async def list_polls(request: web.Request) -> web.Response:
     """List the polls of a content, oldest first.
 
-    With ``pollId``, the list holds that poll only, and the answer has an ``ETag``.
+    With ``pollId``, the list holds that poll only, and the response has an ``ETag``.
     """
     query = read_content_query(request)
     policy.require_content(request[CALL].principal, policy.READ, query.key)

@@ -29,8 +29,8 @@ class Voting(NamedTuple):
 async def list_votes(request: web.Request) -> web.Response:
     """List the votes in a poll.
 
-    Callers with ``write`` on the workspace get all votes, in pages, if names are saved. Everyone
-    else gets a list of their own vote.
+    Callers with ``write`` on the workspace get all votes, in pages, if names are saved. Otherwise
+    the list holds the caller's own vote only.
     """
     paging = pagination.read_paging(request)
     voting = await _find_voting(request)

@@ -67,17 +67,17 @@ IN_HEADER: dict[str, Json] = {
     "Accept": _of(STRING, f"`{STRING_IDS}` makes every `id` and `*_id` a string."),
     "If-Match": _of(
         STRING,
-        'The `ETag` of an earlier answer, such as `"1-1"`: 412 if the poll has changed since. `*` '
-        "matches every revision.",
+        'The `ETag` of an earlier response, such as `"1-1"`: 412 if the poll has changed since. '
+        "`*` matches every revision.",
     ),
     "Idempotency-Key": _of(
         IDEMPOTENCY_KEY,
-        "For 24 hours, a repeated request with the same key and token gets the first answer again "
-        "and creates nothing new. A different request with that key is answered with 409.",
+        "For 24 hours, a repeated request with the same key and token gets the first response "
+        "again and creates nothing new. A different request with that key is answered with 409.",
     ),
     "X-Request-Id": _of(
         STRING,
-        "Identifies the request in the answer and the log. Ignored unless it has 1 to 128 of the "
+        "Identifies the request in the response and the log. Ignored unless it has 1 to 128 of the "
         "characters `A-Z a-z 0-9 . _ : / + = @ -`.",
     ),
 }

@@ -28,11 +28,11 @@ There are two APIs over one store: the content API under `/rest` and the polling
 `options` and `order` are `question`, choices and `position` under `/api/v1`.
 
 Every error is a problem document (RFC 9457) whose `errors` name each invalid member by its path. A
-missing or invalid token is answered with 403, never with 401. Every answer carries `X-Request-Id`.
-Besides the answers listed for each operation, an unknown route is answered with 404, an unsupported
-method with 405 and `Allow`, malformed HTTP with 400, headers that are too large with 431, and
-headers that do not arrive in time with 408. `HEAD` works wherever `GET` does, except where `GET`
-opens or closes a session.
+missing or invalid token is answered with 403, never with 401. Every response has `X-Request-Id`.
+Besides the responses listed for each operation, an unknown route is answered with 404, an
+unsupported method with 405 and `Allow`, malformed HTTP with 400, headers that are too large with
+431, and headers that do not arrive in time with 408. `HEAD` works wherever `GET` does, except where
+`GET` opens or closes a session.
 """
 CONTENT_POLLS = (
     "Polls attached to a piece of content. `/rest` and `/x1/{name}` with the query parameter "
