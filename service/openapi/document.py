@@ -149,11 +149,7 @@ def _markdown(docstring: str) -> str:
 
 def _operation(path: str, method: str, handler: Callable[..., Any]) -> Json:
     operation = OPERATIONS[f"{method} {path}"]
-    if handler.__doc__ is None:
-        raise Undescribed(
-            f"{handler.__qualname__} has no docstring, whose first line is a summary."
-        )
-    summary, _, description = _markdown(handler.__doc__).partition("\n\n")
+    summary, _, description = _markdown(handler.__doc__ or "").partition("\n\n")
     module = f"{handler.__module__}."
     described: Json = {
         "operationId": operation.id,
@@ -206,7 +202,7 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
 
 
 def _links(path: str, created: Answer) -> dict[str, dict[str, str]]:
-    """To the operations whose paths continue with the id of what was created, and end with it."""
+    """To the operations on what was created: their paths add its id, and no other."""
     shape = created.content[JSON]["schema"]
     pointer = "/id" if isinstance(shape, Schema) else f"/{next(iter(shape['properties']))}/0/id"
     known = {f"path.{name}": f"$request.path.{name}" for name in _ids(path)}
