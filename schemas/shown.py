@@ -1,7 +1,7 @@
-"""What goes out, on both faces (contract, sections 1, 3 and 4).
+"""What both APIs return (docs/api.md, sections 1, 3 and 4).
 
-Answers are put together by plain functions and not by these schemas; tests hold the two equal, and
-the OpenAPI document is made from here.
+Answers are built by plain functions, not by these schemas: a property test holds the two equal. The
+OpenAPI document is derived from these schemas, docstrings included.
 """
 
 import re
@@ -17,7 +17,7 @@ TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 class ShownSchema(StrictSchema):
-    """Every member is there, except that those in ``sometimes`` may be missing."""
+    """All members are required, except those in ``sometimes``."""
 
     sometimes: frozenset[str] = frozenset()
 
@@ -26,12 +26,12 @@ class ShownSchema(StrictSchema):
 
 
 class ShownId(fields.Field[int]):
-    """A whole number from 0, which is the user of admin tokens, to 2^53-1.
+    """An integer from 0 to 2^53-1; 0 is the user of tokens that belong to nobody.
 
-    To clients of the polling API that ask for them it is shown as a string.
+    A string in answers to clients of the polling API that accept only strings.
     """
 
-    default_error_messages = {"invalid": "is no id"}
+    default_error_messages = {"invalid": "is not an id"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         if not isinstance(value, int) or not 0 <= value <= MAX_ID:
@@ -40,9 +40,9 @@ class ShownId(fields.Field[int]):
 
 
 class ShownChoiceId(fields.Field[Any]):
-    """The id of an option: a number where it is one, else a string."""
+    """The id of an option: an integer if it is one, else a string."""
 
-    default_error_messages = {"invalid": "is no id of a choice"}
+    default_error_messages = {"invalid": "is not the id of a choice"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | str:
         if not isinstance(value, int | str):
@@ -51,38 +51,38 @@ class ShownChoiceId(fields.Field[Any]):
 
 
 class Count(fields.Integer):
-    """A whole number from 0."""
+    """An integer from 0."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(strict=True, **options)
 
 
 class Time(Pattern):
-    """UTC to the second, as ``2014-01-07T15:16:18Z``."""
+    """UTC to the second, such as ``2014-01-07T15:16:18Z``."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(TIME, "is no time in UTC", **options)
+        super().__init__(TIME, "is not a time in UTC", **options)
 
 
 class Counts(fields.Dict):
-    """Whole numbers by the ids of options."""
+    """Integers by option id."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(keys=fields.String(), values=Count(), **options)
 
 
-# Both faces ------------------------------------------------------------------------------------
+# Both APIs -------------------------------------------------------------------------------------
 
 
 class FaultSchema(ShownSchema):
-    """One thing that is wrong with a request; ``field`` is its path, or null."""
+    """One fault of a request. ``field`` is the path of the member, or null."""
 
     field = fields.String(allow_none=True)
     message = fields.String()
 
 
 class ProblemSchema(ShownSchema):
-    """The body of every refusal (RFC 9457)."""
+    """The body of every error (RFC 9457)."""
 
     type = fields.String(metadata={"examples": ["about:blank"]})
     title = fields.String()
@@ -92,12 +92,12 @@ class ProblemSchema(ShownSchema):
 
 
 class HealthSchema(ShownSchema):
-    """That the process answers, or that requests should be sent to it."""
+    """``ok`` while the process answers, ``ready`` while it should be sent requests."""
 
     status = fields.String(validate=validate.OneOf(("ok", "ready")))
 
 
-# Content polls ---------------------------------------------------------------------------------
+# The content API -------------------------------------------------------------------------------
 
 
 class ShownOptionSchema(ShownSchema):
@@ -111,7 +111,7 @@ class ShownSettingsSchema(ShownSchema, SettingsSchema):
 
 
 class PollSchema(ShownSchema):
-    """A poll as ``/rest`` shows it."""
+    """A poll in the content API."""
 
     id = Pattern(UUID, "must be a UUID")
     title = fields.String()
@@ -121,14 +121,14 @@ class PollSchema(ShownSchema):
 
 
 class OptionResultSchema(ShownSchema):
-    """``votes`` is null where absolute numbers are hidden."""
+    """The result of one option. ``votes`` is null if absolute numbers are hidden."""
 
     votes = Count(allow_none=True)
     percentage = fields.Float()
 
 
 class ResultsSchema(ShownSchema):
-    """Every option is there, with 0 too; counts are null where absolute numbers are hidden."""
+    """The result of every option, also without votes. Counts are null if numbers are hidden."""
 
     options = fields.Dict(keys=fields.String(), values=fields.Nested(OptionResultSchema))
     votes = Count(allow_none=True)
@@ -137,7 +137,7 @@ class ResultsSchema(ShownSchema):
 
 
 class ResultsOfPollSchema(ShownSchema):
-    """The results of one poll, of its standing session."""
+    """The results of a poll, from its standing session."""
 
     pollId = Pattern(UUID, "must be a UUID")
     sessionId = Count()
@@ -146,7 +146,7 @@ class ResultsOfPollSchema(ShownSchema):
 
 
 class ExpandedPollSchema(PollSchema):
-    """A poll in a list; ``results`` are there for ``expand=results``, for who may see them."""
+    """A poll in a list, with ``results`` for ``expand=results`` if the caller may see them."""
 
     sometimes = frozenset({"results"})
 
@@ -154,7 +154,7 @@ class ExpandedPollSchema(PollSchema):
 
 
 class VoteSchema(ShownSchema):
-    """A vote in a content poll; what the caller may not know of it is null."""
+    """A vote in a content poll. Members that the caller may not see are null."""
 
     pollId = Pattern(UUID, "must be a UUID")
     userId = Count(allow_none=True)
@@ -168,7 +168,7 @@ class VoteSchema(ShownSchema):
 
 
 class ShownPollSchema(ShownSchema):
-    """A poll as ``/api/v1`` shows it; ``user_id`` and ``total_results`` are for managers."""
+    """A poll in the polling API. Only managers see ``user_id`` and ``total_results``."""
 
     sometimes = frozenset({"user_id", "total_results"})
 
@@ -181,7 +181,7 @@ class ShownPollSchema(ShownSchema):
 
 
 class ShownChoiceSchema(ShownSchema):
-    """``is_correct`` is for managers, and for voters once nothing can be voted any more."""
+    """A choice. ``is_correct`` is for managers, and for voters once they cannot vote any more."""
 
     sometimes = frozenset({"is_correct"})
 
@@ -193,7 +193,11 @@ class ShownChoiceSchema(ShownSchema):
 
 
 class ShownSubmissionSchema(ShownSchema):
-    """``poll_choice_ids`` are of polls that take several, ``comment`` of those that take one."""
+    """A submission.
+
+    ``poll_choice_ids`` is for polls that take several choices, ``comment`` for those that allow
+    comments.
+    """
 
     sometimes = frozenset({"poll_choice_ids", "comment"})
 
@@ -207,9 +211,9 @@ class ShownSubmissionSchema(ShownSchema):
 
 
 class ShownSessionSchema(ShownSchema):
-    """The last three members are for who may see results.
+    """A session. ``has_public_results`` and ``results`` are for callers that may see results.
 
-    Where absolute numbers are hidden ``result_shares``, in whole percents, stand for ``results``.
+    If absolute numbers are hidden, ``result_shares``, in whole percent, replaces ``results``.
     """
 
     sometimes = frozenset({"has_public_results", "results", "result_shares"})
@@ -253,7 +257,7 @@ class CountedChoiceSchema(ShownSchema):
 
 
 class ExportSchema(ShownSchema):
-    """The results of a session; ``poll_submissions`` are null where names are not saved."""
+    """The results of a session. ``poll_submissions`` is null if names are not saved."""
 
     poll = fields.Nested(ExportedPollSchema)
     poll_session = fields.Nested(ExportedSessionSchema)

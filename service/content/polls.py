@@ -14,6 +14,10 @@ from storage.documents import Container, ContainerKey, PollDocument, revision
 
 
 async def list_polls(request: web.Request) -> web.Response:
+    """List the polls of a content, oldest first.
+
+    With ``pollId``, the list holds that poll only, and the response has an ``ETag``.
+    """
     query = read_content_query(request)
     policy.require_content(request[CALL].principal, policy.READ, query.key)
     polls = request.app[STORE].polls
@@ -38,6 +42,11 @@ def _shown(container: Container) -> bytes:
 
 
 async def create_poll(request: web.Request) -> web.Response:
+    """Create a poll.
+
+    Members that are left out get their defaults, and options without an ``id`` are numbered. The
+    ``id`` of the poll is kept if no other poll has it.
+    """
     key = read_content_query(request).key
     principal = request[CALL].principal
     policy.require_creation(principal, key)
@@ -53,6 +62,11 @@ async def create_poll(request: web.Request) -> web.Response:
 
 
 async def replace_poll(request: web.Request) -> web.Response:
+    """Replace a poll.
+
+    The whole poll is replaced, so what ``GET`` returned can be sent back unchanged. Options that
+    have votes cannot be removed.
+    """
     key, poll_id = await _changeable(request)
     definition = await bodies.read_poll_replacement(request, poll_id)
     if_match = read_if_match(request)
@@ -61,6 +75,7 @@ async def replace_poll(request: web.Request) -> web.Response:
 
 
 async def delete_poll(request: web.Request) -> web.Response:
+    """Delete a poll, with its sessions and all votes."""
     key, poll_id = await _changeable(request)
     if_match = read_if_match(request)
     poll = await request.app[STORE].polls.delete(key, poll_id, if_match=if_match)

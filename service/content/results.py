@@ -38,7 +38,10 @@ async def expand(
 
 
 async def show_results(request: web.Request) -> web.Response:
-    """The results of one poll, where the caller may see them now (contract, section 7)."""
+    """Get the results of a poll.
+
+    Answered with 403 if the caller may not see them, or not yet.
+    """
     key, poll_id = read_poll_address(request, "results")
     caller = Caller(request[CALL].principal)
     policy.require_content(caller.principal, policy.READ, key)

@@ -27,6 +27,11 @@ class Voting(NamedTuple):
 
 
 async def list_votes(request: web.Request) -> web.Response:
+    """List the votes in a poll.
+
+    Callers with ``write`` on the workspace get all votes, in pages, if names are saved. Otherwise
+    the list holds the caller's own vote only.
+    """
     paging = pagination.read_paging(request)
     voting = await _find_voting(request)
     ballots, principal = request.app[STORE].ballots, request[CALL].principal
@@ -50,6 +55,10 @@ async def list_votes(request: web.Request) -> web.Response:
 
 
 async def cast_vote(request: web.Request) -> web.Response:
+    """Cast the caller's vote.
+
+    If the poll has ``allowRevote``, the vote replaces the previous one.
+    """
     voting = await _find_voting(request)
     vote, cast_key = await bodies.read_vote(request)
     outcome = await casting.cast(
@@ -68,6 +77,7 @@ async def cast_vote(request: web.Request) -> web.Response:
 
 
 async def withdraw_vote(request: web.Request) -> web.Response:
+    """Withdraw the caller's vote, if the poll has ``allowRevote``."""
     voting = await _find_voting(request)
     outcome = await casting.cast(request, casting.CONTENT, voting.session_id, None)
     shown = _show_own(request, outcome.ballot, outcome.rules, voting.poll["id"])

@@ -1,1 +1,1 @@
-"""The OpenAPI document, made from the schemas and the URL table, and the page that explores it."""
+"""The OpenAPI document and the page that explores it."""

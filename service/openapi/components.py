@@ -1,236 +1,161 @@
-"""What many operations share: parameters, headers, refusals, ways to bring a token."""
+"""What operations share: parameters, headers, refusals and security schemes."""
 
+import re
 from http import HTTPStatus
 from typing import Any
 
+from schemas.fields import OPTION_ID
 from schemas.shown import ProblemSchema
-from service.openapi import examples
-from service.openapi.fields import OPTION_ID, WHOLE_ID, either, text
+from service.openapi.examples import EXAMPLES
+from service.openapi.fields import WHOLE_ID, either, text
 from service.openapi.operation import Json
 from service.openapi.page import ASSETS
+from service.polling.export import FORMATS
 from service.polling.responses import STRING_IDS
+from service.web.pagination import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from service.web.responses import PROBLEM_TYPE
 
-NAME: Json = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": 255,
-    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$",
-}
-UUID: Json = {"type": "string", "format": "uuid"}
+STRING: Json = {"type": "string"}
+NAME = text(r"[^\u0000-\u001f\u007f-\u009f]+", minLength=1, maxLength=255)
+NAME_OR_EMPTY = text(r"[^\u0000-\u001f\u007f-\u009f]*", maxLength=255)
+UUID: Json = {**STRING, "format": "uuid"}
+PAGE = either(WHOLE_ID, text("(bookmark:[A-Za-z0-9_-]+)?"))
+IDEMPOTENCY_KEY = text("[!-~]([ -~]{0,253}[!-~])?")
+PER_PAGE: Json = {"type": "integer", "minimum": 1, "default": DEFAULT_PER_PAGE}
+REQUEST_ID: Json = {**STRING, "minLength": 1, "maxLength": 128}
 
 
-def _parameter(place: str, name: str, schema: Json, description: str, **more: Any) -> Json:
-    return {"in": place, "name": name, "schema": schema, "description": description, **more}
+def _of(schema: Json, description: str, **more: Any) -> Json:
+    return {"schema": schema, "description": description, **more}
 
 
-PARAMETERS: dict[str, Json] = {
+def _one_of(*values: str) -> Json:
+    return {**STRING, "enum": [*values]}
+
+
+IN_QUERY: dict[str, Json] = {
     # The content API.
-    "Workspace": _parameter(
-        "query",
-        "workspace",
-        NAME,
-        "The key of the project, or the id of the space.",
-        required=True,
-        example="PLAT",
+    "workspace": _of(
+        NAME, "The key of a project, or the id of a space.", required=True, example="PLAT"
     ),
-    "Content": _parameter(
-        "query",
-        "content",
-        NAME,
-        "The key of the issue, or the id of the page.",
-        required=True,
-        example="PLAT-254604",
+    "content": _of(
+        NAME, "The key of an issue, or the id of a page.", required=True, example="PLAT-254604"
     ),
-    "Container": _parameter(
-        "query",
-        "container",
-        {**NAME, "minLength": 0, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"},
-        "The id of the macro on a page, where it is required; empty or absent where the content "
-        "looks like the key of an issue, as `PLAT-254604`.",
+    "container": _of(
+        NAME_OR_EMPTY,
+        "The id of the macro on a page. Required unless `content` is an issue key, such as "
+        "`PLAT-254604`; then it must be empty or absent.",
     ),
-    "PollIdAsked": _parameter(
-        "query",
-        "pollId",
-        NAME,  # a new poll takes no notice of it, whatever it is
-        "One poll alone, by its UUID.",
-    ),
-    "PollIdRequired": _parameter("query", "pollId", UUID, "The poll.", required=True),
-    "Expand": _parameter(
-        "query",
-        "expand",
-        {"type": "string", "enum": ["results"]},
-        "Adds `results` to each poll whose results the caller may see.",
-    ),
+    "pollId": _of(UUID, "The id of the poll.", required=True),
+    "onlyPollId": _of(UUID, "Return this poll only.", name="pollId"),
+    "expand": _of(_one_of("results"), "Adds `results` to each poll, if the caller may see them."),
     # The polling API.
-    "IncludeSubmissions": _parameter(
-        "query",
-        "include[]",
-        {"type": "array", "items": {"type": "string"}},
-        "`poll_submissions` shows the submissions to each session too.",
-        style="form",
-        explode=True,
+    "include": _of(
+        {"type": "array", "items": STRING},
+        "`poll_submissions` adds the submissions to each session.",
+        name="include[]",
     ),
-    "Format": _parameter(
-        "query",
-        "format",
-        {"type": "string", "enum": ["csv", "json"]},
-        "CSV for spreadsheets, JSON for programs.",
-        required=True,
-    ),
-    "Page": _parameter(
-        "query",
-        "page",
-        either(
-            WHOLE_ID,
-            {"type": "string", "pattern": "^(bookmark:[A-Za-z0-9_-]+)?$"},
-        ),
-        "The number of a page, or the bookmark that the `Link` with `rel=next` of the page before "
-        "holds.",
-    ),
-    "PerPage": _parameter(
-        "query",
-        "per_page",
-        {"type": "integer", "minimum": 1, "default": 10},
-        "How many rows a page has; more than 100 is taken as 100.",
-    ),
-    "Accept": _parameter(
-        "header",
-        "Accept",
-        {"type": "string"},
-        f"`{STRING_IDS}` makes every `id` and `*_id` of the answer a string.",
-    ),
+    "format": _of(_one_of(*FORMATS), "CSV for spreadsheets, JSON for programs.", required=True),
     # Both.
-    "ActingFor": _parameter(
-        "query",
-        "as_user_id",
-        WHOLE_ID,
-        "The user whom an admin token acts for, in rights and in authorship.",
+    "page": _of(PAGE, "A page number, or the bookmark in the `next` link of the previous page."),
+    "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),
+    "as_user_id": _of(
+        WHOLE_ID, "The user an admin token acts for, with that user's rights and authorship."
     ),
-    "IfMatch": _parameter(
-        "header",
-        "If-Match",
-        {"type": "string"},
-        'The `ETag` of an earlier answer, as `"1-1"`: 412 if the poll has changed since. `*` or '
-        "nothing: whatever it is now.",
+}
+IN_HEADER: dict[str, Json] = {
+    "Accept": _of(STRING, f"`{STRING_IDS}` makes every `id` and `*_id` a string."),
+    "If-Match": _of(
+        STRING,
+        'The `ETag` of an earlier response, such as `"1-1"`: 412 if the poll has changed since. '
+        "`*` matches every revision.",
     ),
-    "IdempotencyKey": _parameter(
-        "header",
-        "Idempotency-Key",
-        {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
-        "Within 24 hours the same key from the same token gets the first answer again, and nothing "
-        "new is made. Another request under that key is a 409.",
+    "Idempotency-Key": _of(
+        IDEMPOTENCY_KEY,
+        "For 24 hours, a repeated request with the same key and token gets the first response "
+        "again and creates nothing new. A different request with that key is answered with 409.",
     ),
-    "RequestId": _parameter(
-        "header",
-        "X-Request-Id",
-        {"type": "string"},
-        "Goes into the answer and the log, if it has 1 to 128 of the characters "
-        "`A-Z a-z 0-9 . _ : / + = @ -`; otherwise a new one does.",
+    "X-Request-Id": _of(
+        STRING,
+        "Identifies the request in the response and the log. Ignored unless it has 1 to 128 of the "
+        "characters `A-Z a-z 0-9 . _ : / + = @ -`.",
     ),
+}
+PARAMETERS: dict[str, Json] = {
+    name: {"in": place, "name": name, **parameter}
+    for place, parameters in (("query", IN_QUERY), ("header", IN_HEADER))
+    for name, parameter in parameters.items()
 }
 
-ID_IN_PATH: dict[str, tuple[Json, str]] = {
-    "poll_id": (either(WHOLE_ID, UUID), "The number of a poll, or its UUID."),
-    "poll_session_id": (WHOLE_ID, "The id of a session of this poll."),
-    "course_id": (WHOLE_ID, "The id of a course."),
-    "id": (WHOLE_ID, "The id."),
-    "name": ({"type": "string", "minLength": 1}, "Anything: it is not looked at."),
-    "asset": ({"enum": [*ASSETS]}, "The name of the file."),
-}
-"""Parameters of the path by name, unless ``PATH_PARAMETERS`` says more of one."""
-
-PATH_PARAMETERS: dict[tuple[str, str], tuple[Json, str]] = {
-    ("poll_choices", "id"): (
-        either(WHOLE_ID, text(OPTION_ID)),
-        "The id of a choice of this poll.",
+IN_PATH: dict[str, Json] = {
+    "poll_id": _of(either(WHOLE_ID, UUID), "The number or the UUID of a poll."),
+    "poll_session_id": _of(WHOLE_ID, "The id of a session of the poll."),
+    "course_id": _of(WHOLE_ID, "The id of a course."),
+    "poll_choices/id": _of(
+        either(WHOLE_ID, text(OPTION_ID.pattern)), "The id of a choice of the poll."
     ),
-    ("users", "id"): (either(WHOLE_ID, {"const": "self"}), "The id of a user, or `self`."),
+    "poll_sessions/id": _of(WHOLE_ID, "The id of a session of the poll."),
+    "poll_submissions/id": _of(WHOLE_ID, "The id of a submission to the session."),
+    "enrollments/id": _of(WHOLE_ID, "The id of an enrollment in the course."),
+    "users/id": _of(either(WHOLE_ID, {"const": "self"}), "The id of a user, or `self`."),
+    "asset": _of({"enum": [*ASSETS]}, "The name of the file."),
 }
-"""By the part of the path before it, and its name."""
+"""Parameters of paths by name; ``id`` with the collection before it."""
 
 HEADERS: dict[str, Json] = {
-    "X-Request-Id": {
-        "description": "The id of the request: the caller's, if sane, else a new one.",
-        "required": True,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 128},
-    },
-    "ETag": {
-        "description": "The revision of a single poll, unmoved by votes; for `If-Match`.",
-        "schema": {"type": "string", "pattern": '^"[^"]+"$'},
-        "example": '"1-1"',
-    },
-    "Link": {
-        "description": "RFC 8288: absolute URLs, with `rel` `current`, `next`, `prev`, `first` and "
-        "`last` as far as they exist.",
-        "schema": {"type": "string"},
-    },
-    "Content-Disposition": {
-        "description": "The name of the file.",
-        "schema": {"type": "string"},
-    },
-    "Retry-After": {
-        "description": "Seconds after which the same request may be sent again.",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[0-9]+$"},
-    },
-    "RateLimit": {
-        "description": "How many requests are left, and for how long.",
-        "schema": {"type": "string"},
-    },
-    "RateLimit-Policy": {
-        "description": "How many requests are allowed, and in how long.",
-        "schema": {"type": "string"},
-    },
-    "Allow": {
-        "description": "The methods that are allowed here.",
-        "required": True,
-        "schema": {"type": "string"},
-    },
+    "X-Request-Id": _of(REQUEST_ID, "The caller's id of the request, or a new one.", required=True),
+    "ETag": _of(
+        text('"[^"]+"'),
+        "The revision of a single poll, for `If-Match`. Votes do not change it.",
+        example='"1-1"',
+    ),
+    "Link": _of(
+        STRING,
+        "The absolute URLs of other pages (RFC 8288), with `rel` `current`, `next`, `prev`, "
+        "`first` and `last`, as far as those pages exist.",
+    ),
+    "Content-Disposition": _of(STRING, "The name of the file."),
+    "Retry-After": _of(text("[0-9]+"), "Seconds to wait before a retry.", required=True),
+    "RateLimit": _of(STRING, "The number of requests left, and for how many seconds."),
+    "RateLimit-Policy": _of(STRING, "The number of requests allowed, and in how many seconds."),
+    "Allow": _of(STRING, "The methods that the route supports.", required=True),
 }
 
-REFUSALS: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: ("A parameter, a header or the body is not as described; `errors` names each fault.", ()),
-    403: ("No token, no valid one, or one whose owner may not do this. Never 401.", ()),
-    404: ("What the path or the query names is not there.", ()),
-    405: ("The route does not know this method.", ("Allow",)),
-    408: ("The rest of the request did not come in time.", ()),
-    409: ("The request contradicts what is stored; the problem says what.", ()),
-    412: ("`If-Match` names another revision than the stored one.", ()),
-    413: ("The body is larger than is read: 1 MiB, unless the service is told otherwise.", ()),
-    415: ("The body is of a media type that is not read here.", ()),
-    417: ("`Expect` asks for something, and the route does not know the method.", ()),
-    429: (
-        "Too many requests from this token or address.",
-        ("Retry-After", "RateLimit", "RateLimit-Policy"),
-    ),
-    431: ("A header line is over 8,190 bytes, or all of them over 32 KiB.", ()),
-    500: ("Something went wrong here; the answer says nothing of it, the log does.", ()),
-    503: (
-        "The database cannot be reached, or the service is stopping; nothing is half-done.",
-        ("Retry-After",),
-    ),
+REFUSALS: dict[int, str] = {
+    400: "A parameter, a header or the body is invalid; `errors` lists each fault.",
+    403: "The token is missing or invalid, or does not allow this. Never 401.",
+    404: "What the path or the query refers to does not exist.",
+    405: "The route does not support this method.",
+    408: "The rest of the request did not arrive in time.",
+    409: "The request conflicts with what is stored; the problem says how.",
+    412: "`If-Match` names another revision than the stored one.",
+    413: "The body is too large. The limit is 1 MiB unless configured otherwise.",
+    415: "The media type of the body is not supported.",
+    417: "`Expect` cannot be met, because the route does not support the method.",
+    429: "Too many requests from this token or address.",
+    431: "A header line is longer than 8,190 bytes, or all of them are longer than 32 KiB.",
+    500: "An unexpected error. Only the log of the service says more.",
+    503: "The database is unreachable or the service is stopping. Nothing is left half-done.",
 }
-"""By status: when it is answered, and its headers beside ``X-Request-Id``."""
+REFUSAL_HEADERS: dict[int, tuple[str, ...]] = {
+    405: ("Allow",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
+
+
+def _token_in_query(name: str, description: str) -> Json:
+    return {"type": "apiKey", "in": "query", "name": name, "description": description}
+
 
 SECURITY_SCHEMES: dict[str, Json] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token, as `python -m service token create` prints it.",
+        "description": "A token created with `python -m service token create`.",
     },
-    "token": {
-        "type": "apiKey",
-        "in": "query",
-        "name": "token",
-        "description": "The same, as clients of the content API send it.",
-    },
-    "access_token": {
-        "type": "apiKey",
-        "in": "query",
-        "name": "access_token",
-        "description": "The same, as clients of the polling API may send it.",
-    },
+    "token": _token_in_query("token", "The same token, for clients of the content API."),
+    "access_token": _token_in_query("access_token", "The same token, for polling API clients."),
 }
 
 
@@ -239,24 +164,25 @@ def refusal_name(status: int) -> str:
 
 
 def refusal(status: int) -> Json:
-    description, headers = REFUSALS[status]
-    phrase = HTTPStatus(status).phrase
-    only: Json = {"properties": {"status": {"const": status}, "title": {"const": phrase}}}
-    media: Json = {"schema": {"allOf": [ProblemSchema(), only]}}
+    members = {"status": {"const": status}, "title": {"const": HTTPStatus(status).phrase}}
+    media: Json = {"schema": {"allOf": [ProblemSchema(), {"properties": members}]}}
     if status == 400:
-        media["example"] = examples.PROBLEM
+        media["example"] = EXAMPLES[ProblemSchema]
     return {
-        "description": description,
-        "headers": headers_of("X-Request-Id", *headers),
+        "description": REFUSALS[status],
+        "headers": headers_of(*REFUSAL_HEADERS.get(status, ())),
         "content": {PROBLEM_TYPE: media},
     }
 
 
 def headers_of(*names: str) -> Json:
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    """References to headers; every answer has ``X-Request-Id``."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
 
 
-def parameter_of_path(path: str, name: str) -> Json:
-    before = path.split("/")[path.split("/").index(f"{{{name}}}") - 1]
-    schema, description = PATH_PARAMETERS.get((before, name), ID_IN_PATH[name])
-    return _parameter("path", name, schema, description, required=True)
+def path_parameters(path: str) -> list[Json]:
+    parameters = []
+    for before, name in re.findall(r"([^/]+)/\{(\w+)\}", path):
+        described = IN_PATH[f"{before}/{name}" if name == "id" else name]
+        parameters.append({"in": "path", "name": name, "required": True, **described})
+    return parameters

@@ -1,7 +1,8 @@
-"""The OpenAPI document: routes and schemas say what there is, ``operation`` says the rest."""
+"""The OpenAPI document, derived from the routes, their handlers, schemas and operations."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,46 +13,50 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
 from service.openapi import components, content, operating, polling
-from service.openapi.fields import BESIDES, describe
-from service.openapi.operation import Json, Operation, Operations
+from service.openapi.fields import CONDITIONS, describe
+from service.openapi.operation import Answer, Json, Operation, Operations
 from service.polling.paths import API
 from service.web.authentication import PUBLIC
+from service.web.bodies import JSON
 
 TITLE = "Polls service"
 ABOUT = """\
 Polls attached to content, run in sessions, counted exactly.
 
-One store under two faces: a poll made through one is the same poll in the other. What `/rest` calls
-`title`, options and `order` are `question`, choices and `position` under `/api/v1`.
+There are two APIs over one store: the content API under `/rest` and the polling API under
+`/api/v1`. A poll created through one is available through the other: what `/rest` calls `title`,
+`options` and `order` are `question`, choices and `position` under `/api/v1`.
 
-Every refusal is a problem (RFC 9457) whose `errors` name each bad member by its path. A missing or
-bad token is a 403, never a 401. Every answer carries `X-Request-Id`. Beside what the operations
-list, an unknown route is answered with 404, an unknown method with 405 and `Allow`, what is no
-HTTP with 400, too large headers with 431, and headers that never end with 408;
-`HEAD` is answered wherever `GET` is that changes nothing.
+Every error is a problem document (RFC 9457) whose `errors` name each invalid member by its path. A
+missing or invalid token is answered with 403, never with 401. Every response has `X-Request-Id`.
+Besides the responses listed for each operation, an unknown route is answered with 404, an
+unsupported method with 405 and `Allow`, malformed HTTP with 400, headers that are too large with
+431, and headers that do not arrive in time with 408. `HEAD` works wherever `GET` does, except where
+`GET` opens or closes a session.
 """
-TAGS: dict[str, str] = {
-    content.TAG: "Polls attached to a piece of content. `/rest` and `/x1/{name}` with a "
-    "query parameter `type` (`polls`, `votes` or `results`) are the same operations.",
-    "Polls": "Polls of the polling API.",
-    "Poll choices": "The options of a poll.",
-    "Poll sessions": "Runs of a poll in a course.",
-    "Poll submissions": "Votes in a session.",
-    "Courses and users": "Who is in which course.",
-    operating.TAG: "For who runs the service; needs no token.",
+CONTENT_POLLS = (
+    "Polls attached to a piece of content. `/rest` and `/x1/{name}` with the query parameter "
+    "`type` (`polls`, `votes` or `results`) offer the same operations."
+)
+TAGS: dict[str, tuple[str, str]] = {
+    "service.content": ("Content polls", CONTENT_POLLS),
+    "service.polling.polls": ("Polls", "Polls of the polling API."),
+    "service.polling.choices": ("Poll choices", "The options of a poll."),
+    "service.polling.sessions": ("Poll sessions", "Runs of a poll in a course."),
+    "service.polling.submissions": ("Poll submissions", "Votes in a session."),
+    "service.polling.enrollments": ("Courses and users", "Who is enrolled in which course."),
+    "service": ("Operation", "For operators of the service. No token is needed."),
 }
+"""Name and description, by the module or the package of the handler."""
 OPERATIONS: Operations = {**operating.OPERATIONS, **content.OPERATIONS, **polling.OPERATIONS}
-
-WITH_TOKEN = (400, 403, 429, 500, 503)
-"""What every request that needs a token may be answered with."""
 
 
 class Undescribed(Exception):
-    """The URL table and the descriptions disagree; the text says what to do."""
+    """The routes and the descriptions disagree; the message says what to do."""
 
 
-Table = Mapping[str, Iterable[str]]
-"""Methods by path, as ``service.routes.ROUTES`` has them."""
+Table = Mapping[str, Mapping[str, Callable[..., Any]]]
+"""Handlers by path and method, like ``service.routes.ROUTES``."""
 
 _built: dict[int, bytes] = {}
 
@@ -65,67 +70,60 @@ def document(table: Table) -> bytes:
 
 def build(table: Table) -> Json:
     """The document of ``table``; raises ``Undescribed``."""
-    operations = OPERATIONS
-    _require_agreement(table, operations)
+    _require_agreement(table)
     plugin = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec(
         TITLE,
         version("polls-service"),
         "3.1.0",
         plugins=[plugin],
-        info={"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
-        # Relative to where the document is, so that it holds behind every proxy too.
+        info={"description": _markdown(ABOUT), "license": {"name": "MIT", "identifier": "MIT"}},
+        # Relative to the document, so that it is right behind every proxy.
         servers=[{"url": "."}],
-        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        tags=[{"name": name, "description": text} for name, text in TAGS.values()],
+        components={
+            "headers": components.HEADERS,
+            "parameters": components.PARAMETERS,
+            "securitySchemes": components.SECURITY_SCHEMES,
+        },
     )
     converter = plugin.converter
     assert converter is not None  # noqa: S101 - APISpec has just set it
     converter.add_attribute_function(describe)  # type: ignore[no-untyped-call] # apispec's
-    _add_components(spec, converter)
-    for path in table:
+    for status in components.REFUSALS:
+        refusal = _resolved(components.refusal(status), converter)
+        spec.components.response(components.refusal_name(status), refusal)
+    for path, handlers in table.items():
         described = {
-            method.lower(): _resolved(_operation(path, method, operations[path][method]), converter)
-            for method in table[path]
+            method.lower(): _resolved(_operation(path, method, handler), converter)
+            for method, handler in handlers.items()
         }
         spec.path(path, operations=described)
     built: Json = spec.to_dict()
-    _add_descriptions(built["components"]["schemas"], converter)
+    _complete_schemas(built["components"]["schemas"], converter)
     return built
 
 
-def _require_agreement(table: Mapping[str, Iterable[str]], operations: Operations) -> None:
-    routed = {(method, path) for path in table for method in table[path]}
-    described = {(method, path) for path in operations for method in operations[path]}
-    for method, path in sorted(routed - described):
+def _require_agreement(table: Table) -> None:
+    routed = {f"{method} {path}" for path in table for method in table[path]}
+    for route in sorted(routed - OPERATIONS.keys()):
         raise Undescribed(
-            f"{method} {path} is routed and not described: write an Operation for it where its "
-            "neighbours have theirs, in service/openapi/content.py, polling.py or operating.py."
+            f"{route} is routed but not described: add an Operation beside its neighbours in "
+            "service/openapi/content.py, polling.py or operating.py."
         )
-    for method, path in sorted(described - routed):
-        raise Undescribed(f"{method} {path} is described in service/openapi and not routed.")
+    for route in sorted(OPERATIONS.keys() - routed):
+        raise Undescribed(f"{route} is described in service/openapi but not routed.")
 
 
 def _name(schema: Any) -> str:
-    """What a schema is called in the document: by its class, unless two classes share a name."""
+    """The name of a schema in the document: that of its class, unless two classes share it."""
     cls = schema if isinstance(schema, type) else type(schema)
     name: str = cls.__name__.removesuffix("Schema")
     return f"Content{name}" if cls.__module__ == "schemas.content" else name
 
 
-def _add_components(spec: APISpec, converter: OpenAPIConverter) -> None:
-    for name, header in components.HEADERS.items():
-        spec.components.header(name, header)
-    for name, parameter in components.PARAMETERS.items():
-        spec.components.parameter(name, parameter["in"], parameter)
-    for status in components.REFUSALS:
-        refusal = _resolved(components.refusal(status), converter)
-        spec.components.response(components.refusal_name(status), refusal)
-    for name, scheme in components.SECURITY_SCHEMES.items():
-        spec.components.security_scheme(name, scheme)
-
-
 def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
-    """A copy with a reference in the place of every marshmallow schema, wherever it stands."""
+    """A copy with a reference in place of every marshmallow schema, at any depth."""
     if isinstance(value, Schema):
         return converter.resolve_nested_schema(value)  # type: ignore[no-untyped-call] # apispec's
     if isinstance(value, Mapping):
@@ -135,65 +133,98 @@ def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
     return value
 
 
-def _add_descriptions(schemas: Json, converter: OpenAPIConverter) -> None:
-    """What goes out is described by its schema's own words; what comes in tells of our insides."""
+def _complete_schemas(schemas: Json, converter: OpenAPIConverter) -> None:
+    """Adds conditions, and the docstrings of output schemas: those of input are for developers."""
     for (schema, *_), name in converter.refs.items():
-        schemas[name].update(BESIDES.get(schema, {}))
-        text = inspect.cleandoc(schema.__doc__ or "")
-        if schema.__module__ == "schemas.shown" and text:
-            schemas[name]["description"] = text.replace("``", "`")
+        schemas[name].update(CONDITIONS.get(schema, {}))
+        if schema.__module__ == "schemas.shown" and schema.__doc__:
+            schemas[name]["description"] = _markdown(schema.__doc__)
 
 
-def _operation(path: str, method: str, operation: Operation) -> Json:
-    needs_token = path not in PUBLIC
-    in_path = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    parameters: list[Any] = [components.parameter_of_path(path, name) for name in in_path]
-    parameters += operation.parameters
+def _markdown(docstring: str) -> str:
+    """With one line for each paragraph: viewers may show line breaks."""
+    text = inspect.cleandoc(docstring).replace("``", "`")
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text)
+
+
+def _operation(path: str, method: str, handler: Callable[..., Any]) -> Json:
+    operation = OPERATIONS[f"{method} {path}"]
+    summary, _, description = _markdown(handler.__doc__ or "").partition("\n\n")
+    module = f"{handler.__module__}."
     described: Json = {
         "operationId": operation.id,
-        "summary": operation.summary,
-        "tags": [operation.tag],
+        "summary": summary.removesuffix("."),
+        "tags": [next(tag for name, (tag, _) in TAGS.items() if module.startswith(f"{name}."))],
+        "parameters": _parameters(path, method, operation),
         "responses": _responses(path, method, operation),
     }
-    if operation.description:
-        described["description"] = operation.description
+    if description:
+        described["description"] = description
     if operation.body is not None:
-        described["requestBody"] = {
-            "required": True,
-            "content": operation.body,
-        }
-    if needs_token:
+        described["requestBody"] = {"required": True, "content": operation.body}
+    if path not in PUBLIC:
         described["security"] = [{name: []} for name in components.SECURITY_SCHEMES]
-        parameters.append("ActingFor")
-        if path.startswith(API):
-            parameters.append("Accept")
-        if method == "POST":
-            parameters.append("IdempotencyKey")
-    described["parameters"] = [*parameters, "RequestId"]
     return described
+
+
+def _parameters(path: str, method: str, operation: Operation) -> list[Json | str]:
+    parameters: list[Json | str] = [*components.path_parameters(path), *operation.parameters]
+    if "Link" in operation.answer.headers:
+        parameters += ["page", "per_page"]
+    if path not in PUBLIC:
+        parameters.append("as_user_id")
+        if method == "POST":
+            parameters.append("Idempotency-Key")
+    if path.startswith(API):
+        parameters.append("Accept")
+    return [*parameters, "X-Request-Id"]
 
 
 def _responses(path: str, method: str, operation: Operation) -> Json:
     answer = operation.answer
     success: Json = {
         "description": answer.description,
-        "headers": components.headers_of("X-Request-Id", *answer.headers),
+        "headers": components.headers_of(*answer.headers),
     }
     if answer.content:
         success["content"] = answer.content
-    if operation.leads_to:
+    links = {**operation.links, **(_links(path, answer) if method == "POST" else {})}
+    if links:
         success["links"] = {
             name: {"operationId": name, "parameters": parameters}
-            for name, parameters in operation.leads_to.items()
+            for name, parameters in links.items()
         }
-    refusals = {*operation.refusals, *((404,) if "{" in path else ())}
-    if path not in PUBLIC:
-        refusals |= {*WITH_TOKEN}
-        if operation.body is not None:
-            refusals |= {408, 413, 415}
-        if method == "POST":
-            refusals.add(409)
+    refusals = sorted({*operation.refusals, *_refusals(path, operation)})
     return {
-        str(answer.status): success,
-        **{str(status): components.refusal_name(status) for status in sorted(refusals)},
+        "200" if answer.content else "204": success,
+        **{str(status): components.refusal_name(status) for status in refusals},
     }
+
+
+def _links(path: str, created: Answer) -> dict[str, dict[str, str]]:
+    """To the operations on what was created: their paths add its id, and no other."""
+    shape = created.content[JSON]["schema"]
+    pointer = "/id" if isinstance(shape, Schema) else f"/{next(iter(shape['properties']))}/0/id"
+    known = {f"path.{name}": f"$request.path.{name}" for name in _ids(path)}
+    return {
+        operation.id: {**known, f"path.{_ids(route)[-1]}": f"$response.body#{pointer}"}
+        for route, operation in OPERATIONS.items()
+        if f" {path}/{{" in route and len(_ids(route)) == len(known) + 1
+    }
+
+
+def _ids(path: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", path)
+
+
+def _refusals(path: str, operation: Operation) -> set[int]:
+    """The statuses that follow from what an operation takes."""
+    takes = {*operation.parameters}
+    refusals = {404} if "{" in path or takes & {"pollId", "onlyPollId"} else set()
+    if path not in PUBLIC:
+        refusals |= {400, 403, 429, 500, 503}
+    if operation.body is not None:
+        refusals |= {408, 409, 413, 415}
+    if "If-Match" in takes:
+        refusals.add(412)
+    return refusals

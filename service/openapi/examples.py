@@ -1,95 +1,97 @@
-"""The examples of the two source APIs' own documentation, member for member where ours have it."""
+"""Examples by schema, from the documentation of the two source APIs where they have one."""
 
 from typing import Any
 
-SETTINGS: dict[str, Any] = {
-    "allowSelectionOfMultipleOptions": False,
-    "resultsVisibility": "alwaysPublic",
-    "endDate": "",
-    "hideAbsoluteNumbers": False,
-    "allowRevote": False,
-    "saveParticipantNames": False,
-    "closePollOnEndDate": False,
-    "allowComment": False,
-}
+from marshmallow import Schema
+
+from schemas import content, polling, shown
+
+CREATED_AT = "2014-01-07T15:16:18Z"
+QUESTION = "What is your favorite color?"
+RESULTS = {"144": 10, "145": 3, "146": 27, "147": 8}
+SECTION = {"course_id": 1111, "course_section_id": 444}
+STUDENT = {"user_id": 4555, "type": "StudentEnrollment"}
+RED = {"text": "Red", "is_correct": False, "position": 1}
 STARS: dict[str, Any] = {
-    "settings": SETTINGS,
-    "options": [
-        {"id": "1", "title": "⭐", "order": 0},
-        {"id": "2", "title": "⭐⭐", "order": 1},
-        {"id": "3", "title": "⭐⭐⭐", "order": 2},
-        {"id": "4", "title": "⭐⭐⭐⭐", "order": 3},
-        {"id": "5", "title": "⭐⭐⭐⭐⭐", "order": 4},
-    ],
+    "settings": content.SettingsSchema().load({}),
+    "options": [{"id": str(n), "title": "⭐" * n, "order": n - 1} for n in range(1, 6)],
     "description": "Simple scoring from 1 to 5 stars",
     "title": "Stars from ⭐ to ⭐⭐⭐⭐⭐",
 }
 STARS_ID = "ee9107b5-5041-4c15-8c76-f14404fa1fad"
 STORED_STARS = {**STARS, "id": STARS_ID}
-VOTE = {"optionIds": ["5"]}
-STORED_VOTE = {
-    "pollId": STARS_ID,
-    "userId": 7,
-    "optionIds": ["5"],
-    "comment": None,
-    "createdAt": "2014-01-07T15:16:18Z",
-    "updatedAt": "2014-01-07T15:16:18Z",
-}
-RESULTS_OF_STARS = {
-    "pollId": STARS_ID,
-    "sessionId": 1023,
-    "closed": False,
-    "results": {
-        "options": {"4": {"votes": 3, "percentage": 37.5}, "5": {"votes": 5, "percentage": 62.5}},
-        "votes": 8,
-        "participants": 8,
-        "closed": False,
+STARS_RESULTS = {"4": {"votes": 3, "percentage": 37.5}, "5": {"votes": 5, "percentage": 62.5}}
+
+EXAMPLES: dict[type[Schema], dict[str, Any]] = {
+    shown.ProblemSchema: {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "poll_sessions is missing",
+        "errors": [{"field": "poll_sessions", "message": "poll_sessions is missing"}],
     },
-}
-
-POLL = {
-    "id": 55,
-    "question": "What is your favorite color?",
-    "description": "This poll is to determine what the class's favorite color is.",
-    "created_at": "2014-01-07T15:16:18Z",
-    "user_id": 105,
-    "total_results": {"144": 10, "145": 3, "146": 27, "147": 8},
-}
-CHOICE = {"id": 144, "poll_id": 55, "text": "Red", "position": 1, "is_correct": False}
-SESSION = {
-    "id": 1023,
-    "poll_id": 55,
-    "course_id": 1111,
-    "course_section_id": 444,
-    "is_published": True,
-    "has_public_results": True,
-    "created_at": "2014-01-07T15:16:18Z",
-    "results": {"144": 10, "145": 3, "146": 27, "147": 8},
-    "poll_submissions": None,
-    "has_submitted": False,
-}
-SUBMISSION = {
-    "id": 1023,
-    "poll_session_id": 1023,
-    "poll_choice_id": 155,
-    "user_id": 4555,
-    "created_at": "2014-01-07T15:16:18Z",
-}
-ENROLLMENT = {
-    "id": 1,
-    "user_id": 4555,
-    "course_id": 1111,
-    "course_section_id": 444,
-    "type": "StudentEnrollment",
-    "enrollment_state": "active",
-}
-USER = {"id": 4555, "name": "User 4555"}
-COURSE = {"id": 1111, "name": "Course 1111"}
-
-PROBLEM = {
-    "type": "about:blank",
-    "title": "Bad Request",
-    "status": 400,
-    "detail": "poll_sessions is missing",
-    "errors": [{"field": "poll_sessions", "message": "poll_sessions is missing"}],
+    # The content API.
+    content.NewPollSchema: STARS,
+    content.PollReplacementSchema: STORED_STARS,
+    content.NewVoteSchema: {"optionIds": ["5"]},
+    shown.PollSchema: STORED_STARS,
+    shown.ExpandedPollSchema: STORED_STARS,
+    shown.VoteSchema: {
+        "pollId": STARS_ID,
+        "userId": 7,
+        "optionIds": ["5"],
+        "comment": None,
+        "createdAt": CREATED_AT,
+        "updatedAt": CREATED_AT,
+    },
+    shown.ResultsOfPollSchema: {
+        "pollId": STARS_ID,
+        "sessionId": 1023,
+        "closed": False,
+        "results": {
+            "options": STARS_RESULTS,
+            "votes": 8,
+            "participants": 8,
+            "closed": False,
+        },
+    },
+    # The polling API.
+    polling.NewPoll: {"question": QUESTION},
+    polling.PollChanges: {"question": QUESTION},
+    polling.NewChoice: RED,
+    polling.ChoiceChanges: {"text": "Green", "is_correct": True},
+    polling.NewSession: {**SECTION, "has_public_results": True},
+    polling.SessionChanges: {"has_public_results": True},
+    polling.NewSubmission: {"poll_choice_id": 155},
+    polling.NewEnrollment: STUDENT,
+    shown.ShownPollSchema: {
+        "id": 55,
+        "question": QUESTION,
+        "description": "This poll is to determine what the class's favorite color is.",
+        "created_at": CREATED_AT,
+        "user_id": 105,
+        "total_results": RESULTS,
+    },
+    shown.ShownChoiceSchema: {**RED, "id": 144, "poll_id": 55},
+    shown.ShownSessionSchema: {
+        **SECTION,
+        "id": 1023,
+        "poll_id": 55,
+        "is_published": True,
+        "has_public_results": True,
+        "created_at": CREATED_AT,
+        "results": RESULTS,
+        "poll_submissions": None,
+        "has_submitted": False,
+    },
+    shown.ShownSubmissionSchema: {
+        "id": 1023,
+        "poll_session_id": 1023,
+        "poll_choice_id": 155,
+        "user_id": 4555,
+        "created_at": CREATED_AT,
+    },
+    shown.EnrollmentSchema: {**STUDENT, **SECTION, "id": 1, "enrollment_state": "active"},
+    shown.UserSchema: {"id": 4555, "name": "User 4555"},
+    shown.CourseSchema: {"id": 1111, "name": "Course 1111"},
 }

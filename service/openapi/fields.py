@@ -1,6 +1,6 @@
-"""What our marshmallow fields take, in the words of JSON Schema.
+"""Our marshmallow fields and forms as JSON Schema.
 
-apispec knows the types of marshmallow, and what their validators say; this is the rest.
+apispec translates marshmallow's own fields and validators; the rest is here.
 """
 
 from collections.abc import Callable
@@ -9,17 +9,11 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from schemas.content import MAX_OPTIONS, SettingsSchema
-from schemas.fields import MAX_ID, Items, Moment, Pattern, StrictBoolean
+from schemas.fields import MAX_ID, OPTION_ID, Items, Moment, Pattern, StrictBoolean
 from schemas.polling import ChoiceId, Flag, FormInt32, Id
 from schemas.shown import Count, Counts, ShownChoiceId, ShownId, ShownSchema, Time
 from service.openapi.operation import Json
 
-DIGITS = "[1-9][0-9]{0,14}"
-"""Ids in text that comes in. 2^53-1 has a digit more, of which not all are taken."""
-SHOWN_DIGITS = "0|[1-9][0-9]{0,15}"
-OPTION_ID = "[A-Za-z0-9_-]{1,64}"
-WORDS = "[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0"
-INT32 = "-?[0-9]{1,9}"
 MOMENT = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -37,15 +31,19 @@ def either(*shapes: Json) -> Json:
     return {"anyOf": [*shapes]}
 
 
-def _whole(field: Pattern) -> Json:
-    return {"pattern": f"^{field.pattern.pattern}$"}
+TEXTS: dict[type[Any], str] = {
+    Flag: "[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|1|0",
+    FormInt32: "-?[0-9]{1,9}",
+    # 2^53-1 has 16 digits, but not every number of 16 digits is an id.
+    Id: "[1-9][0-9]{0,14}",
+}
+"""The text that these fields accept, in JSON too."""
 
-
-SAID: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
-    Time: lambda field: {"format": "date-time", **_whole(field)},
-    Pattern: _whole,
+KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
+    Time: lambda field: {"format": "date-time", "pattern": f"^{field.pattern.pattern}$"},
+    Pattern: lambda field: {"pattern": f"^{field.pattern.pattern}$"},
     Items: lambda field: {"minItems": field.least, "maxItems": field.most},
-    # It is shown as it was sent, which may be with a space where the format asks for a T.
+    # Shown as it was sent: perhaps with a space in place of the T that the format requires.
     Moment: lambda field: either(
         {"const": ""},
         text(MOMENT)
@@ -53,38 +51,28 @@ SAID: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
         else {"type": "string", "format": "date-time"},
     ),
     StrictBoolean: lambda _: {"type": "boolean"},
-    Flag: lambda _: either({"type": "boolean"}, text(WORDS)),
+    Flag: lambda _: either({"type": "boolean"}, text(TEXTS[Flag])),
     FormInt32: lambda _: either(
-        {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}, text(INT32)
+        {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}, text(TEXTS[FormInt32])
     ),
-    Id: lambda _: either(WHOLE_ID, text(DIGITS)),
+    Id: lambda _: either(WHOLE_ID, text(TEXTS[Id])),
     ChoiceId: lambda _: either({"type": "integer"}, {"type": "string"}),
-    ShownId: lambda _: either(SHOWN_ID, text(SHOWN_DIGITS)),
-    ShownChoiceId: lambda _: either(WHOLE_ID, text(OPTION_ID)),
+    ShownId: lambda _: either(SHOWN_ID, text("0|[1-9][0-9]{0,15}")),
+    ShownChoiceId: lambda _: either(WHOLE_ID, text(OPTION_ID.pattern)),
     Count: lambda _: {"minimum": 0},
-    Counts: lambda _: {"propertyNames": text(OPTION_ID), "maxProperties": MAX_OPTIONS},
+    Counts: lambda _: {"propertyNames": text(OPTION_ID.pattern), "maxProperties": MAX_OPTIONS},
 }
-"""By class of field; the nearest class counts."""
+"""By class of the field; the most derived class counts."""
 
-
-BESIDES: dict[type[Schema], Json] = {
-    SettingsSchema: {
-        "if": {
-            "properties": {"closePollOnEndDate": {"const": True}},
-            "required": ["closePollOnEndDate"],
-        },
-        "then": {
-            "properties": {"endDate": {"type": "string", "minLength": 1}},
-            "required": ["endDate"],
-        },
-    },
-}
-"""What whole schemas ask beside what their members do."""
+CLOSES = {"properties": {"closePollOnEndDate": {"const": True}}, "required": ["closePollOnEndDate"]}
+ENDS = {"properties": {"endDate": {"type": "string", "minLength": 1}}, "required": ["endDate"]}
+CONDITIONS: dict[type[Schema], Json] = {SettingsSchema: {"if": CLOSES, "then": ENDS}}
+"""What schemas require of several members at once."""
 
 
 def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:
-    """An attribute function of apispec: adds to ``ret`` what it does not know of ``field``."""
-    found = next((SAID[kind](field) for kind in type(field).__mro__ if kind in SAID), {})
+    """Returns what apispec does not derive from ``field``; ``ret`` is what it did derive."""
+    found = next((KEYWORDS[kind](field) for kind in type(field).__mro__ if kind in KEYWORDS), {})
     if "anyOf" in found:
         for name in ("type", "minimum", "maximum"):
             ret.pop(name, None)
@@ -93,21 +81,12 @@ def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:
     return found
 
 
-def form_member(field: fields.Field[Any]) -> Json:
-    """What a member may be in a form, where everything is text.
-
-    What is empty there counts as absent, so only what is required must not be.
-    """
-    shape: Json
-    match field:
-        case Flag():
-            shape = text(_or_empty(field, WORDS))
-        case FormInt32():
-            shape = text(_or_empty(field, INT32))
-        case Id():
-            shape = text(_or_empty(field, DIGITS))
-        case _:
-            shape = {"type": "string", **({"minLength": 1} if field.required else {})}
+def _form_member(field: fields.Field[Any]) -> Json:
+    """A member as text in a form, where an empty value counts as absent."""
+    pattern = next((TEXTS[kind] for kind in type(field).__mro__ if kind in TEXTS), None)
+    shape: Json = {"type": "string", **({"minLength": 1} if field.required else {})}
+    if pattern is not None:
+        shape = text(pattern if field.required else f"|{pattern}")
     for validator in field.validators:
         if isinstance(validator, validate.Length):
             shape["maxLength"] = validator.max
@@ -116,14 +95,10 @@ def form_member(field: fields.Field[Any]) -> Json:
     return shape
 
 
-def _or_empty(field: fields.Field[Any], pattern: str) -> str:
-    return pattern if field.required else f"|{pattern}"
-
-
-def form_of(schema: Schema, written: str, *, many: bool = False) -> Json:
-    """A form with the members of ``schema``; ``written`` is the name of a field, with a gap."""
-    members = {written.format(name): field for name, field in schema.fields.items()}
-    shapes = {name: form_member(field) for name, field in members.items()}
+def form_of(schema: Schema, field_name: str, *, many: bool = False) -> Json:
+    """A form with the members of ``schema``, in fields such as ``polls[][{}]``."""
+    members = {field_name.format(name): field for name, field in schema.fields.items()}
+    shapes = {name: _form_member(field) for name, field in members.items()}
     required = [name for name, field in members.items() if field.required]
     if many:
         shapes |= {

@@ -1,70 +1,24 @@
-"""What needs no token: probes, and the document and its page."""
+"""The operations that need no token: probes, metrics, this document and its page."""
 
 from schemas.shown import HEALTH
-from service.openapi.operation import Answer, Operation, Operations, json_answer
+from service.openapi.operation import Answer, Operation, Operations
+from service.web.bodies import JSON
 
-TAG = "Operation"
-TEXT = {"type": "string"}
+TEXT = {"schema": {"type": "string"}}
+ASSET = Answer(
+    "The file.", {"text/javascript": TEXT, "text/css": TEXT, "image/png": {"schema": {}}}
+)
+ALIVE = Answer("The process is alive.", {JSON: {"schema": HEALTH, "example": {"status": "ok"}}})
+READY = Answer("The service is ready.", {JSON: {"schema": HEALTH, "example": {"status": "ready"}}})
+DOCUMENT = Answer("OpenAPI 3.1.", {JSON: {"schema": {"type": "object"}}})
+METRICS = Answer("Text format 0.0.4.", {"text/plain": TEXT})
+PAGE = Answer("The page.", {"text/html": TEXT})
 
 OPERATIONS: Operations = {
-    "/healthz": {
-        "GET": Operation(
-            id="isAlive",
-            summary="Whether the process answers",
-            tag=TAG,
-            answer=json_answer(HEALTH, "It does.", example={"status": "ok"}),
-        ),
-    },
-    "/readyz": {
-        "GET": Operation(
-            id="isReady",
-            summary="Whether requests should be sent here",
-            description="The database answers, and no stop has begun.",
-            tag=TAG,
-            answer=json_answer(HEALTH, "They should.", example={"status": "ready"}),
-            refusals=(503,),
-        ),
-    },
-    "/metrics": {
-        "GET": Operation(
-            id="getMetrics",
-            summary="What the service has done, for Prometheus",
-            description="Meant for an inner network: what it tells is no business of strangers.",
-            tag=TAG,
-            answer=Answer(
-                description="The text format, 0.0.4.", content={"text/plain": {"schema": TEXT}}
-            ),
-        ),
-    },
-    "/openapi.json": {
-        "GET": Operation(
-            id="getDocument",
-            summary="This document",
-            tag=TAG,
-            answer=json_answer({"type": "object"}, "OpenAPI 3.1."),
-        ),
-    },
-    "/docs": {
-        "GET": Operation(
-            id="getPage",
-            summary="A page that explores this document and tries requests",
-            tag=TAG,
-            answer=Answer(description="HTML.", content={"text/html": {"schema": TEXT}}),
-        ),
-    },
-    "/docs/{asset}": {
-        "GET": Operation(
-            id="getAsset",
-            summary="A file that the page needs",
-            tag=TAG,
-            answer=Answer(
-                description="The file.",
-                content={
-                    "text/javascript": {"schema": TEXT},
-                    "text/css": {"schema": TEXT},
-                    "image/png": {"schema": {}},
-                },
-            ),
-        ),
-    },
+    "GET /healthz": Operation("isAlive", ALIVE),
+    "GET /readyz": Operation("isReady", READY, refusals=(503,)),
+    "GET /metrics": Operation("getMetrics", METRICS),
+    "GET /openapi.json": Operation("getDocument", DOCUMENT),
+    "GET /docs": Operation("getPage", PAGE),
+    "GET /docs/{asset}": Operation("getAsset", ASSET),
 }

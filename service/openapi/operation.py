@@ -1,4 +1,4 @@
-"""What is said of one method of one route, and the words that such descriptions are made of."""
+"""What is said of each operation, and how."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,71 +6,70 @@ from typing import Any
 
 from marshmallow import Schema
 
+from service.openapi.examples import EXAMPLES
+from service.web.bodies import JSON
+
 Json = dict[str, Any]
 Shape = Json | Schema
-"""A JSON schema, or a marshmallow schema in the place of one."""
+"""A JSON schema, or a marshmallow schema in its place."""
+Content = Mapping[str, Json]
+"""OpenAPI media type objects by media type."""
 
-JSON = "application/json"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A success: ``content`` by media type, and the names of its headers in ``components``."""
+    """A successful response: 200, or 204 without ``content``.
+
+    ``headers`` are names in ``components.HEADERS``. An answer with ``Link`` is one page of a list:
+    its operation takes the parameters of paging.
+    """
 
     description: str
-    status: int = 200
-    content: Mapping[str, Json] = field(default_factory=dict)
+    content: Content = field(default_factory=dict)
     headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """What the document cannot know from the route itself.
+    """What neither the route nor its handler says of an operation.
 
-    ``parameters`` are names in ``components.PARAMETERS``; those of the path, those that every
-    request with a token may have, and ``Idempotency-Key`` are added by ``document``. So are the
-    refusals that all of its kind have in common; ``refusals`` are the statuses beyond them.
-    ``body`` is the content of the request by media type. ``leads_to`` names operations that go on
-    with what this one answers, and where their parameters are found in it.
+    ``document`` adds what follows from the route: the summary and the description (the handler's
+    docstring), the tag, the parameters of the path and of all requests with a token, security, and
+    the refusals that all operations of its kind have.
+
+    * ``parameters`` are names in ``components.PARAMETERS``;
+    * ``refusals`` are the statuses beyond those that ``document`` adds;
+    * ``links`` are the parameters of other operations, as runtime expressions, by operation id.
     """
 
     id: str
-    summary: str
-    tag: str
     answer: Answer
-    description: str = ""
     parameters: tuple[str, ...] = ()
-    body: Mapping[str, Json] | None = None
+    body: Content | None = None
     refusals: tuple[int, ...] = ()
-    leads_to: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-Operations = dict[str, dict[str, Operation]]
-"""By path and method, as ``service.routes.ROUTES`` has them."""
+Operations = dict[str, Operation]
+"""By method and path, such as ``GET /docs``."""
 
 
-def json_answer(
-    shape: Shape, description: str, *, example: Any = None, headers: tuple[str, ...] = ()
-) -> Answer:
-    return Answer(description=description, content=json_content(shape, example), headers=headers)
+def json_answer(description: str, shape: Shape, *headers: str) -> Answer:
+    return Answer(description, json_content(shape), headers)
 
 
-def json_content(shape: Shape, example: Any = None) -> dict[str, Json]:
-    media: Json = {"schema": shape}
-    if example is not None:
-        media["example"] = example
-    return {JSON: media}
+def json_content(shape: Shape) -> Content:
+    return {JSON: {"schema": shape, "example": _example(shape)}}
+
+
+def _example(shape: Shape) -> Any:
+    """Made of the examples of the schemas in ``shape``."""
+    if isinstance(shape, Schema):
+        return EXAMPLES[type(shape)]
+    if "items" in shape:
+        return [_example(shape["items"])]
+    return {name: _example(member) for name, member in shape["properties"].items()}
 
 
 def list_of(shape: Shape, **bounds: Any) -> Json:
     return {"type": "array", "items": shape, **bounds}
-
-
-def member(name: str, shape: Shape) -> Json:
-    """An object with one member, which the polling API wraps its answers in."""
-    return {
-        "type": "object",
-        "properties": {name: shape},
-        "required": [name],
-        "additionalProperties": False,
-    }

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and the page that explores it; all that the page needs is here."""
+"""Serves the OpenAPI document and the page that explores it."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from service.web.responses import in_pieces
 from storage.errors import NotFound
 
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
-"""Makes the document, or has made it."""
+"""Returns the document, which is built once."""
 PAGE = Path(__file__).with_name("page")
 ASSETS = {
     "start.js": "text/javascript",
@@ -26,11 +26,12 @@ GUARDED = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-"""Nothing that the page loads or asks may come from elsewhere, and no other page may frame it."""
+"""The page loads and requests nothing from other origins, and cannot be framed."""
 KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=86400"}
 
 
 async def show_document(request: web.Request) -> web.Response:
+    """Get this document."""
     body = await asyncio.to_thread(request.app[DOCUMENT])
     return web.Response(
         body=in_pieces(body),
@@ -41,10 +42,12 @@ async def show_document(request: web.Request) -> web.Response:
 
 
 async def show_page(_: web.Request) -> web.Response:
+    """Get the page that explores this document and tries requests."""
     return await _file("index.html", "text/html", GUARDED)
 
 
 async def show_asset(request: web.Request) -> web.Response:
+    """Get a file that the page needs."""
     name = request.match_info["asset"]
     if name not in ASSETS:
         raise NotFound("There is no such file.")

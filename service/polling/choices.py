@@ -17,6 +17,11 @@ from storage.pages import page_of
 
 
 async def list_choices(request: web.Request) -> web.Response:
+    """List the choices of a poll, by ``position``.
+
+    For readers of the poll. ``is_correct`` is shown to managers, and to users who have submitted to
+    a session that is now closed and can vote in no open session.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request, _is_place)
     located = await lookups.find_poll(request)
@@ -43,6 +48,10 @@ def _is_place(after: Any) -> bool:
 
 
 async def show_choice(request: web.Request) -> web.Response:
+    """Get a choice.
+
+    For readers of the poll.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
     option = lookups.find_choice(request, located)
@@ -58,6 +67,10 @@ async def _shows_answer(request: web.Request, caller: Caller, located: LocatedPo
 
 
 async def create_choice(request: web.Request) -> web.Response:
+    """Add a choice to a poll.
+
+    For managers of the poll. A poll has at most 100 choices.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     choice, idempotency_key = await bodies.read_new(request, CHOICES, NEW_CHOICE)
@@ -73,6 +86,10 @@ async def create_choice(request: web.Request) -> web.Response:
 
 
 async def update_choice(request: web.Request) -> web.Response:
+    """Update a choice.
+
+    For managers of the poll. Members that are left out stay as they are.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     located, option = await lookups.find_managed_choice(request, caller)
     option_id = option["id"]
@@ -84,6 +101,10 @@ async def update_choice(request: web.Request) -> web.Response:
 
 
 async def delete_choice(request: web.Request) -> web.Response:
+    """Delete a choice that has no votes.
+
+    For managers of the poll.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     located, option = await lookups.find_managed_choice(request, caller)
     option_id = option["id"]

@@ -15,6 +15,10 @@ from service.web.store import STORE
 
 
 async def list_enrollments(request: web.Request) -> web.Response:
+    """List the enrollments of a course.
+
+    For admins.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     course_id = lookups.read_path_id(request, "course_id")
@@ -26,6 +30,10 @@ async def list_enrollments(request: web.Request) -> web.Response:
 
 
 async def create_enrollment(request: web.Request) -> web.Response:
+    """Enroll a user in a course.
+
+    For admins. Repeating an enrollment returns the existing one.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     course_id = lookups.read_path_id(request, "course_id")
     policy.require_admin(caller)
@@ -42,6 +50,10 @@ async def create_enrollment(request: web.Request) -> web.Response:
 
 
 async def delete_enrollment(request: web.Request) -> web.Response:
+    """End an enrollment.
+
+    For admins.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     course_id = lookups.read_path_id(request, "course_id")
     enrollment_id = lookups.read_path_id(request, "id")
@@ -53,6 +65,10 @@ async def delete_enrollment(request: web.Request) -> web.Response:
 
 
 async def show_user(request: web.Request) -> web.Response:
+    """Get a user.
+
+    For the user themselves, and admins.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     user_id = caller.principal.user_id
     if request.match_info["id"] != "self":
@@ -62,6 +78,10 @@ async def show_user(request: web.Request) -> web.Response:
 
 
 async def show_course(request: web.Request) -> web.Response:
+    """Get a course.
+
+    For users who are enrolled in it, and admins.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     course_id = lookups.read_path_id(request, "course_id")
     policy.require_enrolled(caller, course_id)

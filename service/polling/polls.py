@@ -13,6 +13,7 @@ from storage.documents import PollDocument
 
 
 async def list_polls(request: web.Request) -> web.Response:
+    """List the polls that the caller created in the polling API, newest first."""
     policy.require_action(request[CALL].principal, policy.READ)
     paging = pagination.read_paging(request)
     user_id = request[CALL].principal.user_id
@@ -26,6 +27,10 @@ async def list_polls(request: web.Request) -> web.Response:
 
 
 async def show_poll(request: web.Request) -> web.Response:
+    """Get a poll.
+
+    For readers of the poll. Only its managers see ``user_id`` and ``total_results``.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
     is_manager = await lookups.require_poll_reader(request, caller, located)
@@ -33,6 +38,10 @@ async def show_poll(request: web.Request) -> web.Response:
 
 
 async def create_poll(request: web.Request) -> web.Response:
+    """Create a poll.
+
+    For teachers and admins.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     policy.require_teacher(caller)
     definition, idempotency_key = await bodies.read_new(request, POLLS, NEW_POLL)
@@ -48,6 +57,10 @@ async def create_poll(request: web.Request) -> web.Response:
 
 
 async def update_poll(request: web.Request) -> web.Response:
+    """Update a poll.
+
+    For managers of the poll. Members that are left out stay as they are.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     changes = await bodies.read_changes(request, POLLS, POLL_CHANGES)
@@ -58,6 +71,10 @@ async def update_poll(request: web.Request) -> web.Response:
 
 
 async def delete_poll(request: web.Request) -> web.Response:
+    """Delete a poll, with its sessions and all submissions.
+
+    For managers of the poll.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     await request.app[STORE].polls.delete(located.key, located.poll["id"])

@@ -20,6 +20,10 @@ MAX_SUBMISSIONS = 1000
 
 
 async def list_sessions(request: web.Request) -> web.Response:
+    """List the sessions of a poll, by id.
+
+    For managers of the poll.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     located = await lookups.find_managed_poll(request, caller)
@@ -28,10 +32,15 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 async def list_opened(request: web.Request) -> web.Response:
+    """List the open sessions of the caller's courses and sections."""
     return await _list_reached(request, is_open=True)
 
 
 async def list_closed(request: web.Request) -> web.Response:
+    """List the closed sessions of the caller's courses and sections.
+
+    A session that was never opened counts as closed.
+    """
     return await _list_reached(request, is_open=False)
 
 
@@ -48,6 +57,11 @@ async def _list_reached(request: web.Request, *, is_open: bool) -> web.Response:
 
 
 async def show_session(request: web.Request) -> web.Response:
+    """Get a session, with its results if the caller may see them.
+
+    For readers of the session. ``poll_submissions`` holds all submissions for callers that may see
+    results, else the caller's own. Over 1,000 submissions it is null: list the submissions instead.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     session = await lookups.find_session(request)
     policy.require_session_reader(lookups.view_of(request, caller, session))
@@ -55,6 +69,10 @@ async def show_session(request: web.Request) -> web.Response:
 
 
 async def create_session(request: web.Request) -> web.Response:
+    """Create a session of a poll in a course.
+
+    For managers of the poll who teach the course. The new session is not open yet.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     wanted, idempotency_key = await bodies.read_new(request, SESSIONS, NEW_SESSION)
@@ -68,6 +86,11 @@ async def create_session(request: web.Request) -> web.Response:
 
 
 async def update_session(request: web.Request) -> web.Response:
+    """Update a session.
+
+    For managers of the poll. Members that are left out stay as they are. Course and section cannot
+    change once there are submissions.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     changes = await bodies.read_changes(request, SESSIONS, SESSION_CHANGES)
@@ -78,10 +101,18 @@ async def update_session(request: web.Request) -> web.Response:
 
 
 async def open_session(request: web.Request) -> web.Response:
+    """Open a session.
+
+    For managers of the poll. Opening an open session changes nothing.
+    """
     return await _publish(request, is_published=True)
 
 
 async def close_session(request: web.Request) -> web.Response:
+    """Close a session.
+
+    For managers of the poll. Closing a closed session changes nothing.
+    """
     return await _publish(request, is_published=False)
 
 
@@ -95,6 +126,11 @@ async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
 
 
 async def export_session(request: web.Request) -> web.StreamResponse:
+    """Export the results of a session as a file.
+
+    For managers of the poll. The file has the choices with their votes and percentages and, if
+    names are saved, one row for each submission, all as of the same moment.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     form = exports.read_format(request)
     session = await lookups.find_managed_session(request, caller)
@@ -103,6 +139,10 @@ async def export_session(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_session(request: web.Request) -> web.Response:
+    """Delete a session, with its submissions.
+
+    For managers of the poll.
+    """
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     await request.app[STORE].sessions.delete(session["_id"])

@@ -18,6 +18,10 @@ from storage.errors import NotFound
 
 
 async def list_submissions(request: web.Request) -> web.Response:
+    """List the submissions to a session.
+
+    For managers of the poll.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     session = await lookups.find_managed_session(request, caller, "poll_session_id")
@@ -32,7 +36,10 @@ async def list_submissions(request: web.Request) -> web.Response:
 
 
 async def show_submission(request: web.Request) -> web.Response:
-    """Callers that neither manage the poll nor made the submission are told that there is none."""
+    """Get a submission.
+
+    For managers of the poll and the author of the submission; other callers get 404.
+    """
     caller = await lookups.read_caller(request, policy.READ)
     session = await lookups.find_session(request, "poll_session_id")
     number = lookups.read_path_id(request, "id")
@@ -45,6 +52,11 @@ async def show_submission(request: web.Request) -> web.Response:
 
 
 async def create_submission(request: web.Request) -> web.Response:
+    """Submit a choice to an open session.
+
+    For readers of the session. Each user submits once, unless the poll allows revoting. In a poll
+    that takes several choices, send one object for each.
+    """
     principal = request[CALL].principal
     policy.require_action(principal, policy.VOTE)
     session = await lookups.find_session(request, "poll_session_id")

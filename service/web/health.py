@@ -16,15 +16,18 @@ DRAINING = web.AppKey("draining", asyncio.Event)
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """Whether the process answers.
+    """Check that the process answers.
 
-    It asks nothing else: a database that is away would have every replica killed.
+    Does not check the database, whose outage would then restart every replica.
     """
     return responses.json_response({"status": "ok"})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Whether requests should be sent here: the database takes writes, and no stop has begun."""
+    """Check that requests should be sent here.
+
+    The database accepts writes, and the service is not stopping.
+    """
     if request.app[DRAINING].is_set():
         raise Unavailable("The service is stopping.")
     await request.app[STORE].check_writes()
@@ -32,7 +35,10 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """The text format of Prometheus, up to this request."""
+    """Get the metrics, in the text format of Prometheus.
+
+    Meant for an internal network, not for the public.
+    """
     request.app[REQUEST_LOG].flush()
     return web.Response(
         body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}

@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the OpenAPI document, at a running service."""
+"""Runs schemathesis, which generates requests from the OpenAPI document, against a service."""
 
 import contextlib
 import os
@@ -14,11 +14,11 @@ CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
 
 
 def fuzz(services: Services, options: Sequence[str], report: Path | None = None) -> str | None:
-    """Starts a service, asks it whatever the document allows and forbids, and stops it.
+    """Starts a service, sends it requests that the document allows and forbids, and stops it.
 
-    Returns what was found, in a sentence, or None where every answer was one of the document's,
-    none was a 5xx, and results still are what the ballots say. What schemathesis prints goes to
-    ``report``, or to standard output.
+    Returns what it found, in a sentence, or None if the document describes every answer, none was a
+    5xx, and the results still match the ballots. The output of schemathesis goes to ``report``, or
+    to standard output.
     """
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_BAD_TOKEN_RATE="off")
     command = [
@@ -38,12 +38,12 @@ def fuzz(services: Services, options: Sequence[str], report: Path | None = None)
             command, cwd=services.home, env=environment, stdout=output, check=False
         )
     if finished.returncode != 0:
-        return f"schemathesis ended with {finished.returncode}: see what it printed"
+        return f"schemathesis exited with {finished.returncode}: see its output"
     failed = [line for line in service.log_lines if line.get("status", 0) >= 500]
     if failed:
-        return f"answered with {failed[0]}"
+        return f"the service answered with {failed[0]}"
     recount = services.run("recount")
     if recount.status != 0:
-        return f"results are not what the ballots say: {recount.err}"
+        return f"the results do not match the ballots: {recount.err}"
     service.terminate()
-    return None if service.wait() == 0 else "the service did not stop as it should"
+    return None if service.wait() == 0 else "the service did not exit with 0"

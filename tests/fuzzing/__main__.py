@@ -1,4 +1,4 @@
-"""``make fuzz``: for ten minutes, unless the arguments say otherwise; they are schemathesis's."""
+"""``make fuzz``: runs for ten minutes, or with the given arguments of schemathesis."""
 
 import sys
 import tempfile

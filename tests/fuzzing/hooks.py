@@ -1,6 +1,6 @@
-"""What an OpenAPI document cannot say: which values are valid only together, and what is there.
+"""What the OpenAPI document cannot say: which values are valid together, and which ids exist.
 
-schemathesis calls these around every request that it made up from the document.
+schemathesis calls these hooks before and after each request that it generates.
 """
 
 import os
@@ -26,9 +26,9 @@ AnyCase = Case[Any]
 
 
 class World:
-    """A poll under each face, with a session that is open and a submission to it.
+    """A poll in each API, with an open session and a submission to it.
 
-    It is made anew after a deletion, which may have been one of it.
+    Created again after a deletion, which may have deleted part of it.
     """
 
     def __init__(self) -> None:
@@ -84,12 +84,14 @@ world = World()
 
 @schemathesis.hook
 def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
-    """Makes a request valid that is valid by its parts alone, and lets it ask for what is there."""
+    """Makes a request valid whose parts are valid by themselves, and lets it use existing ids."""
     for name, value in case.headers.items():
-        case.headers[name] = str(value)  # links put ids there, and those are numbers
-    is_valid = is_good(case, ParameterLocation.QUERY)  # changes have it judged anew
-    # Other users may do little, and most tags match nothing.
-    if is_valid and world.tosses():
+        case.headers[name] = str(value)  # links put ids there, which are numbers
+    is_valid = is_good(case, ParameterLocation.QUERY)  # before changes, which reset it
+    # Other users may do little, and most entity tags match nothing. schemathesis infers that the id
+    # of a choice, which may be any word, is that of a user.
+    is_number = str(case.query.get("as_user_id", "1")).isdecimal()
+    if is_valid and (world.tosses() or not is_number):
         case.query.pop("as_user_id", None)
     if is_good(case, ParameterLocation.HEADER) and world.tosses():
         case.headers.pop("If-Match", None)
@@ -116,7 +118,7 @@ def is_good(case: AnyCase, part: ParameterLocation) -> bool:
 
 
 def is_free(case: AnyCase) -> bool:
-    """Whether what is asked for may be changed: chains of requests know what they ask for."""
+    """Whether ids may be replaced: stateful sequences use those of earlier answers."""
     return case.meta is None or case.meta.phase.name is not TestPhase.STATEFUL
 
 
@@ -128,7 +130,7 @@ def complete_path(case: AnyCase) -> None:
 
 
 def complete_paging(query: dict[str, Any], *, is_valid: bool) -> None:
-    """Only the service can make a bookmark, and what is sent as nothing counts as absent."""
+    """Only the service can create bookmarks, and an empty parameter counts as absent."""
     for name in ("page", "per_page"):
         value = query.get(name)
         is_nothing = name in query and (value == "" or not isinstance(value, str | int))
@@ -139,7 +141,7 @@ def complete_paging(query: dict[str, Any], *, is_valid: bool) -> None:
 
 
 def complete_content_query(case: AnyCase, query: dict[str, Any], *, is_valid: bool) -> None:
-    """The container goes with the content; a poll may be one that is there."""
+    """The container depends on the content; the poll may be an existing one."""
     if not is_valid:
         return
     if is_free(case) and (case.path, case.method) != ("/rest/polls", "POST"):
@@ -151,12 +153,12 @@ def complete_content_query(case: AnyCase, query: dict[str, Any], *, is_valid: bo
 
 
 def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
-    """What a submission or a vote may hold is the poll's to say."""
+    """The poll decides which submissions and votes are valid."""
     if case.path.endswith("/poll_submissions") and is_free(case) and world.tosses():
         case.media_type = "application/json"
         case.body = {"poll_submissions": [{"poll_choice_id": world.choice_id}]}
     elif case.path not in CONTENT_PATHS and case.media_type != "application/json":
-        # Of the fields beside those described some would be the same object in another form.
+        # Some other fields would name the same object in another form.
         case.body = {name: value for name, value in body.items() if "[" in name}
     elif case.path in CONTENT_PATHS and is_good(case, ParameterLocation.QUERY):
         complete_content_body(case, body)

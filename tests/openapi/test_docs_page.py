@@ -1,4 +1,4 @@
-"""The page at /docs, in a real browser."""
+"""The page at /docs, in a browser."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -18,11 +18,11 @@ TITLE = "Stars, through the page"
 
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None,
-    reason="The page is tried in Chromium, which is not installed: apt-get install chromium",
+    reason="The page is tested in Chromium, which is not installed: apt-get install chromium",
 )
 
 
-async def test_the_page_and_all_it_needs_are_there_without_a_token(anonymous: Client) -> None:
+async def test_the_page_and_its_files_are_served_without_a_token(anonymous: Client) -> None:
     async with anonymous.get("/docs") as page:
         assert page.status == 200
         assert page.content_type == "text/html"
@@ -40,13 +40,13 @@ async def test_the_page_and_all_it_needs_are_there_without_a_token(anonymous: Cl
 
 
 @pytest.mark.parametrize("name", ["README.md", "index.html", "..%2Fdocument.py", "nothing.js"])
-async def test_nothing_else_is_served(anonymous: Client, name: str) -> None:
+async def test_no_other_file_is_served(anonymous: Client, name: str) -> None:
     await refused(await anonymous.get(f"/docs/{name}"), 404)
 
 
 @asynccontextmanager
 async def browsing(url: str, console: list[str]) -> AsyncIterator[tuple[Page, set[str]]]:
-    """A page, and the hosts that anything was asked from."""
+    """A page, and the hosts that it has sent requests to."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM)
         page = await browser.new_page()
@@ -60,7 +60,7 @@ async def browsing(url: str, console: list[str]) -> AsyncIterator[tuple[Page, se
 
 
 @needs_chromium
-async def test_who_has_a_token_creates_a_poll_through_the_page(api: Client, raw: Raw) -> None:
+async def test_a_caller_with_a_token_creates_a_poll_through_the_page(api: Client, raw: Raw) -> None:
     url = str(api.make_url("/docs"))
     console: list[str] = []
     async with browsing(url, console) as (page, hosts):
@@ -88,10 +88,10 @@ async def test_who_has_a_token_creates_a_poll_through_the_page(api: Client, raw:
 
 
 @needs_chromium
-async def test_the_page_can_ask_nobody_else(api: Client) -> None:
+async def test_the_page_cannot_send_requests_to_other_hosts(api: Client) -> None:
     console: list[str] = []
     async with browsing(str(api.make_url("/docs")), console) as (page, _):
         await page.locator("#operations-Content_polls-createContentPoll").wait_for()
-        asked = "fetch('http://127.0.0.2:9/').then(() => 'answered', () => 'refused')"
-        assert await page.evaluate(asked) == "refused"
+        fetched = "fetch('http://127.0.0.2:9/').then(() => 'answered', () => 'refused')"
+        assert await page.evaluate(fetched) == "refused"
     assert any("Content Security Policy" in line for line in console)

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service is, and cannot drift from it."""
+"""The OpenAPI document describes the service completely, and cannot drift from it."""
 
 import importlib
 import json
@@ -58,7 +58,7 @@ def test_the_document_is_valid_openapi_3_1() -> None:
     OpenAPIV31SpecValidator(DOCUMENT).validate()
 
 
-async def test_everybody_is_served_the_document_without_a_token(anonymous: Client) -> None:
+async def test_the_document_is_served_without_a_token(anonymous: Client) -> None:
     async with anonymous.get("/openapi.json") as answer:
         assert answer.status == 200
         assert answer.content_type == "application/json"
@@ -68,24 +68,31 @@ async def test_everybody_is_served_the_document_without_a_token(anonymous: Clien
     assert document() is document()  # built once
 
 
-def test_the_command_prints_it_and_needs_no_store(services: Services) -> None:
+def test_the_command_prints_the_document_and_opens_no_store(services: Services) -> None:
     printed = services.run("openapi")
     assert printed.status == 0, printed.err
     assert json.loads(printed.out) == DOCUMENT
     assert not services.data_dir.exists()
 
 
-def test_every_route_and_method_is_described_and_nothing_else() -> None:
+def test_exactly_the_routes_are_described() -> None:
     routed = {(method, path) for path, methods in ROUTES.items() for method in methods}
     assert {(method, path) for method, path, _ in operations()} == routed
 
 
 def test_a_route_without_a_description_says_where_to_write_it() -> None:
-    with pytest.raises(Undescribed, match=r"PATCH /new is routed and not .*openapi/content"):
-        build({**ROUTES, "/new": {"PATCH"}})
+    with pytest.raises(Undescribed, match=r"PATCH /new is routed but not .*openapi/content"):
+        build({**ROUTES, "/new": {"PATCH": page.show_page}})
     without = {path: methods for path, methods in ROUTES.items() if path != "/healthz"}
-    with pytest.raises(Undescribed, match="GET /healthz is described in service/openapi and not"):
+    with pytest.raises(Undescribed, match="GET /healthz is described in service/openapi but not"):
         build(without)
+
+
+@on_every_operation
+def test_every_handler_has_a_docstring_for_a_summary(
+    method: str, path: str, operation: Json
+) -> None:
+    assert operation["summary"], f"{ROUTES[path][method]} has no docstring"
 
 
 def every_schema() -> Iterator[type[Schema]]:
@@ -107,14 +114,30 @@ def test_every_member_of_every_schema_is_in_the_document(schema: type[Schema]) -
     assert set(described.get("required", ())) == required
 
 
-def test_operations_have_names_of_their_own_and_known_tags() -> None:
+def test_operation_ids_are_unique_and_tags_are_known() -> None:
     names = [operation["operationId"] for _, _, operation in operations()]
     assert len(set(names)) == len(names)
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
     for _, _, operation in operations():
         assert set(operation["tags"]) <= tags
-        for link in resolved(operation["responses"].get("200", {})).get("links", {}).values():
-            assert link["operationId"] in names
+
+
+def parameters_of(operation: Json) -> set[str]:
+    """Like ``path.poll_id``."""
+    described = [resolved(one) for one in operation["parameters"]]
+    return {f"{one['in']}.{one['name']}" for one in described}
+
+
+def test_every_link_names_an_operation_and_parameters_of_it() -> None:
+    parameters = {one["operationId"]: parameters_of(one) for _, _, one in operations()}
+    links = [
+        link
+        for _, _, operation in operations()
+        for link in operation["responses"].get("200", {}).get("links", {}).values()
+    ]
+    assert len(links) > 10
+    for link in links:
+        assert link["parameters"].keys() <= parameters[link["operationId"]], link
 
 
 @on_every_operation
@@ -126,7 +149,7 @@ def test_every_parameter_of_the_path_is_described(method: str, path: str, operat
 
 
 @on_every_operation
-def test_who_needs_a_token_is_told_so(method: str, path: str, operation: Json) -> None:
+def test_operations_that_need_a_token_say_so(method: str, path: str, operation: Json) -> None:
     assert ("security" in operation) == (path not in PUBLIC), method
     assert ("403" in operation["responses"]) == (path not in PUBLIC)
 

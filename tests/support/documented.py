@@ -1,4 +1,4 @@
-"""Holds answers of the service to what the OpenAPI document says of them."""
+"""Checks answers of the service against the OpenAPI document."""
 
 import json
 from functools import cache
@@ -16,7 +16,7 @@ DOCUMENT: Json = build(ROUTES)
 
 
 def resolved(part: Json) -> Json:
-    """What a part refers to, or the part itself."""
+    """The target of a reference, or the part itself."""
     found: Any = part
     while "$ref" in found:
         names = found["$ref"].removeprefix("#/").split("/")
@@ -45,13 +45,13 @@ def validator_of(schema: Json) -> jsonschema_rs.Validator:
 
 
 class Documented:
-    """Looks at every answer of an application; ``faults`` are those the document does not have."""
+    """Checks every answer of an application; ``faults`` are what the document does not describe."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
 
     async def look(self, request: web.Request, response: web.StreamResponse) -> None:
-        """A receiver of ``on_response_prepare``, which is sent what the caller will get."""
+        """A receiver of ``on_response_prepare``."""
         resource = request.match_info.route.resource
         if not isinstance(resource, Resource):
             return  # the router's own 404 and 405
