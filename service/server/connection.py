@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from service.web.call import new_request_id, read_request_id
@@ -92,7 +92,7 @@ class Connection(asyncio.BufferedProtocol, Client):
 
     __slots__ = (
         *("_awaited", "_handler", "_has_answered", "_head_bytes", "_heads", "_held", "_on_end"),
-        *("_request", "_since", "_transport", "_writable", "_writes"),
+        *("_request", "_since", "_transport", "_unread", "_writable", "_writes"),
     )
 
     def __init__(self, handler: Handler, on_end: Callable[["Connection"], None]) -> None:
@@ -103,6 +103,7 @@ class Connection(asyncio.BufferedProtocol, Client):
         self._held = b""
         self._head_bytes = self._heads = self._writes = 0
         self._has_answered = False
+        self._unread: StreamReader | None = None
         self._writable: asyncio.Event | None = None
         self._awaited: tuple[object, ...] = ()
         self._since = 0.0
@@ -154,6 +155,10 @@ class Connection(asyncio.BufferedProtocol, Client):
             self._transport.pause_reading()
 
     def _note_head(self, data: bytes) -> None:
+        if self._unread is not None:
+            if not self._unread.is_eof():
+                return  # the rest of a body that was not wanted, which aiohttp passes over
+            self._unread = None
         heads = data.lstrip(b"\r\n").count(END_OF_HEAD)
         if heads:
             self._heads += heads
@@ -175,6 +180,8 @@ class Connection(asyncio.BufferedProtocol, Client):
             raise web.HTTPRequestHeaderFieldsTooLarge(text=REFUSALS[431][1])
 
     def end(self) -> None:
+        if self._request is not None and not self._request.content.is_eof():
+            self._unread = self._request.content
         self._request = None
         self._has_answered = True
         if self._held and self._transport is not None:

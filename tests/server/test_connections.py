@@ -53,6 +53,16 @@ async def test_what_is_left_of_a_refused_body_is_no_request(settings: Settings) 
         assert (await client.read()).status == 200
 
 
+async def test_a_large_body_that_is_not_wanted_is_passed_over(settings: Settings) -> None:
+    """It is no header block, however much of it comes behind the answer."""
+    async with serving(settings) as service:
+        client = await service.connect()
+        whole = request("POST", "/nowhere", token=ADMIN, body={"x": "x" * 500_000})
+        client.send(whole + HEALTH)
+        assert (await client.read()).status == 404
+        assert (await client.read()).status == 200
+
+
 async def test_a_body_whose_rest_does_not_come_ends_its_connection(settings: Settings) -> None:
     async with serving(replace(settings, client_seconds=0.2)) as house:
         client = await house.connect()
