@@ -59,7 +59,7 @@ def test_each_request_has_one_line_that_says_who_did_what(logged: Logged) -> Non
     calls: list[tuple[Answer, dict[str, Any]]] = [
         (
             call(url, "GET", place(), token=token),
-            {"method": "GET", "route": "/rest", "status": 200, "user": 7, "token": "reader"},
+            {"method": "GET", "route": "/rest/polls", "status": 200, "user": 7, "token": "reader"},
         ),
         (
             call(url, "POST", place(), token=ADMIN, body=POLL),
@@ -71,12 +71,12 @@ def test_each_request_has_one_line_that_says_who_did_what(logged: Logged) -> Non
         ),
         (
             call(url, "GET", place(), token=UNKNOWN),
-            {"status": 403, "route": "/rest", "user": None, "token": None},
+            {"status": 403, "route": "/rest/polls", "user": None, "token": None},
         ),
         (call(url, "GET", place("PLAT-1", pollId="none"), token=token), {"status": 404, "user": 7}),
         (
             call(url, "GET", "/x1/anything" + place().removeprefix("/rest"), token=token),
-            {"route": "/x1/{name}", "status": 200},
+            {"route": "/rest/polls", "status": 200},
         ),
         (call(url, "GET", "/nowhere"), {"route": "-", "status": 404, "user": None}),
         (call(url, "PATCH", "/rest"), {"route": "-", "status": 405}),
@@ -172,7 +172,7 @@ def test_the_debug_log_holds_no_token_either(services: Services, tmp_path: Path)
 FAILING = """
 import sys
 import structlog
-from service.logs import configure_logging
+from service.telemetry.log import configure_logging
 
 configure_logging("info")
 token = sys.argv[1]

@@ -140,7 +140,7 @@ async def test_a_span_says_what_a_request_was_and_how_it_ended(
     assert set(collector.paths) == {"/v1/traces"}
     assert collector.service_names == {"polls"}
     expected = [
-        ("POST /rest", "POST", "/rest", 200),
+        ("POST /rest/polls", "POST", "/rest/polls", 200),
         ("GET /api/v1/polls/{poll_id}", "GET", "/api/v1/polls/{poll_id}", 200),
         ("GET /api/v1/polls/{poll_id}", "GET", "/api/v1/polls/{poll_id}", 404),
         ("GET", "GET", None, 404),
@@ -252,7 +252,7 @@ def test_the_last_spans_are_exported_at_the_stop(collector: Collector, services:
         assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
     assert not collector.bodies
     assert service.stop() == 0
-    assert [span.name for span in collector.spans] == ["POST /rest"] * 3
+    assert [span.name for span in collector.spans] == ["POST /rest/polls"] * 3
 
 
 def test_nothing_of_it_is_imported_unless_it_is_asked_for(services: Services) -> None:
