@@ -78,7 +78,7 @@ def test_settings_do_not_show_their_secrets() -> None:
 def test_a_bad_setting_ends_the_process_with_status_2(services: Services) -> None:
     refused = services.run(POLLS_PORT="http")
     assert refused.status == 2
-    assert refused.sentence == "POLLS_PORT must be a whole number from 0 to 65535, and is 'http'."
+    assert refused.sentence == "POLLS_PORT must be a whole number from 0 to 65535, not 'http'."
     assert not services.data_dir.exists()
 
 
@@ -96,7 +96,7 @@ def test_a_bad_setting_stops_every_command(
 def test_a_database_without_a_secret_is_refused(services: Services) -> None:
     refused = services.run(MONGODB_URI=NOWHERE)
     assert refused.status == 2
-    assert refused.sentence.startswith("POLLS_SECRET must be set where MONGODB_URI is")
+    assert refused.sentence.startswith("POLLS_SECRET or POLLS_SECRET_FILE must be set if MONGODB_URI is")
     assert not any(part in refused.err for part in PARTS)
 
 

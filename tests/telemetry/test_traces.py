@@ -320,8 +320,8 @@ def test_the_standard_variables_ask_for_traces(variables: dict[str, str], are_wa
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({EXPORTER: "zipkin"}, f"^{EXPORTER} must be otlp or none, and is 'zipkin'"),
-        ({EXPORTER: "otlp", PROTOCOL: "grpc"}, f"^{PROTOCOL} must be http/protobuf, and is 'grpc'"),
+        ({EXPORTER: "zipkin"}, f"^{EXPORTER} must be otlp or none, not 'zipkin'"),
+        ({EXPORTER: "otlp", PROTOCOL: "grpc"}, f"^{PROTOCOL} must be http/protobuf, not 'grpc'"),
         ({ENDPOINT: "http://c", TRACES_PROTOCOL: "http/json"}, f"^{TRACES_PROTOCOL} must be "),
     ],
 )
