@@ -1,4 +1,4 @@
-"""Casting, for both faces: one way in, and each face's own words for a refusal."""
+"""Casting, for both APIs, which differ only in how they report a refusal."""
 
 import os
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ from storage.voting import Cast, InvalidVote, Vote
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
-    """How a face answers each refusal, and what it calls the options and the comment."""
+class Api:
+    """The status of each refusal in one API, and its names of the options and the comment."""
 
     statuses: dict[type[StorageError], int]
     options_field: str
     comment_field: str
 
 
-CONTENT = Face(
+CONTENT = Api(
     statuses={
         voting.SessionClosed: 409,
         voting.AlreadyVoted: 409,
@@ -37,7 +37,7 @@ CONTENT = Face(
     options_field="optionIds",
     comment_field="comment",
 )
-POLLING = Face(
+POLLING = Api(
     statuses={
         voting.SessionClosed: 403,
         voting.AlreadyVoted: 400,
@@ -47,8 +47,6 @@ POLLING = Face(
     options_field="poll_submissions[0].poll_choice_id",
     comment_field="poll_submissions[0].comment",
 )
-
-
 OUTCOMES: dict[type[StorageError], str] = {
     voting.SessionClosed: "closed",
     voting.AlreadyVoted: "already_voted",
@@ -57,13 +55,13 @@ OUTCOMES: dict[type[StorageError], str] = {
     voting.NoVote: "no_vote",
     Unavailable: "unavailable",
 }
-"""What metrics call a refusal; all else is ``refused``."""
+"""The names of refusals in metrics; every other one is ``refused``."""
 
 
 def note_anonymity(request: web.Request, settings: Settings) -> None:
-    """The line of a cast where names are not saved shall not tell who it was.
+    """Keeps the user out of the log line of a cast unless names are saved.
 
-    To be called as soon as the poll's settings are known: what is refused tells as much.
+    Call it as soon as the settings are known: refused casts reveal as much.
     """
     if not settings["saveParticipantNames"]:
         request[CALL].is_anonymous = True
@@ -71,19 +69,19 @@ def note_anonymity(request: web.Request, settings: Settings) -> None:
 
 async def cast(
     request: web.Request,
-    face: Face,
+    api: Api,
     session_id: int,
     options: list[str] | None,
     *,
     comment: str | None = None,
     cast_key: tuple[str, str] | None = None,
 ) -> Cast:
-    """Casts the caller's vote in a session; without ``options`` withdraws it.
+    """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
     ``cast_key`` is an Idempotency-Key and the fingerprint of its request.
 
-    Raises ``Refused``, ``Conflict`` for a key that was sent with another request, ``NotFound``
-    where the session is gone, ``Unavailable``.
+    Raises ``Refused``, ``Conflict`` if the key was sent with another request, ``NotFound`` if the
+    session no longer exists, and ``Unavailable``.
     """
     ballots = request.app[STORE].ballots
     user_id = request[CALL].principal.user_id
@@ -102,29 +100,29 @@ async def cast(
         outcome = await ballots.cast(vote)
     except StorageError as refusal:
         counts[OUTCOMES.get(type(refusal), "refused")] += 1
-        if type(refusal) in face.statuses:
-            _refuse(face, refusal)
+        if type(refusal) in api.statuses:
+            _refuse(api, refusal)
         raise
     counts["withdrawn" if options is None else "accepted"] += 1
     note_anonymity(request, outcome.rules["settings"])
     return outcome
 
 
-def _refuse(face: Face, refusal: StorageError) -> NoReturn:
+def _refuse(api: Api, refusal: StorageError) -> NoReturn:
     field, message = None, str(refusal)
     if isinstance(refusal, InvalidVote):
-        field = face.comment_field if refusal.is_comment else face.options_field
+        field = api.comment_field if refusal.is_comment else api.options_field
         message = f"{field} {refusal}"
     elif isinstance(refusal, voting.UnknownOption):
-        field = face.options_field
+        field = api.options_field
         message = f"{field} {refusal}"
-    raise Refused(face.statuses[type(refusal)], field, message) from refusal
+    raise Refused(api.statuses[type(refusal)], field, message) from refusal
 
 
 def _make_numbers() -> Iterator[int]:
-    """Numbers from 1 to 2^53-1 that nobody can foresee, or trace back to their order.
+    """Unpredictable numbers from 1 to 2^53-1, which do not reveal their order.
 
-    The system is asked for many at once: asked by each vote it would take longer than its rules.
+    Random bytes are drawn for many votes at once, because a system call for each is slow.
     """
     while True:
         drawn = os.urandom(7 * 512)

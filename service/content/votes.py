@@ -1,4 +1,4 @@
-"""Votes in content polls, ``type=votes`` of ``/rest`` (contract, sections 3 and 5)."""
+"""Votes in content polls: ``/rest/votes`` (docs/api.md, sections 3 and 5)."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ VOTES = "votes"
 
 
 class Voting(NamedTuple):
-    """A content poll, and the session that its votes go to."""
+    """A content poll and its standing session."""
 
     key: ContainerKey
     poll: PollDocument
@@ -34,19 +34,19 @@ async def list_votes(request: web.Request) -> web.Response:
     own = await ballots.find(ballots.id_of(voting.session_id, principal.user_id))
     view = policy.view_of(Caller(principal), session, own, request.app[CLOCK]())
     if not (view.is_manager and session["rules"]["settings"]["saveParticipantNames"]):
-        mine = [] if own is None else [_show_own(request, own, session["rules"], voting.poll["id"])]
+        mine = [] if own is None else [_own_vote(request, own, session["rules"], voting.poll["id"])]
         return responses.json_response(mine)
     page = await ballots.of_session(voting.session_id, paging.window)
-    # An own vote that may not be known stays one among the others: marked, it would be found in
-    # the list of another manager, at the same place.
-    shown = [
+    # The caller's own vote is not marked if its content must stay unknown: it has the same place
+    # in the list of another manager.
+    data = [
         views.content_vote(
             ballot, session["rules"], voting.poll["id"], author_id=view.author_of(ballot)
         )
         for ballot in page.rows
     ]
     headers = pagination.link_header(request, paging, page)
-    return responses.json_response(shown, headers=headers)
+    return responses.json_response(data, headers=headers)
 
 
 async def cast_vote(request: web.Request) -> web.Response:
@@ -60,7 +60,7 @@ async def cast_vote(request: web.Request) -> web.Response:
         comment=vote["comment"],
         cast_key=cast_key,
     )
-    # Whoever sent the vote knows it, also a caller who acts for another user.
+    # The sender knows the vote, even when acting for another user.
     author_id = request[CALL].principal.user_id
     return responses.json_response(
         views.content_vote(outcome.ballot, outcome.rules, voting.poll["id"], author_id=author_id)
@@ -70,14 +70,14 @@ async def cast_vote(request: web.Request) -> web.Response:
 async def withdraw_vote(request: web.Request) -> web.Response:
     voting = await _find_voting(request)
     outcome = await casting.cast(request, casting.CONTENT, voting.session_id, None)
-    shown = _show_own(request, outcome.ballot, outcome.rules, voting.poll["id"])
-    return responses.json_response(shown)
+    data = _own_vote(request, outcome.ballot, outcome.rules, voting.poll["id"])
+    return responses.json_response(data)
 
 
-def _show_own(
+def _own_vote(
     request: web.Request, own: BallotDocument, rules: SessionRules, poll_id: str
 ) -> dict[str, Any]:
-    """The caller's own vote; callers that may not know what it says learn that it is there."""
+    """The caller's own vote, without its content if they may not know it."""
     principal = request[CALL].principal
     if policy.knows_own(principal, own, rules):
         return views.content_vote(own, rules, poll_id, author_id=principal.user_id)
@@ -90,5 +90,5 @@ async def _find_voting(request: web.Request) -> Voting:
     poll = await request.app[STORE].polls.get(key, poll_id)
     casting.note_anonymity(request, poll["settings"])
     if poll["standing_session"] is None:
-        raise Conflict("Votes in this poll are cast in its sessions, under /api/v1.")
+        raise Conflict("This poll takes no votes here: vote in its sessions under /api/v1.")
     return Voting(key, poll, poll["standing_session"])

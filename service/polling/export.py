@@ -1,7 +1,7 @@
 """The results of a session as a file: CSV for spreadsheets, JSON for programs.
 
-Nothing here tells who voted what where names are not saved: there are counts then, and no row for a
-submission. The caller's own submission is shown as everybody's is, since a file is handed on.
+If names are not saved, an export has counts but no submissions, so it cannot tell who voted what.
+The caller's own submission is treated like all others, because files are passed on.
 """
 
 import csv
@@ -26,12 +26,12 @@ COLUMNS = (
     *("user_id", "created_at", "comment"),
 )
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
-"""Without it the most common spreadsheet takes UTF-8 for the encoding of its country."""
+"""Without it, Excel reads the file in a regional encoding instead of UTF-8."""
 FORMULA_SIGNS = frozenset("=+-@\N{MINUS SIGN}")
 
 
 class Format(ABC):
-    """A format of exports: what it is called, and how it is made of an export, piece by piece."""
+    """An export format, rendered piece by piece."""
 
     name: str
     media_type: str
@@ -42,13 +42,13 @@ class Format(ABC):
         return {
             "Content-Type": self.media_type,
             "Content-Disposition": f'attachment; filename="{name}"',
-            # Names and votes shall not stay in caches on the way.
+            # Keep names and votes out of caches.
             "Cache-Control": "no-store",
         }
 
     @abstractmethod
     def render(self, request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
-        """The pieces of the file; the first is there no sooner than the first ballots."""
+        """The pieces of the file. The first is yielded only when the first ballots were read."""
 
 
 class Csv(Format):
@@ -57,7 +57,7 @@ class Csv(Format):
 
     async def render(
         self,
-        request: web.Request,  # noqa: ARG002 - ids are digits in any case
+        request: web.Request,  # noqa: ARG002 - CSV has no string ids
         export: Export,
     ) -> AsyncGenerator[bytes, None]:
         before = BYTE_ORDER_MARK + _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
@@ -98,7 +98,7 @@ FORMATS: dict[str, Format] = {one.name: one for one in (Csv(), Json())}
 
 
 def read_format(request: web.Request) -> Format:
-    """That of the query; raises ``ValidationError``."""
+    """The format named in the query; raises ``ValidationError``."""
     query = request[CALL].query
     name = dict(query).get("format")
     if name is None:
@@ -118,7 +118,7 @@ def _submissions(export: Export, ballots: Sequence[BallotDocument]) -> list[dict
 
 
 def _counts(export: Export) -> Iterator[dict[str, Any]]:
-    """The record of the session, and those of its choices."""
+    """The record of the session, then one for each choice."""
     session = export.session
     yield {
         "record": "session",
@@ -150,7 +150,7 @@ def _record(submission: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> bytes:
-    """Records as RFC 4180 has them: every one with all columns, CRLF, quotes where need be."""
+    """CSV lines (RFC 4180): all columns, CRLF, quotes where needed."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     for record in records:
@@ -162,8 +162,8 @@ def _lines(records: Iterable[dict[str, Any]]) -> bytes:
 def harmless(text: str) -> str:
     """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection").
 
-    An apostrophe is put before what begins with a sign of formulas, in whatever width, or with a
-    control character, such as a tab; spaces and what is invisible do not hide such a sign.
+    An apostrophe goes before text that starts with a formula sign, of any width and after any white
+    space or invisible characters, or with a control character such as a tab.
     """
     if not text or text[0].isalnum():
         return text

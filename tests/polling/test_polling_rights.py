@@ -128,7 +128,7 @@ async def test_the_actions_of_a_token_limit_its_user(
         expected = row.status if "owner" in row.who and action == needed else 403
         assert (method, pattern, status) == (method, pattern, expected)
         if status == 403:
-            is_lacking = f"does not carry the action {needed}." in body["detail"]
+            is_lacking = f"does not grant the action {needed}." in body["detail"]
             assert is_lacking == (action != needed)
 
 

@@ -164,9 +164,7 @@ def view_of(caller: Caller, session: SessionDocument) -> View:
 
 
 def reads(caller: Caller, session: SessionDocument) -> bool:
-    view = view_of(caller, session)
-    assert allows(policy.require_session_reader, view) == view.may_read
-    return view.may_read
+    return view_of(caller, session).may_read
 
 
 def test_every_role_has_its_row() -> None:
@@ -188,7 +186,7 @@ def test_the_rights_on_a_poll_that_a_user_made(role: str) -> None:
         assert allows(policy.require_teaching, caller, COURSE) == RIGHTS[role][3]
         for session in (WHOLE, OF_SECTION):
             is_read = reads(caller, session)
-            assert allows(policy.require_session_manager, view_of(caller, session)) == manages
+            assert view_of(caller, session).is_manager == manages
             # Whoever reads a session reads the poll, and nobody else but its managers does.
             readable = allows(
                 policy.require_poll_reader, caller, OWN, OWNER, reads_a_session=is_read
@@ -331,7 +329,6 @@ def test_who_sees_results(
         view = policy.view_of(caller, session, own, NOW)
         assert (view.is_manager, view.is_open, view.has_voted) == (is_manager, is_open, has_voted)
         assert view.sees_results == expected[number]
-        assert allows(policy.require_results, view) == expected[number]
         assert view.sees_all_submissions == (is_manager or (number == 2 and is_public))
 
 
@@ -372,9 +369,7 @@ def test_who_may_vote_in_the_session_of_a_course(role: str) -> None:
     plain, covering, acting = callers_of(role)
     for session, column in ((WHOLE, 1), (OF_SECTION, 2)):
         for caller in (plain, covering):
-            view = view_of(caller, session)
-            assert view.may_vote == RIGHTS[role][column]
-            assert allows(policy.require_voter, view) == view.may_vote
+            assert view_of(caller, session).may_vote == RIGHTS[role][column]
         # The service that acts vouches for the user.
         assert view_of(acting, session).may_vote
 
