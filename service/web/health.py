@@ -1,4 +1,4 @@
-"""What an orchestrator and a monitor ask; none of it needs a token."""
+"""Endpoints for orchestrators and monitoring; none needs a token."""
 
 import asyncio
 
@@ -12,27 +12,27 @@ from service.web.store import STORE
 from storage.errors import Unavailable
 
 DRAINING = web.AppKey("draining", asyncio.Event)
-"""Set as soon as a stop has begun."""
+"""Set when shutdown begins."""
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """Whether the process answers.
+    """Liveness: the process answers.
 
-    It asks nothing else: a database that is away would have every replica killed.
+    It does not check the database: an outage would restart every replica.
     """
     return responses.json_response({"status": "ok"})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Whether requests should be sent here: the database takes writes, and no stop has begun."""
+    """Readiness: the database takes writes, and shutdown has not begun."""
     if request.app[DRAINING].is_set():
-        raise Unavailable("The service is stopping.")
+        raise Unavailable("The service is shutting down.")
     await request.app[STORE].check_writes()
     return responses.json_response({"status": "ready"})
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """The text format of Prometheus, up to this request."""
+    """All requests before this one, in the text format of Prometheus."""
     request.app[REQUEST_LOG].flush()
     return web.Response(
         body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}

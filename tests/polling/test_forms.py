@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 
 from schemas.polling import Resource
 from service.polling.forms import read_fields, read_json
-from service.web.problems import MAX_SHOWN, field_faults
+from service.web.problems import MAX_PATH, field_faults
 
 SESSIONS = Resource("poll_sessions", "poll_session")
 NAMES = pytest.mark.parametrize("name", SESSIONS)
@@ -135,8 +135,8 @@ def test_an_object_is_not_written_in_two_forms(first: str, second: str) -> None:
 
 def test_a_long_bad_name_is_not_repeated_whole() -> None:
     [(field, message)] = field_faults(faults([("poll_sessions[" + "x" * 10_000, "1")]))
-    assert len(field) == MAX_SHOWN
-    assert len(message) < 2 * MAX_SHOWN
+    assert len(field) == MAX_PATH
+    assert len(message) < 2 * MAX_PATH
 
 
 @pytest.mark.parametrize("member", ["__class__", "$set", "a.b", "ä", " ", "0"])

@@ -93,7 +93,7 @@ async def test_a_token_is_refused_beyond_its_rate_until_its_window_ends(
         problem = await refused(answer, 429)
         wait = 60 - int(at)
         assert problem["detail"] == (
-            f"These are more than 3 requests with one token in 60 s; ask again in {wait} s."
+            f"More than 3 requests with one token in 60 s; try again in {wait} s."
         )
         assert answer.headers["Retry-After"] == str(wait)
         assert answer.headers["RateLimit-Policy"] == POLICY
@@ -191,7 +191,7 @@ async def test_an_address_with_too_many_bad_tokens_is_refused_while_good_tokens_
     answer = await read(client, "bad 4")
     problem = await refused(answer, 429)
     assert problem["detail"] == (
-        "These are more than 3 bad tokens from one address in 60 s; ask again in 48 s."
+        "More than 3 bad tokens from one address in 60 s; try again in 48 s."
     )
     assert answer.headers["Retry-After"] == "48"
     assert answer.headers["RateLimit-Policy"] == '"bad-tokens";q=3;w=60'
