@@ -47,9 +47,9 @@ def create_app(
     metrics = Metrics(settings.metrics_dir)
     log = request_log or open_request_log(settings.log_level)
     log.tell(metrics.count)
+    draining = asyncio.Event()
     app = web.Application(
-        middlewares=[request_scope(known, metrics, log)],
-        client_max_size=settings.max_body_bytes,
+        middlewares=[request_scope(known, metrics, log, draining)],
     )
     app[SETTINGS] = settings
     app[CLOCK] = clock
@@ -57,7 +57,7 @@ def create_app(
     app[METRICS] = metrics
     app[REQUEST_LOG] = log
     app[DOCUMENT] = lambda: document(ROUTES)
-    app[DRAINING] = asyncio.Event()
+    app[DRAINING] = draining
     app.cleanup_ctx.append(partial(_lifespan, watch))
     add_routes(app.router)
     add_limits(app, monotonic)

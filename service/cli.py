@@ -1,7 +1,6 @@
 """The command line: ``python -m service``."""
 
 import argparse
-import asyncio
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +16,7 @@ from service.app import ROUTES, create_app
 from service.openapi.document import document
 from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
 from service.rules.views import time
-from service.server.runner import run
+from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings()
         configure_logging(settings.log_level)
-        asyncio.run(options.run(settings, options))
+        run(options.run(settings, options), settings.event_loop)
     except KeyboardInterrupt:
         return INTERRUPTED
     except InvalidSetting as error:
@@ -175,7 +174,7 @@ async def _serve(settings: Settings, options: argparse.Namespace) -> None:
         await introduce(app[STORE])
 
     app.on_startup.append(introduce_app)
-    await run(app, announce)
+    await serve(app, announce)
 
 
 async def _print_first_token(store: Store, settings: Settings) -> None:

@@ -1,12 +1,13 @@
 """Settings from environment variables, read once at the start."""
 
+import importlib.util
 import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from aiohttp import web
 from limits import RateLimitItem, parse, parse_many
@@ -14,6 +15,7 @@ from limits import RateLimitItem, parse, parse_many
 from storage.location import ENGINE_NAMES, EngineChoice, Location
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+EventLoop = Literal["auto", "asyncio", "uvloop"]
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
@@ -61,6 +63,16 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _log_level(text: str) -> str:
     return _one_of("debug", "info", "warning", "error")(text.lower())
+
+
+def _event_loop(text: str) -> str:
+    name = _one_of(*get_args(EventLoop))(text)
+    if name == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise InvalidSetting(
+            "POLLS_EVENT_LOOP is uvloop, which is not installed: "
+            "pip install 'polls-service[speed]'."
+        )
+    return name
 
 
 def _long(secret: str) -> str:
@@ -127,6 +139,7 @@ class Settings:
     bad_token_rate: Annotated[RateLimitItem | None, "POLLS_BAD_TOKEN_RATE", _rate] = BAD_TOKEN_RATE
     cors_origins: Annotated[frozenset[str], "POLLS_CORS_ORIGINS", _origins] = frozenset()
     traces: bool = False
+    event_loop: Annotated[EventLoop, "POLLS_EVENT_LOOP", _event_loop] = "auto"
     workers: Annotated[int, "POLLS_WORKERS", _whole(1, MAX_WORKERS)] = 1
     max_connections: Annotated[int, "POLLS_MAX_CONNECTIONS", _whole(1, 10**6)] = 10_000
     client_seconds: Annotated[float, "POLLS_CLIENT_SECONDS", _whole(1, 3600)] = 30

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from service.app import create_app
-from service.server.runner import run
+from service.server.runner import serve
 from service.settings import read_settings
 from service.telemetry.log import RequestLine, RequestLog
 
@@ -21,4 +21,4 @@ class _NoLog(RequestLog):
 if __name__ == "__main__":
     with Path(os.devnull).open("wb") as nowhere:
         app = create_app(read_settings(), request_log=_NoLog(nowhere))
-        asyncio.run(run(app, lambda url: print(f"Serving on {url}", flush=True)))
+        asyncio.run(serve(app, lambda url: print(f"Serving on {url}", flush=True)))

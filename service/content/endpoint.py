@@ -34,7 +34,7 @@ class ContentEndpoint(web.AbstractResource):
     async def resolve(
         self, request: web.Request
     ) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
-        if not self._matches(request.rel_url.raw_path):
+        if not self._matches(request.rel_url.path_safe):
             return None, set()
         kind = dict(parse_query(request)).get("type", "polls")
         routes = {route.method: route for route in self._typed.get(kind, self._typed["polls"])}

@@ -16,6 +16,7 @@ from service.web.bodies import (
     JSON,
     MULTIPART,
     CastKey,
+    media_type,
     parse_json,
     read_cast_key,
     read_idempotency_key,
@@ -77,11 +78,12 @@ def _load(
 async def _read_objects(request: web.Request, resource: Resource) -> tuple[Objects, bool]:
     """The objects of the body, and whether it is a form."""
     raw = await read_raw(request)
-    if request.content_type == JSON:
+    kind = media_type(request)
+    if kind == JSON:
         return read_json(parse_json(raw), resource), False
-    if request.content_type == MULTIPART:
+    if kind == MULTIPART:
         return read_fields(_parse_multipart(raw, request.headers["Content-Type"]), resource), True
-    if request.content_type == FORM or not raw:
+    if kind == FORM or not raw:
         return read_fields(_parse_form(raw), resource), True
     raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}, {FORM} or {MULTIPART}.")
 

@@ -7,37 +7,29 @@ environment, except for the address, and needs ``MONGODB_URI``: its workers cann
 server.
 """
 
+import asyncio
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
-from types import FrameType
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
-from aiohttp.worker import GunicornWebWorker
+from aiohttp import web
 from gunicorn.arbiter import Arbiter
+from gunicorn.workers import base
 
 from service.app import create_app
-from service.server.runner import Runner, calm_collector
+from service.server.runner import Runner, asked_to_stop, calm_collector, run
 from service.server.worker import share_standard_error
-from service.settings import InvalidSetting, read_settings
+from service.settings import SETTINGS, InvalidSetting, read_settings
 from service.telemetry.log import configure_logging
 from storage.errors import StartupRefused
 
-
-class _Runner(Runner):
-    """Listens as soon as it is set up, on what gunicorn listens on."""
-
-    sockets: Sequence[socket.socket] = ()
-
-    async def setup(self) -> None:
-        await super().setup()
-        calm_collector()
-        if self.sockets:
-            self.listen(self.sockets, is_shared=True)
+NOTIFY_SECONDS = 1.0
 
 
-async def app() -> Runner:
+def app() -> web.Application:
     """Raises ``InvalidSetting``, also where ``MONGODB_URI`` is missing."""
     settings = read_settings()
     if settings.mongodb_uri is None:
@@ -47,36 +39,59 @@ async def app() -> Runner:
         )
     share_standard_error()
     configure_logging(settings.log_level)
-    return _Runner(create_app(settings))
+    return create_app(settings)
 
 
-class Worker(GunicornWebWorker):
-    """aiohttp's worker, where it would make a handler and listen itself."""
+class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
+    """Serves on what gunicorn listens on until gunicorn says stop, or is gone."""
 
     sockets: list[Any]
-    wsgi: Any
 
-    async def _run(self) -> None:
-        taken, self.sockets = self.sockets, []
+    def run(self) -> None:
+        signal.set_wakeup_fd(-1)  # the event loop sets its own
         if self.cfg.is_ssl:
-            self.log.critical("polls: TLS is not served here: let a proxy end it.")
-            sys.exit(Arbiter.APP_LOAD_ERROR)
+            self._refuse("TLS is not served here: let a proxy end it.")
         try:
-            runner = cast(_Runner, await self.wsgi())
-            runner.sockets = [socket.socket(fileno=os.dup(one.fileno())) for one in taken]
-            # What gunicorn waits for longer it kills.
-            runner.stop_seconds = 0.95 * self.cfg.graceful_timeout
-
-            async def made() -> Runner:
-                return runner
-
-            self.wsgi = made
-            await super()._run()
+            application = self.wsgi()
+            run(self._serve(application), application[SETTINGS].event_loop)
         except (InvalidSetting, StartupRefused) as error:
-            self.log.critical("polls: %s", error)
-            sys.exit(Arbiter.APP_LOAD_ERROR)
+            self._refuse(error)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins the stop at once, not when the second is over."""
-        super().handle_exit(sig, frame)
-        self._notify_waiter_done()
+    def _refuse(self, reason: object) -> None:
+        self.log.critical("polls: %s", reason)
+        sys.exit(Arbiter.APP_LOAD_ERROR)
+
+    async def _serve(self, application: web.Application) -> None:
+        runner = Runner(application)
+        # What gunicorn waits for longer it kills.
+        runner.stop_seconds = 0.95 * self.cfg.graceful_timeout
+        notifying = asyncio.create_task(self._notify())
+        stop = asyncio.create_task(asked_to_stop())
+        try:
+            await runner.setup()
+            calm_collector()
+            runner.listen(self._take_sockets())
+            await asyncio.wait([stop, notifying], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            await runner.cleanup()
+            notifying.cancel()
+            with suppress(asyncio.CancelledError):
+                await notifying
+
+    def _take_sockets(self) -> list[socket.socket]:
+        """Those of gunicorn, as sockets that are closed when the runner closes them."""
+        taken, self.sockets = self.sockets, []
+        sockets = [socket.socket(fileno=os.dup(one.fileno())) for one in taken]
+        for one in taken:
+            one.close()
+        return sockets
+
+    async def _notify(self) -> None:
+        """Tells gunicorn that this worker lives.
+
+        Returns where gunicorn is gone, and where it said stop before the event loop could hear it.
+        """
+        while os.getppid() == self.ppid and self.alive:
+            self.notify()
+            await asyncio.sleep(NOTIFY_SECONDS)

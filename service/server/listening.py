@@ -1,14 +1,11 @@
-"""Letting connections in: sockets that listen, a limit, and an end that turns nobody away."""
+"""Listening: sockets, a limit of connections, and an end that drops none that was accepted."""
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import os
 import resource
 import socket
-import struct
-import sys
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -19,15 +16,11 @@ SPARE_FILES = 256
 FULL_TABLE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_SECONDS = 1.0
 
-SO_ATTACH_FILTER = 26
-NO_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (6, 0, 0, 0), (6, 0, 0, 2**31))
-"""A packet filter: load the TCP flags, keep SYN and ACK, drop a SYN without ACK, pass the rest."""
-
 log = structlog.get_logger(__name__)
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listens on every address of ``host``, on one port; with port 0 the first one takes a free.
+    """Listens on every address of ``host``, on one port; with port 0 on a free one.
 
     Raises ``OSError`` whose text names address and port.
     """
@@ -46,32 +39,14 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
                 if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
                     continue  # a name may have an IPv6 address where there is no IPv6
                 reason = os.strerror(error.errno or 0).lower()
-                raise OSError(
-                    f"{address[0]} port {chosen} cannot be listened on: {reason}"
-                ) from error
+                raise OSError(f"cannot listen on {address[0]} port {chosen}: {reason}") from error
             listening.listen(BACKLOG)
             listening.setblocking(False)
             sockets.append(listening)
         if not sockets:
-            raise OSError(f"{host} has no address that can be listened on")
+            raise OSError(f"{host} has no address to listen on")
         undo.pop_all()
     return sockets
-
-
-def turn_away(sockets: Sequence[socket.socket]) -> None:
-    """From now on the kernel completes no new connection; those it has can still be accepted.
-
-    Otherwise the one that comes between the last accept and the close would be reset. It works on
-    Linux; elsewhere that moment remains. Who knocks now is answered nothing, tries again within a
-    second, and is refused.
-    """
-    program = b"".join(struct.pack("HBBI", *step) for step in NO_SYN)
-    steps = ctypes.create_string_buffer(program)
-    where = struct.pack("HL", len(NO_SYN), ctypes.addressof(steps))
-    if sys.platform == "linux":
-        for listening in sockets:
-            with contextlib.suppress(OSError):
-                listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, where)
 
 
 def most_connections(wanted: int) -> int:
@@ -91,12 +66,12 @@ def most_connections(wanted: int) -> int:
     return most
 
 
-class Door:
-    """Accepts connections from sockets, ``limit`` of them inside at once.
+class Listener:
+    """Accepts connections from sockets, at most ``limit`` at a time.
 
-    Beyond the limit nobody is refused: the kernel keeps those who knock in its queue, and another
-    worker on the same socket may take them. ``at_once`` are taken in one turn of the loop; where
-    workers share a socket that is one, so that the idlest of them takes it.
+    Beyond the limit connections wait in the queue of the kernel, where another worker on the same
+    socket may accept them. One is accepted in one turn of the loop, so that the idlest of the
+    workers takes it.
     """
 
     def __init__(
@@ -105,17 +80,15 @@ class Door:
         make_protocol: Callable[[], asyncio.BaseProtocol],
         *,
         limit: int,
-        at_once: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets = sockets
         self._make_protocol = make_protocol
         self._limit = limit
-        self._at_once = at_once
-        self._inside = 0
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._open = 0
+        self._connecting: set[asyncio.Task[object]] = set()
         self.is_full = False
-        """Somebody knocked when there was no room; until there is some again."""
+        """Connections wait for others to end."""
         self._watch()
 
     @property
@@ -123,47 +96,40 @@ class Door:
         return int(self._sockets[0].getsockname()[1])
 
     def note_end(self) -> None:
-        """One of those inside has left."""
-        self._inside -= 1
-        if self.is_full and self._inside < self._limit:
+        """One of the accepted connections has ended."""
+        self._open -= 1
+        if self.is_full and self._open < self._limit:
             self.is_full = False
             self._watch()
 
-    async def close(self, *, turning_away: bool) -> None:
-        """Accepts whom the kernel has accepted, beyond the limit too, then listens no more.
-
-        ``turning_away`` is for who owns the sockets: it holds for all processes that share them.
-        """
-        if turning_away:
-            turn_away(self._sockets)
+    async def close(self) -> None:
+        """Accepts what the kernel has accepted, beyond the limit too, then listens no more."""
         self._unwatch()
         for listening in self._sockets:
             while self._accept(listening):
                 pass
             listening.close()
         self._sockets = ()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._connecting:
+            await asyncio.wait(self._connecting)
 
     def _watch(self) -> None:
         for listening in self._sockets:
-            self._loop.add_reader(listening, self._knocked, listening)
+            self._loop.add_reader(listening, self._readable, listening)
 
     def _unwatch(self) -> None:
         for listening in self._sockets:
             self._loop.remove_reader(listening)
 
-    def _knocked(self, listening: socket.socket) -> None:
-        for _ in range(self._at_once):
-            if self._inside >= self._limit:
-                self.is_full = True
-                self._unwatch()
-                return
-            if not self._accept(listening):
-                return
+    def _readable(self, listening: socket.socket) -> None:
+        if self._open < self._limit:
+            self._accept(listening)
+        else:
+            self.is_full = True
+            self._unwatch()
 
     def _accept(self, listening: socket.socket) -> bool:
-        """False where nobody waits any more."""
+        """False where no connection waits any more."""
         try:
             accepted, _ = listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -171,20 +137,20 @@ class Door:
         except OSError as error:
             if error.errno not in FULL_TABLE:
                 raise
-            log.warning("no connection can be accepted", reason=os.strerror(error.errno or 0))
+            log.warning("cannot accept connections", reason=os.strerror(error.errno or 0))
             self._unwatch()
             self._loop.call_later(RETRY_SECONDS, self._watch)
             return False
         accepted.setblocking(False)
-        self._inside += 1
+        self._open += 1
         task = self._loop.create_task(
             self._loop.connect_accepted_socket(self._make_protocol, accepted)
         )
-        self._tasks.add(task)
-        task.add_done_callback(self._settled)
+        self._connecting.add(task)
+        task.add_done_callback(self._connected)
         return True
 
-    def _settled(self, task: "asyncio.Task[object]") -> None:
-        self._tasks.discard(task)
+    def _connected(self, task: "asyncio.Task[object]") -> None:
+        self._connecting.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.note_end()  # it has no protocol that would tell

@@ -1,80 +1,89 @@
-"""Listening: from a socket to ``create_app``, and a stop that loses no accepted request."""
+"""Serving an application: from sockets to ``create_app``, and a stop that drops no request."""
 
 import asyncio
 import gc
+import importlib.util
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from service.server.connection import Server
-from service.server.dispatch import Dispatcher
-from service.server.listening import Door, most_connections, open_sockets
-from service.settings import SETTINGS
+from service.server.listening import Listener, most_connections, open_sockets
+from service.settings import SETTINGS, EventLoop
 from service.web.health import DRAINING
 
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 0.3
 """How long a stop leaves an idle connection open: a request may be on its way."""
 STOP_SECONDS = 60.0
-ACCEPTED_AT_ONCE = 128
+MAX_UNREAD_SECONDS = 10.0
+"""How long the rest of a body is read that the response did not wait for."""
 
 
 class Runner(web.AppRunner):
-    """``AppRunner`` with our connections; the request log takes the place of aiohttp's access log.
+    """``AppRunner`` whose connections are watched and counted.
 
-    ``cleanup`` drains: it loses none of the requests that have reached this process or the queue of
-    its sockets.
+    The request log takes the place of aiohttp's access log. Bodies are decompressed where they are
+    read, and only then. ``cleanup`` drains: every request that this process, or the queue of its
+    sockets, has accepted is answered.
     """
 
     stop_seconds = STOP_SECONDS
-    """The longest that ``cleanup`` waits for the last answers."""
+    """The longest that ``cleanup`` waits for the last responses."""
 
     def __init__(self, app: web.Application) -> None:
+        super().__init__(app, access_log=None)
         self._settings = app[SETTINGS]
-        self._serving: Server | None = None
-        self._door: Door | None = None
-        self._is_shared = False
-        self._next_look: asyncio.TimerHandle | None = None
-        super().__init__(
-            app,
+        self._watched: Server | None = None
+        self._listener: Listener | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def server(self) -> Server | None:
+        return self._watched
+
+    async def setup(self) -> None:
+        await super().setup()
+        served = super().server
+        assert served is not None  # noqa: S101 - for the type checker: it is set up
+        self._watched = Server(
+            served,
+            on_end=self._note_end,
             access_log=None,
+            auto_decompress=False,
             keepalive_timeout=self._settings.keepalive_seconds,
-            shutdown_timeout=1.0,  # what has no answer by then is cancelled
+            lingering_time=min(self._settings.client_seconds, MAX_UNREAD_SECONDS),
         )
+        self._looking = asyncio.create_task(self._look(self._watched))
 
-    def listen(self, sockets: Sequence[socket.socket], *, is_shared: bool = False) -> int:
-        """Accepts connections from ``sockets`` until ``cleanup``; the port of the first.
-
-        ``is_shared``: other processes accept from them too, and may go on after this one.
-        """
-        assert self._serving is not None  # noqa: S101 - for the type checker: setup() comes first
-        self._is_shared = is_shared
-        self._door = Door(
-            sockets,
-            self._serving,
-            limit=most_connections(self._settings.max_connections),
-            at_once=1 if is_shared else ACCEPTED_AT_ONCE,
-        )
-        self._serving.on_end = self._door.note_end
-        return self._door.port
+    def listen(self, sockets: Sequence[socket.socket]) -> int:
+        """Accepts connections from ``sockets`` until ``cleanup``; returns the port of the first."""
+        assert self._watched is not None  # noqa: S101 - for the type checker: setup() comes first
+        limit = most_connections(self._settings.max_connections)
+        self._listener = Listener(sockets, self._watched, limit=limit)
+        return self._listener.port
 
     async def cleanup(self) -> None:
         draining = self.app[DRAINING]
-        if self._serving is not None:
-            if not draining.is_set():
-                draining.set()
-                if self._door is not None:
+        if self._watched is not None:
+            is_first = not draining.is_set()
+            draining.set()
+            if self._listener is not None:
+                if is_first:
                     await asyncio.sleep(self._settings.drain_seconds)
-            if self._door is not None:
-                await self._door.close(turning_away=not self._is_shared)
-            await self._last_answers(self._serving)
+                await self._listener.close()
+            await self._last_responses(self._watched)
+            self._watched.pre_shutdown()
+            await self._watched.shutdown(1.0)  # what has no response by then is cancelled
+            self._watched = None
+        if self._looking is not None:
+            self._looking.cancel()
         await super().cleanup()
-        if self._next_look is not None:
-            self._next_look.cancel()
 
-    async def _last_answers(self, server: Server) -> None:
+    async def _last_responses(self, server: Server) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while server.open and loop.time() < begun + self.stop_seconds:
@@ -83,25 +92,18 @@ class Runner(web.AppRunner):
                 return
             await asyncio.sleep(0.01)
 
-    async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        self._serving = Server(
-            Dispatcher(self.app),
-            is_draining=self.app[DRAINING].is_set,
-            request_factory=server.request_factory,
-            **server._kwargs,  # noqa: SLF001 - aiohttp has no other way to name a protocol
-        )
-        self._look()
-        return self._serving
+    def _note_end(self) -> None:
+        if self._listener is not None:
+            self._listener.note_end()
 
-    def _look(self) -> None:
-        assert self._serving is not None  # noqa: S101 - for the type checker
-        is_full = self._door is not None and self._door.is_full
-        self._serving.look(self._settings.client_seconds, is_full=is_full)
-        self._next_look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+    async def _look(self, server: Server) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            is_full = self._listener is not None and self._listener.is_full
+            server.look(self._settings.client_seconds, is_full=is_full)
 
 
-async def run(app: web.Application, announce: Callable[[str], None]) -> None:
+async def serve(app: web.Application, announce: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT, then answers what was accepted, and returns.
 
     ``announce`` is told the base URL once connections are accepted. A second signal ends the
@@ -118,6 +120,17 @@ async def run(app: web.Application, announce: Callable[[str], None]) -> None:
         await asked_to_stop()
     finally:
         await runner.cleanup()
+
+
+def run(main: Coroutine[Any, Any, None], event_loop: EventLoop) -> None:
+    """Runs ``main`` on uvloop where that is wanted and installed, on asyncio's own loop else."""
+    factory = None
+    if event_loop == "uvloop" or (event_loop == "auto" and importlib.util.find_spec("uvloop")):
+        import uvloop  # noqa: PLC0415 - an extra
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)
 
 
 def calm_collector() -> None:

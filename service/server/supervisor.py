@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from service.server.listening import open_sockets, turn_away
+from service.server.listening import open_sockets
 from service.server.runner import STOP_SECONDS, asked_to_stop, base_url
 from service.settings import EMBEDDED_URI, Settings
 from storage.errors import StartupRefused
@@ -127,9 +127,7 @@ class Workers:
 
     async def _stop(self, keepers: Collection["asyncio.Task[None]"]) -> None:
         self._stopping.set()
-        # Each worker accepts whom the kernel has accepted until now, so the last to close its
-        # sockets turns nobody away.
-        turn_away(self._sockets)
+        # Each worker accepts what the kernel has accepted until then, and closes its own.
         for listening in self._sockets:
             listening.close()
         self._tell("stop")

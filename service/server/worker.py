@@ -17,8 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.app import create_app
-from service.server.listening import turn_away
-from service.server.runner import Runner, asked_to_stop, calm_collector
+from service.server.runner import Runner, asked_to_stop, calm_collector, run
 from service.settings import EMBEDDED_URI, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
 from service.web.health import DRAINING
@@ -97,13 +96,13 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket], channel: C
     app = create_app(settings, watch=lambda session: channel.say(f"session {session.hex()}"))
     runner = Runner(app)
     stop = asyncio.Event()
-    obeying = asyncio.create_task(_obey(channel, sockets, app[DRAINING], stop))
+    obeying = asyncio.create_task(_obey(channel, app[DRAINING], stop))
     signalled = asyncio.create_task(asked_to_stop())
     signalled.add_done_callback(lambda _: stop.set())
     try:
         await runner.setup()
         calm_collector()
-        runner.listen(sockets, is_shared=True)
+        runner.listen(sockets)
         channel.say("listening")
         await stop.wait()
     finally:
@@ -112,9 +111,7 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket], channel: C
         obeying.cancel()
 
 
-async def _obey(
-    channel: Channel, sockets: Sequence[socket.socket], draining: asyncio.Event, stop: asyncio.Event
-) -> None:
+async def _obey(channel: Channel, draining: asyncio.Event, stop: asyncio.Event) -> None:
     """Does what the parent says, and stops without being told where the parent is gone."""
     while word := await channel.hear():
         draining.set()
@@ -123,7 +120,6 @@ async def _obey(
     if stop.is_set():
         os._exit(1)  # the parent was asked a second time, and did not wait for the last answers
     draining.set()
-    turn_away(sockets)  # as the parent would have
     stop.set()
 
 
@@ -137,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
         configure_logging(settings.log_level)
         if embedded_uri := os.environ.get(EMBEDDED_URI):
             settings = replace(settings, mongodb_uri=embedded_uri)
-        asyncio.run(serve(settings, sockets, Channel(int(channel))))
+        run(serve(settings, sockets, Channel(int(channel))), settings.event_loop)
     except (InvalidSetting, StartupRefused, StorageError, OSError) as error:
         print(f"polls: {error}", file=sys.stderr)
         return 1

@@ -3,13 +3,15 @@
 The limit of the size comes first (413), then the media type (415), then what the body holds (400).
 """
 
+import asyncio
 import hashlib
 import json
 import re
+import zlib
 from typing import Any, NamedTuple, NoReturn
 
 import orjson
-from aiohttp import web
+from aiohttp import StreamReader, web
 from marshmallow import ValidationError
 
 from service.settings import SETTINGS
@@ -21,8 +23,9 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
-ENCODINGS = ("gzip", "deflate", "identity", "")
-"""The content codings that are undone before a body is read here."""
+DEFLATE = zlib.MAX_WBITS
+CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": DEFLATE, "identity": None, "": None}
+"""The content codings that are undone, each with zlib's ``wbits``."""
 
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -60,26 +63,66 @@ def _digest(text: str) -> str:
 
 
 async def read_raw(request: web.Request) -> bytes:
-    limit = request.app[SETTINGS].max_body_bytes
+    """The whole body, decompressed.
+
+    Raises ``HTTPRequestEntityTooLarge`` beyond the limit, ``HTTPUnsupportedMediaType`` for an
+    unknown coding, ``HTTPRequestTimeout`` where the client takes too long, and ``ValidationError``
+    where the body is broken or cut off.
+    """
+    settings = request.app[SETTINGS]
+    limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
         _refuse_size(limit)
-    encoding = request.headers.get("Content-Encoding")
-    if encoding is not None and encoding.lower() not in ENCODINGS:
-        # The server has left it as it came, and it would be read as what it is not.
+    coding = request.headers.get("Content-Encoding", "identity").lower()
+    if coding not in CODINGS:
         raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
     try:
-        if request.content.is_eof() and request.content.total_bytes <= limit:
-            return request.content.read_nowait()  # all of it came with the headers
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        _refuse_size(limit)
+        async with asyncio.timeout(settings.client_seconds):
+            raw = await _read_to_end(request.content, limit)
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text="The body took too long to arrive.") from error
     except web.RequestPayloadError as error:
         raise ValidationError("cannot be read: its encoding is broken", BODY) from error
+    return _decompressed(raw, CODINGS[coding], limit)
+
+
+async def _read_to_end(content: StreamReader, limit: int) -> bytes:
+    if content.is_eof() and content.total_bytes <= limit:
+        return content.read_nowait()  # all of it came with the headers
+    body = bytearray()
+    while piece := await content.readany():
+        body += piece
+        if len(body) > limit:
+            _refuse_size(limit)
+    return bytes(body)
+
+
+def _decompressed(raw: bytes, window: int | None, limit: int) -> bytes:
+    """Decompresses no more than the limit; ``window`` is zlib's ``wbits``, None for plain bytes."""
+    if window is None or not raw:
+        return raw
+    if window == DEFLATE and raw[0] & 0x0F != zlib.DEFLATED:
+        window = -zlib.MAX_WBITS  # without the header of zlib, as some clients send it
+    decompressor = zlib.decompressobj(window)
+    try:
+        body = decompressor.decompress(raw, limit + 1)
+    except zlib.error as error:
+        raise ValidationError("cannot be read: its encoding is broken", BODY) from error
+    if len(body) > limit:
+        _refuse_size(limit)
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValidationError("cannot be read: its encoding is broken", BODY)
+    return body
+
+
+def media_type(request: web.Request) -> str:
+    """That of the body, without parameters; what aiohttp makes of it takes time without bound."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 async def read_json_body(request: web.Request) -> Any:
     raw = await read_raw(request)
-    if request.content_type != JSON:
+    if media_type(request) != JSON:
         raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}.")
     return parse_json(raw)
 

@@ -45,6 +45,10 @@ def read_request_id(request: web.BaseRequest) -> str:
     given = request.headers.get(REQUEST_ID_HEADER)
     if given is not None and VALID_REQUEST_ID.fullmatch(given):
         return given
+    return new_request_id()
+
+
+def new_request_id() -> str:
     return next(_new_ids)
 
 

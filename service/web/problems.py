@@ -73,7 +73,10 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> web.Respons
     message = (
         "There is no resource at this path." if error.status == 404 else error.text or error.reason
     )
-    return problem(error.status, [Fault(None, message)])
+    response = problem(error.status, [Fault(None, message)])
+    if error.status in (408, 431):
+        response.force_close()
+    return response
 
 
 def field_faults(messages: Mapping[Any, Any] | list[Any], path: str = "") -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The one middleware: a request's id, who asks, its patience, its problems, its line in the log."""
 
+import asyncio
 from time import perf_counter, time
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from service.telemetry.log import RequestLog
 from service.telemetry.metrics import Metrics
 from service.web.authentication import PUBLIC
 from service.web.call import CALL, Call, Identify, read_request_id
+from service.web.client import client_of
 from service.web.problems import problem_of
 from service.web.responses import REQUEST_ID_HEADER
 from storage.client import set_patience
@@ -20,10 +22,14 @@ CLIENT_CLOSED_REQUEST = 499
 """What the log says of a caller who hung up; nobody receives it."""
 
 
-def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Middleware:
-    """What the router does not know and what is public is answered without ``identify``.
+def request_scope(
+    identify: Identify, metrics: Metrics, log: RequestLog, draining: asyncio.Event
+) -> Middleware:
+    """The middleware around all others.
 
-    So a wrong path is a 404 to everybody.
+    What the router does not know and what is public is answered without ``identify``, so a wrong
+    path is a 404 to everybody. Once ``draining`` is set a response is the last on its connection,
+    unless more requests have arrived behind it.
     """
 
     @web.middleware
@@ -33,10 +39,14 @@ def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Midd
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else None
         status = CLIENT_CLOSED_REQUEST
+        client = client_of(request)
         metrics.in_flight += 1
         set_patience(PATIENCE_SECONDS)
         try:
             try:
+                client.begin(request)
+                if client.is_write_paused:
+                    await client.writable()
                 if route is not None and route not in PUBLIC:
                     await identify(request)
                 response = await handler(request)
@@ -44,11 +54,14 @@ def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Midd
                 raise  # the caller hung up: there is nobody to answer
             except Exception as error:
                 response = problem_of(request, error)
+            if draining.is_set() and not client.expects_more:
+                response.force_close()
             response.headers[REQUEST_ID_HEADER] = call.id
             status = response.status
             return response
         finally:
             metrics.in_flight -= 1
+            client.end()
             user = token = remote = None
             if not call.is_anonymous:
                 remote = request.remote

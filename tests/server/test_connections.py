@@ -1,12 +1,13 @@
-"""The requests of one connection, one after the other, through our own loop over them."""
+"""The requests of one connection, one after the other, as a client that is not polite sends them."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
 from service.settings import Settings
-from service.web.responses import bytes_response
+from service.web.responses import PIECE_BYTES, bytes_response
 from tests.conftest import ADMIN
 from tests.support.calls import POLL, place, request
 from tests.support.house import serving, until
@@ -52,15 +53,11 @@ async def test_what_is_left_of_a_refused_body_is_no_request(settings: Settings) 
         assert (await client.read()).status == 200
 
 
-async def test_a_body_whose_rest_does_not_come_ends_its_connection(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with serving(settings) as house:
+async def test_a_body_whose_rest_does_not_come_ends_its_connection(settings: Settings) -> None:
+    async with serving(replace(settings, client_seconds=0.2)) as house:
         client = await house.connect()
         client.send(HEALTH)
         assert (await client.read()).status == 200
-        [connection] = house.server.open
-        monkeypatch.setattr(connection, "_lingering_time", 0.05)
         whole = request("POST", place(), token="nobody's", body=POLL)
         client.send(whole[:-5])
         assert (await client.read()).status == 403
@@ -74,10 +71,8 @@ async def test_the_answer_to_a_request_of_http_1_0_ends_its_connection(settings:
         assert (await client.rest()).startswith(b"HTTP/1.0 200 OK\r\n")
 
 
-async def test_who_asks_for_much_and_takes_nothing_is_not_answered_on_and_on(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the kernel does not take waits here, so the next request waits for that to be taken."""
+async def test_a_client_that_reads_nothing_is_not_answered_on_and_on(settings: Settings) -> None:
+    """What the kernel does not take waits here, so the next request waits for that to be read."""
     answered = 0
 
     async def much(_: web.Request) -> web.StreamResponse:
@@ -85,16 +80,29 @@ async def test_who_asks_for_much_and_takes_nothing_is_not_answered_on_and_on(
         answered += 1
         return bytes_response(b"x" * MUCH)
 
-    async with serving(settings) as house:
-        monkeypatch.setattr(house.server, "find", lambda _: much)
-        client = await house.connect()
-        client.send(HEALTH * 20)
-        await until(lambda: any(connection.writing_paused for connection in house.server.open))
+    async with serving(settings, {"/much": much}) as house:
+        client = await house.connect(limit=1024)
+        client.send(request("GET", "/much", token=ADMIN) * 20)
+        await until(lambda: any(connection.is_write_paused for connection in house.server.open))
         [connection] = house.server.open
-        assert connection.transport is not None
-        assert connection.transport.get_write_buffer_size() <= MUCH
-        assert answered < 20
+        waiting = connection._transport
+        assert waiting is not None
+        # A large body is sent in pieces: no more than a few of them wait.
+        assert waiting.get_write_buffer_size() <= 4 * PIECE_BYTES
+        assert answered < 5  # the kernel takes some
         assert [len((await client.read()).body) for _ in range(20)] == [MUCH] * 20
+
+
+async def test_small_responses_wait_for_a_client_that_reads_nothing(settings: Settings) -> None:
+    async with serving(settings) as house:
+        client = await house.connect(limit=1024)
+        client.send(request("GET", "/openapi.json") * 100)
+        await until(lambda: any(connection.is_write_paused for connection in house.server.open))
+        served = house.server.requests_count
+        await asyncio.sleep(0.1)
+        assert house.server.requests_count <= served + 1
+        for _ in range(100):
+            assert (await client.read()).status == 200
 
 
 async def test_a_client_of_http_1_0_is_told_that_its_connection_stays(settings: Settings) -> None:
@@ -114,24 +122,17 @@ async def test_a_head_gets_no_body_and_the_next_request_its_answer(settings: Set
         assert (await client.read()).data == []
 
 
-async def test_a_handler_that_is_cancelled_takes_its_connection_along(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = asyncio.Event()
+async def test_a_handler_that_is_cancelled_takes_its_connection_along(settings: Settings) -> None:
+    async def cancel_itself(_: web.Request) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        raise AssertionError("it was cancelled")
 
-    async def wait(_: web.Request) -> web.StreamResponse:
-        begun.set()
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
-
-    async with serving(settings) as house:
-        monkeypatch.setattr(house.server, "find", lambda _: wait)
+    async with serving(settings, {"/cancelled": cancel_itself}) as house:
         client = await house.connect()
-        client.send(HEALTH)
-        await begun.wait()
-        [connection] = house.server.open
-        assert connection._task_handler is not None
-        connection._task_handler.cancel()
+        client.send(request("GET", "/cancelled", token=ADMIN))
         assert await client.rest() == b""
         await until(lambda: not house.server.open)
 

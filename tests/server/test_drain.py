@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.server import runner as server
-from service.server.listening import open_sockets, turn_away
 from service.settings import Settings
 from tests.conftest import ADMIN
 from tests.support.calls import POLL, Connection, call, is_refused, place, request
@@ -106,23 +104,6 @@ def test_whom_the_kernel_has_accepted_before_the_stop_is_answered(
         assert {connection.read().status for connection in queued} == {200}
     assert service.wait() == 0
     assert is_refused(service.url)
-
-
-def test_from_when_newcomers_are_turned_away_who_waits_is_still_let_in() -> None:
-    [listening] = open_sockets("127.0.0.1", 0)
-    address = listening.getsockname()
-    with listening, socket.create_connection(address) as early:
-        early.sendall(b"early")
-        turn_away([listening])
-        with pytest.raises(TimeoutError):
-            socket.create_connection(address, timeout=0.2)
-        accepted, _ = listening.accept()
-        with accepted:
-            assert accepted.recv(5) == b"early"
-            accepted.sendall(b"heard")
-        assert early.recv(5) == b"heard"
-        with pytest.raises(BlockingIOError):
-            listening.accept()
 
 
 @WORKERS

@@ -43,8 +43,8 @@ def test_gunicorn_serves_answers_nonsense_with_a_problem_and_drains(
     broken = talk(url, b"no HTTP at all\r\n\r\n")
     assert broken.status == 400
     assert broken.headers["Content-Type"] == "application/problem+json"
-    assert "no valid HTTP" in until(lambda: service.log, "its log")
-    assert '"route":"/rest"' in until(
+    assert "invalid request" in until(lambda: service.log, "its log")
+    assert '"route":"/rest/polls"' in until(
         lambda: service.log if '"route"' in service.log else None, "the request log"
     )
     waiting = [Connection(url) for _ in range(6)]

@@ -224,7 +224,7 @@ async def test_a_process_without_files_left_accepts_again_when_it_has_some(
     exhausted.listen()
     exhausted.setblocking(False)
     with capture_logs() as lines:
-        async with serving(settings, [exhausted]) as house:
+        async with serving(settings, sockets=[exhausted]) as house:
             answer = await (await house.connect()).call(HEALTH)
     assert answer.status == 200
-    assert "no connection can be accepted" in [line["event"] for line in lines]
+    assert "cannot accept connections" in [line["event"] for line in lines]

@@ -96,7 +96,9 @@ def test_a_bad_setting_stops_every_command(
 def test_a_database_without_a_secret_is_refused(services: Services) -> None:
     refused = services.run(MONGODB_URI=NOWHERE)
     assert refused.status == 2
-    assert refused.sentence.startswith("POLLS_SECRET or POLLS_SECRET_FILE must be set if MONGODB_URI is")
+    assert refused.sentence.startswith(
+        "POLLS_SECRET or POLLS_SECRET_FILE must be set if MONGODB_URI is"
+    )
     assert not any(part in refused.err for part in PARTS)
 
 

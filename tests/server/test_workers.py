@@ -200,7 +200,7 @@ def test_a_port_that_is_taken_is_refused_by_the_parent(services: Services) -> No
         port = str(taken.getsockname()[1])
         refused = services.run(POLLS_PORT=port, POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS="2")
     assert refused.status == 1
-    assert f"127.0.0.1 port {port} cannot be listened on" in refused.sentence
+    assert f"cannot listen on 127.0.0.1 port {port}" in refused.sentence
 
 
 def test_lines_of_several_processes_stay_whole_in_one_pipe() -> None:

@@ -16,7 +16,7 @@ import pytest
 import structlog
 from pymongo.errors import PyMongoError
 
-from storage import store as stores
+from storage import opening
 from storage.client import UNABLE
 from storage.embedded.engines import Mongod
 from storage.errors import Unavailable
@@ -84,8 +84,8 @@ def test_a_database_that_answers_and_takes_no_writes_is_not_ready_and_costs_a_li
 async def test_a_server_that_lives_and_takes_no_writes_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(stores, "STUCK_SECONDS", (1.0, 2.0))
+    monkeypatch.setattr(opening, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(opening, "STUCK_SECONDS", (1.0, 2.0))
     location = Location(None, tmp_path / "data", SECRET, EngineChoice(Mongod.name))
     async with open_store(location) as store:
         before = server_pid(store.uri)

@@ -4,12 +4,13 @@ import asyncio
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from service.app import create_app
 from service.server.connection import Server
@@ -116,10 +117,15 @@ async def until(condition: Callable[[], bool], within: float = 10) -> None:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, sockets: Sequence[socket.socket] | None = None
+    settings: Settings,
+    routes: Mapping[str, Handler] | None = None,
+    *,
+    sockets: Sequence[socket.socket] | None = None,
 ) -> AsyncIterator[House]:
+    """``routes`` are answered beside those of the service, to GET and with a token."""
     app = create_app(settings, request_log=RequestLog(io.BytesIO()))
-    app.router.add_get("/large", large)
+    for path, handler in {"/large": large, **(routes or {})}.items():
+        app.router.add_get(path, handler)
     runner = Runner(app)
     try:
         await runner.setup()

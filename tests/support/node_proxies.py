@@ -1,6 +1,6 @@
 """Proxies between the nodes of a replica set, by which a node is cut off from the others.
 
-    python -m tests.node_proxies PORT...
+    python -m tests.support.node_proxies PORT...
 
 listens on one more port for each of these, prints them as a JSON list, and passes on whatever comes
 there. A line of JSON on standard input, answered with one, is the state of the network from then

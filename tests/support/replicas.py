@@ -152,7 +152,7 @@ class ReplicaSet:
 
     async def _start_proxies(self) -> None:
         self._proxies = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.node_proxies"),
+            *(sys.executable, "-m", "tests.support.node_proxies"),
             *(str(node._port) for node in self.nodes),
             cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,

@@ -319,5 +319,7 @@ def test_bad_tokens_are_limited_and_good_ones_not_unless_told() -> None:
     ],
 )
 def test_a_rate_that_is_none_is_refused(name: str, text: str) -> None:
-    with pytest.raises(InvalidSetting, match=f"^{name} must be one rate, such as 600/minute, or off"):
+    with pytest.raises(
+        InvalidSetting, match=f"^{name} must be one rate, such as 600/minute, or off"
+    ):
         read_settings({name: text})
