@@ -25,9 +25,9 @@ PARTS = ("theuser", "thepassword", "127.0.0.1", "thedatabase", "theset")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def knocking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Tries to reach a database that is not there, while the other tests run."""
-    with services_in(tmp_path_factory.mktemp("knocking")) as services:
+    with services_in(tmp_path_factory.mktemp("unreachable")) as services:
         yield services.begin(MONGODB_URI=NOWHERE, POLLS_SECRET=SECRET)
 
 
@@ -263,12 +263,12 @@ def test_the_address_that_is_printed_is_the_one_it_listens_on(services: Services
 
 
 def test_a_database_that_cannot_be_reached_is_refused_and_nothing_of_its_address_is_shown(
-    knocking: Service,
+    unreachable: Service,
 ) -> None:
     """Last, since it takes its 10 s."""
-    assert knocking.wait() == 1
-    assert knocking.output == ""
-    (sentence,) = knocking.log.splitlines()
+    assert unreachable.wait() == 1
+    assert unreachable.output == ""
+    (sentence,) = unreachable.log.splitlines()
     assert sentence.startswith("polls: MongoDB cannot be reached within 10 s")
     assert not any(part in sentence for part in PARTS)
-    assert 9 < knocking.last_word_after < 13
+    assert 9 < unreachable.last_word_after < 13

@@ -40,7 +40,7 @@ def until(condition: Callable[[], T | None], what: str, within: float = PATIENCE
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie: who kept it may be slow to bury it."""
+    """Whether a process is there and no zombie: its parent may be slow to reap it."""
     try:
         state = _stat(pid)[0]
     except OSError:

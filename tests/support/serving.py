@@ -80,7 +80,7 @@ class Client:
         self._writer.transport.abort()
 
 
-class House:
+class RunningService:
     """A service in this process, listening as it does in its own."""
 
     def __init__(self, runner: Runner, port: int) -> None:
@@ -121,7 +121,7 @@ async def serving(
     routes: Mapping[str, Handler] | None = None,
     *,
     sockets: Sequence[socket.socket] | None = None,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[RunningService]:
     """``routes`` are answered beside those of the service, to GET and with a token."""
     app = create_app(settings, request_log=RequestLog(io.BytesIO()))
     for path, handler in {"/large": large, **(routes or {})}.items():
@@ -129,12 +129,12 @@ async def serving(
     runner = Runner(app)
     try:
         await runner.setup()
-        house = House(runner, runner.listen(sockets or open_sockets("127.0.0.1", 0)))
+        service = RunningService(runner, runner.listen(sockets or open_sockets("127.0.0.1", 0)))
         try:
             async with asyncio.timeout(30):
-                yield house
+                yield service
         finally:
-            house.close()
+            service.close()
             await asyncio.sleep(0)
     finally:
         await runner.cleanup()
