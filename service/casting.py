@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -11,15 +10,21 @@ from service.telemetry.metrics import METRICS
 from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
 from service.web.store import STORE
-from storage import voting
 from storage.documents import Settings
 from storage.errors import StorageError, Unavailable
-from storage.voting import Cast, InvalidVote, Vote
+from storage.voting import (
+    AlreadyVoted,
+    Cast,
+    InvalidVote,
+    NoVote,
+    SessionClosed,
+    UnknownOption,
+    Vote,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
-    """The status of each refusal in one API, and its names of the options and the comment."""
+class Api(NamedTuple):
+    """How one API reports refusals: statuses, and the fields of the options and the comment."""
 
     statuses: dict[type[StorageError], int]
     options_field: str
@@ -27,32 +32,21 @@ class Api:
 
 
 CONTENT = Api(
-    statuses={
-        voting.SessionClosed: 409,
-        voting.AlreadyVoted: 409,
-        voting.InvalidVote: 400,
-        voting.UnknownOption: 400,
-        voting.NoVote: 404,
-    },
-    options_field="optionIds",
-    comment_field="comment",
+    {SessionClosed: 409, AlreadyVoted: 409, InvalidVote: 400, UnknownOption: 400, NoVote: 404},
+    "optionIds",
+    "comment",
 )
 POLLING = Api(
-    statuses={
-        voting.SessionClosed: 403,
-        voting.AlreadyVoted: 400,
-        voting.InvalidVote: 400,
-        voting.UnknownOption: 404,
-    },
-    options_field="poll_submissions[0].poll_choice_id",
-    comment_field="poll_submissions[0].comment",
+    {SessionClosed: 403, AlreadyVoted: 400, InvalidVote: 400, UnknownOption: 404},
+    "poll_submissions[0].poll_choice_id",
+    "poll_submissions[0].comment",
 )
 OUTCOMES: dict[type[StorageError], str] = {
-    voting.SessionClosed: "closed",
-    voting.AlreadyVoted: "already_voted",
-    voting.InvalidVote: "invalid",
-    voting.UnknownOption: "invalid",
-    voting.NoVote: "no_vote",
+    SessionClosed: "closed",
+    AlreadyVoted: "already_voted",
+    InvalidVote: "invalid",
+    UnknownOption: "invalid",
+    NoVote: "no_vote",
     Unavailable: "unavailable",
 }
 """The names of refusals in metrics; every other one is ``refused``."""
@@ -101,22 +95,20 @@ async def cast(
     except StorageError as refusal:
         counts[OUTCOMES.get(type(refusal), "refused")] += 1
         if type(refusal) in api.statuses:
-            _refuse(api, refusal)
+            raise _refused(api, refusal) from refusal
         raise
     counts["withdrawn" if options is None else "accepted"] += 1
     note_anonymity(request, outcome.rules["settings"])
     return outcome
 
 
-def _refuse(api: Api, refusal: StorageError) -> NoReturn:
+def _refused(api: Api, refusal: StorageError) -> Refused:
     field, message = None, str(refusal)
-    if isinstance(refusal, InvalidVote):
-        field = api.comment_field if refusal.is_comment else api.options_field
-        message = f"{field} {refusal}"
-    elif isinstance(refusal, voting.UnknownOption):
-        field = api.options_field
-        message = f"{field} {refusal}"
-    raise Refused(api.statuses[type(refusal)], field, message) from refusal
+    if isinstance(refusal, InvalidVote | UnknownOption):
+        is_comment = isinstance(refusal, InvalidVote) and refusal.is_comment
+        field = api.comment_field if is_comment else api.options_field
+        message = f"{field} {message}"
+    return Refused(api.statuses[type(refusal)], field, message)
 
 
 def _make_numbers() -> Iterator[int]:

@@ -79,9 +79,8 @@ def _own_vote(
 ) -> dict[str, Any]:
     """The caller's own vote, without its content if they may not know it."""
     principal = request[CALL].principal
-    if policy.knows_own(principal, own, rules):
-        return views.content_vote(own, rules, poll_id, author_id=principal.user_id)
-    return views.hidden_content_vote(own, poll_id, principal.user_id)
+    is_known = policy.knows_own(principal, own, rules)
+    return views.content_vote(own, rules, poll_id, author_id=principal.user_id, is_known=is_known)
 
 
 async def _find_voting(request: web.Request) -> Voting:

@@ -7,9 +7,8 @@ The caller's own submission is treated like all others, because files are passed
 import csv
 import io
 import unicodedata
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -30,11 +29,46 @@ BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
 FORMULA_SIGNS = frozenset("=+-@\N{MINUS SIGN}")
 
 
-class Format(ABC):
-    """An export format, rendered piece by piece."""
+async def _csv(_: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
+    before = BYTE_ORDER_MARK + _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
+    before += _lines(_counts(export))
+    if _saves_names(export):
+        async for ballots in export.ballots:
+            yield before + _lines(map(_record, _submissions(export, ballots)))
+            before = b""
+    if before:
+        yield before
+
+
+async def _json(request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
+    def encode(data: Any) -> bytes:
+        return orjson.dumps(accepted_ids(request, data))
+
+    head = {
+        "poll": {"id": export.poll["number"], "question": export.poll["title"]},
+        "poll_session": views.exported_session(export.session, request.app[CLOCK]()),
+        "poll_choices": views.counted_choices(export.poll, export.session),
+    }
+    before = encode(head)[:-1] + b',"poll_submissions":'
+    if not _saves_names(export):
+        yield before + b"null}"
+        return
+    before += b"["
+    async for ballots in export.ballots:
+        yield before + encode(_submissions(export, ballots))[1:-1]
+        before = b","
+    yield b"]}" if before == b"," else before + b"]}"
+
+
+class Format(NamedTuple):
+    """An export format.
+
+    ``render`` yields the pieces of the file, the first only when the first ballots were read.
+    """
 
     name: str
     media_type: str
+    render: Callable[[web.Request, Export], AsyncGenerator[bytes, None]]
 
     def headers(self, export: Export) -> dict[str, str]:
         session = export.session
@@ -46,61 +80,16 @@ class Format(ABC):
             "Cache-Control": "no-store",
         }
 
-    @abstractmethod
-    def render(self, request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
-        """The pieces of the file. The first is yielded only when the first ballots were read."""
 
-
-class Csv(Format):
-    name = "csv"
-    media_type = "text/csv; charset=utf-8; header=present"
-
-    async def render(
-        self,
-        request: web.Request,  # noqa: ARG002 - CSV has no string ids
-        export: Export,
-    ) -> AsyncGenerator[bytes, None]:
-        before = BYTE_ORDER_MARK + _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
-        before += _lines(_counts(export))
-        if _saves_names(export):
-            async for ballots in export.ballots:
-                yield before + _lines(map(_record, _submissions(export, ballots)))
-                before = b""
-        if before:
-            yield before
-
-
-class Json(Format):
-    name = "json"
-    media_type = "application/json; charset=utf-8"
-
-    async def render(self, request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
-        def encode(data: Any) -> bytes:
-            return orjson.dumps(accepted_ids(request, data))
-
-        head = {
-            "poll": {"id": export.poll["number"], "question": export.poll["title"]},
-            "poll_session": views.exported_session(export.session, request.app[CLOCK]()),
-            "poll_choices": views.counted_choices(export.poll, export.session),
-        }
-        before = encode(head)[:-1] + b',"poll_submissions":'
-        if not _saves_names(export):
-            yield before + b"null}"
-            return
-        before += b"["
-        async for ballots in export.ballots:
-            yield before + encode(_submissions(export, ballots))[1:-1]
-            before = b","
-        yield b"]}" if before == b"," else before + b"]}"
-
-
-FORMATS: dict[str, Format] = {one.name: one for one in (Csv(), Json())}
+FORMATS = {
+    "csv": Format("csv", "text/csv; charset=utf-8; header=present", _csv),
+    "json": Format("json", "application/json; charset=utf-8", _json),
+}
 
 
 def read_format(request: web.Request) -> Format:
     """The format named in the query; raises ``ValidationError``."""
-    query = request[CALL].query
-    name = dict(query).get("format")
+    name = dict(request[CALL].query).get("format")
     if name is None:
         raise ValidationError("is missing", "format")
     if name not in FORMATS:

@@ -143,33 +143,26 @@ def time(moment: datetime) -> str:
 
 
 def content_vote(
-    ballot: BallotDocument, rules: SessionRules, poll_id: str, *, author_id: int | None
+    ballot: BallotDocument,
+    rules: SessionRules,
+    poll_id: str,
+    *,
+    author_id: int | None,
+    is_known: bool = True,
 ) -> dict[str, Any]:
     """The Vote of ``/rest``; ``author_id`` is the caller if the vote is theirs, else None.
 
-    A vote without a name has no times either: they would identify it to anyone who knows when a
-    user voted.
+    Its content is null unless ``is_known``. A vote without a name has no times either: they would
+    identify it to anyone who knows when a user voted.
     """
     voter = _voter(ballot, rules) if author_id is None else author_id
     return {
         "pollId": poll_id,
         "userId": voter,
-        "optionIds": ballot["choices"],
-        "comment": ballot["comment"],
+        "optionIds": ballot["choices"] if is_known else None,
+        "comment": ballot["comment"] if is_known else None,
         "createdAt": time(ballot["created_at"]) if voter is not None else None,
         "updatedAt": time(ballot["updated_at"]) if voter is not None else None,
-    }
-
-
-def hidden_content_vote(ballot: BallotDocument, poll_id: str, author_id: int) -> dict[str, Any]:
-    """The Vote of ``/rest`` without its content."""
-    return {
-        "pollId": poll_id,
-        "userId": author_id,
-        "optionIds": None,
-        "comment": None,
-        "createdAt": time(ballot["created_at"]),
-        "updatedAt": time(ballot["updated_at"]),
     }
 
 

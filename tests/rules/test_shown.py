@@ -122,12 +122,11 @@ def test_a_content_poll_with_its_results(
 
 @given(ballots(), rules(), st.none() | USERS)
 def test_votes(ballot: BallotDocument, rules: SessionRules, author: int | None) -> None:
-    vote = views.content_vote(
-        ballot, rules, "0" * 8 + "-0000" * 3 + "-" + "0" * 12, author_id=author
-    )
-    assert shown.VOTE.load(vote) == vote
-    hidden = views.hidden_content_vote(ballot, vote["pollId"], 7)
-    assert shown.VOTE.load(hidden) == hidden
+    poll_id = "0" * 8 + "-0000" * 3 + "-" + "0" * 12
+    for is_known in (True, False):
+        vote = views.content_vote(ballot, rules, poll_id, author_id=author, is_known=is_known)
+        assert shown.VOTE.load(vote) == vote
+        assert is_known or (vote["optionIds"], vote["comment"]) == (None, None)
     submission = views.submission(ballot, rules, author_id=author)
     assert shown.SHOWN_SUBMISSION.load(submission) == submission
     unnumbered = {**submission, "id": None}
