@@ -180,33 +180,30 @@ async def _serve(settings: Settings, options: argparse.Namespace) -> None:
 async def _print_first_token(store: Store, settings: Settings) -> None:
     """Without any token nobody could use a new embedded store."""
     if settings.mongodb_uri is None and settings.admin_token is None and await store.is_empty():
-        secret = _new_secret()
-        await store.tokens.create(
-            secret,
-            name="admin",
-            user_id=SERVICE_USER,
-            admin=True,
-            workspaces=[ANY_WORKSPACE],
-            actions=ACTIONS,
-            now=utc_now(),
-        )
+        everything = {"admin": True, "workspaces": [ANY_WORKSPACE], "actions": ACTIONS}
+        secret = await _new_token(store, name="admin", user_id=SERVICE_USER, **everything)
         print(f"Admin token, shown this once: {secret}", flush=True)
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
-    secret = _new_secret()
     async with open_store(settings.location, holder="command") as store:
-        await store.tokens.create(
-            secret,
+        secret = await _new_token(
+            store,
             name=options.name,
             user_id=options.user,
             admin=options.admin,
             workspaces=options.workspace,
             actions=options.action or ACTIONS,
             expires_at=options.expires,
-            now=utc_now(),
         )
     print(secret)
+
+
+async def _new_token(store: Store, **token: Any) -> str:
+    """Creates a token and returns its secret: 256 random bits, and a prefix for secret scanners."""
+    secret = f"polls_{secrets.token_urlsafe(32)}"
+    await store.tokens.create(secret, now=utc_now(), **token)
+    return secret
 
 
 async def _list_tokens(settings: Settings, _: argparse.Namespace) -> None:
@@ -266,11 +263,6 @@ async def _recount(settings: Settings, options: argparse.Namespace) -> None:
         print(file=sys.stderr)
     if differing:
         raise Differs(f"{differing} of {done} sessions differed from their ballots")
-
-
-def _new_secret() -> str:
-    """256 random bits; secret scanners can recognize the prefix."""
-    return f"polls_{secrets.token_urlsafe(32)}"
 
 
 async def _print_document(_: Settings, __: argparse.Namespace) -> None:

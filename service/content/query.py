@@ -77,23 +77,21 @@ class _Parameters:
 
     def read(self, name: str, required: bool = True) -> str | None:
         """The value; None if it is missing or invalid."""
-        value = self._values.get(name)
-        if value and len(value) <= 255 and value.isprintable() and name not in self._repeated:
-            return value
+        value, fault = self._values.get(name), None
         if value is None:
-            if required:
-                self.faults[name] = ["is missing"]
-            return None
-        if name in self._repeated:
-            self.faults[name] = ["must be given once"]
+            fault = "is missing" if required else None
+        elif name in self._repeated:
+            fault = "must be given once"
         elif not value:
-            self.faults[name] = ["must not be empty"]
+            fault = "must not be empty"
         elif len(value) > 255:
-            self.faults[name] = ["must have at most 255 characters"]
+            fault = "must have at most 255 characters"
         elif not value.isprintable() and any(category(one) in ("Cc", "Cs") for one in value):
-            self.faults[name] = ["must be UTF-8 without control characters"]
+            fault = "must be UTF-8 without control characters"
         else:
             return value
+        if fault is not None:
+            self.faults[name] = [fault]
         return None
 
     def refuse(self, name: str) -> None:
