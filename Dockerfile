@@ -8,7 +8,7 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/polls
 COPY constraints.txt pyproject.toml ./
 # Before the code, so that a change of the code installs nothing of this again.
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['speed'], sep='\n')" > requirements.txt
 RUN pip --python /opt/polls/bin/python install --constraint constraints.txt --requirement requirements.txt
 RUN pip install --constraint constraints.txt setuptools
 COPY README.md LICENSE ./

@@ -1,4 +1,4 @@
-"""The table of the README, from what was measured."""
+"""The table of docs/figures.md, from what was measured."""
 
 from bench.measuring import Case, Measurement, Results
 from bench.plan import CASES, NAMES

@@ -50,7 +50,7 @@ class Report:
             "Killed under votes: how many were answered and lost, and how far apart counts are.",
             _table(_crashes(self.crashes)),
             _table(_verdicts(self.verdicts)),
-            "The table of the README:",
+            "The table of docs/figures.md:",
             markdown.table(self.results),
         ]
         return "\n\n".join(parts)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from service.web.responses import in_pieces
 from storage.errors import NotFound
 
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
@@ -32,7 +33,7 @@ KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=8
 async def show_document(request: web.Request) -> web.Response:
     body = await asyncio.to_thread(request.app[DOCUMENT])
     return web.Response(
-        body=body,
+        body=in_pieces(body),
         content_type="application/json",
         charset="utf-8",
         headers={"Cache-Control": "no-cache"},
@@ -53,4 +54,6 @@ async def show_asset(request: web.Request) -> web.Response:
 async def _file(name: str, content_type: str, headers: dict[str, str]) -> web.Response:
     body = await asyncio.to_thread((PAGE / name).read_bytes)
     charset = "utf-8" if content_type.startswith("text/") else None
-    return web.Response(body=body, content_type=content_type, charset=charset, headers=headers)
+    return web.Response(
+        body=in_pieces(body), content_type=content_type, charset=charset, headers=headers
+    )

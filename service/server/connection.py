@@ -6,6 +6,7 @@ found by one look at all connections a second, so a request that comes in time p
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, cast
 
 import structlog
@@ -64,7 +65,7 @@ class Handler(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """aiohttp raises what it refuses before any middleware, such as an expectation."""
+        """Aiohttp raises what it refuses before any middleware, such as an expectation."""
         if isinstance(resp, web.HTTPException):
             resp = _refuse(request, resp.status)
         return await super().finish_response(request, resp, start_time)
@@ -91,7 +92,7 @@ class Connection(asyncio.BufferedProtocol, Client):
 
     __slots__ = (
         *("_awaited", "_handler", "_has_answered", "_head_bytes", "_heads", "_held", "_on_end"),
-        *("_readable", "_received", "_request", "_since", "_transport", "_writable", "_writes"),
+        *("_request", "_since", "_transport", "_writable", "_writes"),
     )
 
     def __init__(self, handler: Handler, on_end: Callable[["Connection"], None]) -> None:
@@ -100,7 +101,7 @@ class Connection(asyncio.BufferedProtocol, Client):
         self._transport: asyncio.Transport | None = None
         self._request: web.BaseRequest | None = None
         self._held = b""
-        self._head_bytes = self._received = self._heads = self._writes = 0
+        self._head_bytes = self._heads = self._writes = 0
         self._has_answered = False
         self._writable: asyncio.Event | None = None
         self._awaited: tuple[object, ...] = ()
@@ -139,7 +140,6 @@ class Connection(asyncio.BufferedProtocol, Client):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(_buffer[:nbytes])
-        self._received += nbytes
         request = self._request
         if request is None:
             self._note_head(data)
@@ -167,13 +167,12 @@ class Connection(asyncio.BufferedProtocol, Client):
 
     def begin(self, request: web.BaseRequest) -> None:
         self._request = request
-        received, self._received, self._head_bytes = self._received, 0, 0
+        self._head_bytes = 0
         # What follows the headers in one piece may be a body, so it is not known to be requests.
         self._heads = 0 if request.body_exists else max(self._heads - 1, 0)
-        if received > MAX_HEAD_BYTES - READ_BYTES:
-            head = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-            if head > MAX_HEAD_BYTES:
-                raise web.HTTPRequestHeaderFieldsTooLarge(text=REFUSALS[431][1])
+        # Headers behind other requests were not counted as they came.
+        if len(b"".join(chain.from_iterable(request.raw_headers))) > MAX_HEAD_BYTES:
+            raise web.HTTPRequestHeaderFieldsTooLarge(text=REFUSALS[431][1])
 
     def end(self) -> None:
         self._request = None

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 from multidict import istr
 
 REQUEST_ID_HEADER = istr("X-Request-Id")
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 32 * 1024
 
 
 class Fault(NamedTuple):
@@ -45,12 +46,30 @@ def bytes_response(
     return web.Response(body=in_pieces(body), status=status, headers=headers)
 
 
-def in_pieces(body: bytes) -> bytes | BytesIO:
-    """A large body in a form that aiohttp sends piece by piece, as the client reads it.
+def in_pieces(body: bytes) -> bytes | Payload:
+    """A large body as one that is sent piece by piece, as the client reads it.
 
     Else all of it would wait in the buffer of each connection whose client does not read.
     """
-    return BytesIO(body) if len(body) > PIECE_BYTES else body
+    return _Pieces(body) if len(body) > PIECE_BYTES else body
+
+
+class _Pieces(Payload):
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.body = body
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for begin in range(0, len(self.body), PIECE_BYTES):
+            await writer.write(self.body[begin : begin + PIECE_BYTES])
+            await writer.drain()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self.body.decode(encoding, errors)
 
 
 def problem(

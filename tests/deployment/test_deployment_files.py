@@ -15,7 +15,7 @@ import yaml
 
 from service.routes import ROUTES
 from service.server.runner import STOP_SECONDS
-from service.settings import SECRET_FILES, Settings, read_settings
+from service.settings import EMBEDDED_URI, SECRET_FILES, Settings, read_settings
 from service.web.authentication import PUBLIC
 from storage.client import OUTCOME_SECONDS, ROUND_TRIP_SECONDS, STARTUP_SECONDS
 from tests.support.processes import ROOT
@@ -83,12 +83,23 @@ def seconds_of_a_stop() -> float:
 
 
 @pytest.mark.parametrize(
-    "name", ["compose.yaml", "deploy/kubernetes.yaml", "docs/deployment.md", "Dockerfile"]
+    "name",
+    [
+        *("compose.yaml", "deploy/kubernetes.yaml", "Dockerfile", "README.md"),
+        *("docs/deployment.md", "docs/operations.md", "docs/tokens.md", "docs/api.md"),
+    ],
 )
 def test_every_variable_that_is_named_is_a_setting(name: str) -> None:
     named = set(VARIABLE.findall((ROOT / name).read_text()))
     assert named
     assert named <= known_variables()
+
+
+def test_every_setting_is_in_the_tables_of_the_documentation() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    listed = set(VARIABLE.findall(" ".join(row.split("|")[1] for row in rows)))
+    assert listed == known_variables() - {EMBEDDED_URI}
 
 
 def with_secrets(variables: Mapping[str, str], files: Mapping[str, str]) -> Settings:

@@ -1,6 +1,7 @@
 """What ``make`` installs and runs, on a Python that only notes what it is asked for."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -95,10 +96,10 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def test_each_target_installs_what_it_needs_and_nothing_twice(checkout: Checkout) -> None:
-    assert checkout.installs("run") == ["new", "embedded"]
+    assert checkout.installs("run") == ["new", "embedded,speed"]
     assert checkout.installs("run") == []
-    assert checkout.installs("test") == ["embedded,tracing,dev"]
-    assert checkout.installs("lint") == ["embedded,tracing,dev,bench"]
+    assert checkout.installs("test") == ["embedded,speed,tracing,dev"]
+    assert checkout.installs("lint") == ["embedded,speed,tracing,dev,bench"]
     for target in ("run", "test", "lint", "run"):
         assert checkout.installs(target) == []
 
@@ -107,16 +108,26 @@ def test_each_target_installs_what_it_needs_and_nothing_twice(checkout: Checkout
 def test_a_change_of_what_is_needed_makes_the_environment_anew(
     checkout: Checkout, changed: str
 ) -> None:
-    assert checkout.installs("test") == ["new", "embedded", "embedded,tracing,dev"]
+    assert checkout.installs("test") == ["new", "embedded,speed", "embedded,speed,tracing,dev"]
     (checkout.home / changed).touch()
-    assert checkout.installs("run") == ["new", "embedded"]
-    assert checkout.installs("test") == ["embedded,tracing,dev"]
+    assert checkout.installs("run") == ["new", "embedded,speed"]
+    assert checkout.installs("test") == ["embedded,speed,tracing,dev"]
 
 
 def test_the_engine_of_the_tests_is_chosen_by_name(checkout: Checkout) -> None:
     for target in ("test", "test-core"):
         assert "POLLS_ENGINE None" in checkout.make(target)
         assert "POLLS_ENGINE secantus" in checkout.make(target, "ENGINE=secantus")
+
+
+def test_coverage_is_measured_where_it_is_asked_for(checkout: Checkout) -> None:
+    def commands(*arguments: str) -> list[str]:
+        notes = [note.split() for note in checkout.make(*arguments)]
+        return [note[3] for note in notes if note[1:3] == ["-m", "coverage"]]
+
+    assert commands("test") == []
+    assert commands("test", "COVERAGE=yes") == ["erase", "run", "combine"]
+    assert commands("coverage") == ["report"]
 
 
 def test_the_lowest_versions_are_installed_apart_from_all_others(checkout: Checkout) -> None:
@@ -171,7 +182,10 @@ def test_a_python_that_does_not_run_is_passed_over_for_the_newest_of_pyenv(
 
 
 def test_help_names_every_target(checkout: Checkout) -> None:
-    targets = {line.split()[0] for line in checkout.run("make").stdout.splitlines()}
+    lines = checkout.run("make").stdout.splitlines()
+    targets = {line.split()[0] for line in lines}
     phony = checkout.run("make", "--print-data-base", "--question", "help").stdout
     [declared] = [line for line in phony.splitlines() if line.startswith(".PHONY: ")]
     assert targets == set(declared.split()[1:])
+    assert len({re.match(r"\S+ {2,}", line).end() for line in lines}) == 1  # type: ignore[union-attr]
+    assert max(map(len, lines)) <= 100

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 
-from tests.support.lowest import canonical, floors, lowest
+from tests.support.lowest import EXTRAS, canonical, floors, lowest
 from tests.support.processes import ROOT
 
 PACKAGES = ("schemas", "service", "storage")
@@ -80,11 +80,20 @@ def test_the_lowest_versions_are_those_of_the_requirements_and_all_else_is_at_mo
         "dependencies": ["one>=1.2,<2", "Two_Words>=3"],
         "optional-dependencies": {
             "embedded": ["three==3.0b1; sys_platform == 'linux'"],
+            "speed": [
+                "five>=0.5; platform_system != 'Windows' and implementation_name == 'cpython'"
+            ],
             "tracing": [],
         },
     }
-    pins = iter(["four==4.5", "one==1.9", "three==3.0b1", "two-words==3.7"])
-    assert list(lowest(project, pins)) == ["one==1.2", "two-words==3", "three==3.0b1", "four<=4.5"]
+    pins = iter(["five==0.6", "four==4.5", "one==1.9", "three==3.0b1", "two-words==3.7"])
+    assert list(lowest(project, pins)) == [
+        "one==1.2",
+        "two-words==3",
+        "three==3.0b1",
+        "five==0.5",
+        "four<=4.5",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +102,17 @@ def test_the_lowest_versions_are_those_of_the_requirements_and_all_else_is_at_mo
 def test_a_requirement_without_a_lowest_version_is_refused(requirement: str) -> None:
     project = {
         "dependencies": [requirement],
-        "optional-dependencies": {"embedded": [], "tracing": []},
+        "optional-dependencies": {extra: [] for extra in EXTRAS},
     }
     with pytest.raises(ValueError, match="names no lowest version"):
         floors(project)
 
 
 def test_every_direct_dependency_has_a_lowest_version() -> None:
-    assert floors(PROJECT).keys() >= {"aiohttp", "pymongo", "secantusdb", "opentelemetry-sdk"}
+    assert floors(PROJECT).keys() >= {
+        "aiohttp",
+        "pymongo",
+        "secantusdb",
+        "uvloop",
+        "opentelemetry-sdk",
+    }

@@ -1,4 +1,4 @@
-"""Requests on one connection, one after the other, from a client that does not wait for answers."""
+"""The requests of one connection, one after the other, from clients that are not polite."""
 
 import asyncio
 from dataclasses import replace

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("embedded", "tracing")
+EXTRAS = ("embedded", "speed", "tracing")
 """What users install beside the service; tools of developers stay at their pins."""
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:>=|==)(?P<version>[\w.]+)(?:,<[\w.]+)?(?:;.*)?")
