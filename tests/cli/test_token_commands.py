@@ -1,4 +1,4 @@
-"""``python -m service token …``, beside a running service and without one."""
+"""``python -m service token …``, with a running service and without one."""
 
 import hashlib
 import re
@@ -136,7 +136,7 @@ def test_commands_work_without_a_service_and_leave_no_server_behind(services: Se
     )
     assert not (services.data_dir / "endpoint.json").exists()
     service = services.start()
-    assert "Admin token" not in service.output  # the store is not empty: somebody has a key
+    assert "Admin token" not in service.output  # the store has a token already
     assert call(service.url, "GET", place(), token=secret).status == 200
     assert service.stop() == 0
     assert services.run("token", "revoke", "early").status == 0

@@ -1,4 +1,4 @@
-"""The parser of form fields, pure: every form of the contract, and what is none."""
+"""The parser of form fields: every valid notation, and invalid ones."""
 
 import sys
 from collections.abc import Callable
@@ -166,7 +166,7 @@ def test_json_without_the_resource_holds_no_objects() -> None:
 
 
 @pytest.mark.parametrize("body", [None, True, 1, 1.5, "poll_sessions", [], [{"poll_sessions": []}]])
-def test_a_json_body_that_is_no_object_is_refused(body: Any) -> None:
+def test_a_json_body_other_than_an_object_is_refused(body: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         read_json(body, SESSIONS)
     assert refused.value.field_name == "body"
@@ -174,7 +174,7 @@ def test_a_json_body_that_is_no_object_is_refused(body: Any) -> None:
 
 @NAMES
 @pytest.mark.parametrize("value", [None, True, 1, "a", [1], [None], [[{}]], [{}, "a"]])
-def test_json_that_is_no_object_under_the_name_is_refused(name: str, value: Any) -> None:
+def test_a_json_resource_other_than_an_object_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         read_json({name: value}, SESSIONS)
     assert refused.value.field_name == name
@@ -282,7 +282,7 @@ def steps(fields: Fields) -> int:
 )
 def test_twice_as_many_fields_take_at_most_twice_as_many_steps(pattern: str) -> None:
     fields = [(pattern.format(place, 999_999_999 - place), "1") for place in range(1000)]
-    # A few steps are taken once, and a dictionary grows at its own times.
+    # Some steps happen once, and a dictionary grows now and then.
     assert steps(fields) <= 2.02 * steps(fields[:500])
 
 

@@ -1,4 +1,4 @@
-"""What holds the lowest version of ``multipart``: before 1.3.1 such a header stalls a process."""
+"""A header that stalls a process with ``multipart`` before 1.3.1, the lowest version allowed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the views show is what the schemas of ``schemas.shown`` say, whatever is stored.
+"""The output of the views is valid by ``schemas.shown``, whatever is stored.
 
 Loading refuses members that are missing, unknown, null or of another type.
 """
@@ -173,7 +173,7 @@ SEEN: dict[str, Any] = {"id": 1, "name": "Course 1"}
     "other",
     [{"id": 1}, {**SEEN, "more": 1}, {**SEEN, "name": None}, {**SEEN, "id": "1"}],
 )
-def test_what_is_shown_otherwise_would_be_noticed(other: dict[str, Any]) -> None:
+def test_another_output_would_be_noticed(other: dict[str, Any]) -> None:
     assert shown.COURSE.load(SEEN) == SEEN
     with pytest.raises(ValidationError):
         shown.COURSE.load(other)

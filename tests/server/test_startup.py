@@ -57,7 +57,7 @@ def test_a_port_that_is_taken_is_refused_in_a_sentence(services: Services) -> No
         ("POLLS_LOG_LEVEL", "loud"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(name: str, value: str) -> None:
+def test_an_invalid_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{name} must be "):
         read_settings({name: value})
 

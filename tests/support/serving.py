@@ -1,4 +1,4 @@
-"""A service in the process of the test, listening as it does in its own, and its clients."""
+"""A service that listens in the process of the test, and its clients."""
 
 import asyncio
 import io
@@ -59,7 +59,7 @@ class Client:
         return await self.read()
 
     async def trickle(self, data: bytes, every: float = 0.02) -> None:
-        """A byte at a time, until all is sent or somebody had enough."""
+        """Sends one byte at a time, until all are sent or the connection is closed."""
         for byte in data:
             if self._writer.is_closing():
                 return
@@ -67,7 +67,7 @@ class Client:
             await asyncio.sleep(every)
 
     async def rest(self) -> bytes:
-        """What comes until the other side ends the connection; a reset ends it too."""
+        """Everything until the other side closes or resets the connection."""
         received = b""
         try:
             while more := await self._reader.read(65536):
@@ -81,7 +81,7 @@ class Client:
 
 
 class RunningService:
-    """A service in this process, listening as it does in its own."""
+    """A service that listens in this process."""
 
     def __init__(self, runner: Runner, port: int) -> None:
         assert isinstance(runner.server, Server)

@@ -1,4 +1,4 @@
-"""Traces: what a span says and never says, and that requests know nothing of the collector."""
+"""Traces: the content of spans, and that a failing collector does not affect requests."""
 
 import socket
 import threading
@@ -256,7 +256,7 @@ def test_the_last_spans_are_exported_at_the_stop(collector: Collector, services:
 
 
 def test_nothing_of_it_is_imported_unless_it_is_asked_for(services: Services) -> None:
-    """The interpreter tells of every module that a running service imports."""
+    """PYTHONPROFILEIMPORTTIME logs every import of a running service."""
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN, PYTHONPROFILEIMPORTTIME="1")
     assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
     assert service.stop() == 0
