@@ -30,6 +30,7 @@ OPTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 MAX_ID = 2**53 - 1
 """The largest integer that every JSON client reads exactly (RFC 8259, section 6)."""
 DIGITS = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
+ID_MESSAGE = "must be a whole number from 1 to 2^53-1"
 
 
 class StrictSchema(Schema):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load
 
 from schemas.content import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
-from schemas.fields import MESSAGES, Choice, Int32, Text, as_whole, parse_id
+from schemas.fields import ID_MESSAGE, MESSAGES, Choice, Int32, Text, as_whole, parse_id
 
 ENROLLMENT_TYPES = ("StudentEnrollment", "TeacherEnrollment", "TaEnrollment")
 
@@ -35,10 +35,7 @@ ENROLLMENTS = Resource("enrollments", "enrollment")
 class Id(fields.Field[int]):
     """A whole number from 1 to 2^53-1, as a number or a string of digits."""
 
-    default_error_messages = {
-        **MESSAGES,
-        "invalid": "must be a whole number from 1 to 2^53-1",
-    }
+    default_error_messages = {**MESSAGES, "invalid": ID_MESSAGE}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         value = as_whole(value)

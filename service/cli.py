@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from schemas.fields import parse_id, parse_rfc3339
+from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
 from service.app import ROUTES, create_app
 from service.openapi.document import document
 from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
@@ -67,7 +67,7 @@ def _parse_workspace(text: str) -> str | None:
 
 WORKERS = _argument(_parse_workers, f"must be a whole number from 1 to {MAX_WORKERS}")
 NAME = _argument(partial(_printable, most=100), "must have 1 to 100 printable characters")
-USER = _argument(parse_id, "must be a whole number from 1 to 2^53-1")
+USER = _argument(parse_id, ID_MESSAGE)
 WORKSPACE = _argument(
     _parse_workspace, f"must have 1 to 255 printable characters, and not be {USERS}"
 )

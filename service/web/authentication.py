@@ -5,7 +5,7 @@ import hmac
 from aiohttp import hdrs, web
 from marshmallow import ValidationError
 
-from schemas.fields import parse_id
+from schemas.fields import ID_MESSAGE, parse_id
 from service.rules import policy
 from service.rules.principal import SERVICE_USER, Principal
 from service.web.call import CALL, CLOCK
@@ -37,7 +37,7 @@ async def identify(request: web.Request) -> None:
     policy.require_acting(call.principal)
     user_id = parse_id(wanted)
     if user_id is None:
-        raise ValidationError("must be a whole number from 1 to 2^53-1", "as_user_id")
+        raise ValidationError(ID_MESSAGE, "as_user_id")
     call.principal = call.principal.acting_for(user_id)
 
 
