@@ -1,22 +1,21 @@
-"""What the content API takes in (contract, section 3); ``shown`` has what goes out.
-
-The shape is that of the source API; limits and defaults are the contract's.
-"""
+"""Input of the content API (docs/api.md, section 3); ``shown`` has the output."""
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from schemas.fields import (
     MESSAGES,
     OPTION_ID,
     UUID,
+    Choice,
     Int32,
     Items,
     Moment,
     Pattern,
     StrictBoolean,
     StrictSchema,
+    String,
     Text,
     parse_rfc3339,
 )
@@ -28,14 +27,10 @@ MAX_COMMENT = 1000
 
 
 class SettingsSchema(StrictSchema):
-    """All eight settings; those that are left out get their defaults."""
+    """The settings of a poll, all eight; missing ones get their defaults."""
 
     allowSelectionOfMultipleOptions = StrictBoolean(load_default=False)
-    resultsVisibility = fields.String(
-        load_default=VISIBILITIES[0],
-        validate=validate.OneOf(VISIBILITIES, error="must be one of {choices}"),
-        error_messages={**MESSAGES, "invalid": "must be a string"},
-    )
+    resultsVisibility = Choice(VISIBILITIES, load_default=VISIBILITIES[0])
     endDate = Moment(load_default="")
     hideAbsoluteNumbers = StrictBoolean(load_default=False)
     allowRevote = StrictBoolean(load_default=False)
@@ -46,7 +41,7 @@ class SettingsSchema(StrictSchema):
     @validates_schema
     def _require_end(self, settings: dict[str, Any], **_: Any) -> None:
         if settings["closePollOnEndDate"] and not settings["endDate"]:
-            raise ValidationError("needs an endDate", "closePollOnEndDate")
+            raise ValidationError("requires an endDate", "closePollOnEndDate")
 
 
 class OptionSchema(StrictSchema):
@@ -61,10 +56,10 @@ def _options(*, least: int) -> Items:
 
 
 class NewPollSchema(StrictSchema):
-    """A poll to be created.
+    """A new poll; loads to ``storage.documents.PollDefinition``.
 
-    Loads to the shape of ``PollDefinition`` in the storage: settings complete, every option with
-    an ``order``, its place in the list where none was sent, and ``closes_at`` beside them.
+    Settings are complete, each option has an ``order`` (by default its index), and ``closes_at`` is
+    set.
     """
 
     id = Pattern(UUID, "must be a UUID")
@@ -81,7 +76,7 @@ class NewPollSchema(StrictSchema):
         repeated: dict[int, Any] = {}
         for place, option in enumerate(poll["options"]):
             if option.get("id") in seen:
-                repeated[place] = {"id": ["is that of another option"]}
+                repeated[place] = {"id": ["is already used by another option"]}
             elif "id" in option:
                 seen.add(option["id"])
         if repeated:
@@ -100,7 +95,7 @@ class NewPollSchema(StrictSchema):
 
 
 class PollReplacementSchema(NewPollSchema):
-    """A poll that replaces another: what ``GET`` returned can be sent back as it is."""
+    """The new state of a poll. What ``GET`` returned can be sent back unchanged."""
 
     options = _options(least=0)
     results = fields.Raw(load_only=True, allow_none=True)
@@ -112,14 +107,9 @@ class PollReplacementSchema(NewPollSchema):
 
 
 class NewVoteSchema(StrictSchema):
-    """A vote in a content poll; how many options it may name is the poll's to say."""
+    """A vote in a content poll. The poll decides how many options it may name."""
 
-    optionIds = Items(
-        fields.String(error_messages={**MESSAGES, "invalid": "must be a string"}),
-        required=True,
-        least=0,
-        most=MAX_OPTIONS,
-    )
+    optionIds = Items(String(), required=True, least=0, most=MAX_OPTIONS)
     comment = Text(load_default=None, allow_none=True, most=MAX_COMMENT)
 
 

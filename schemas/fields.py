@@ -1,9 +1,10 @@
-"""Fields that take what the contract says and nothing that merely resembles it.
+"""Strict fields, without marshmallow's conversions (docs/api.md, sections 3 and 4).
 
-Messages are predicates: whoever reports a fault puts the member's path before them.
+Messages are predicates: the path of the member is put before them.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ MESSAGES: dict[str, Any] = {
     "invalid": "is not valid",
     "invalid_utf8": "must be UTF-8",
     "type": "must be an object",
-    "unknown": "is not a member that is known here",
+    "unknown": "is not a known member",
 }
 
 RFC3339 = re.compile(
@@ -27,25 +28,36 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCI
 OPTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 MAX_ID = 2**53 - 1
-"""The largest whole number that every JSON client reads exactly."""
+"""The largest integer that every JSON client reads exactly (RFC 8259, section 6)."""
 DIGITS = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
+ID_MESSAGE = "must be a whole number from 1 to 2^53-1"
 
 
 class StrictSchema(Schema):
-    """Refuses unknown members, and says so in the words of this service."""
+    """Refuses unknown members."""
 
     error_messages = MESSAGES
 
 
-class Text(fields.String):
-    """A string of ``least`` to ``most`` characters."""
-
+class String(fields.String):
     default_error_messages = {**MESSAGES, "invalid": "must be a string"}
 
+
+class Choice(String):
+    """One of some strings."""
+
+    def __init__(self, choices: Sequence[str], **options: Any) -> None:
+        one_of = validate.OneOf(choices, error="must be one of {choices}")
+        super().__init__(validate=one_of, **options)
+
+
+class Text(String):
+    """A string of ``least`` to ``most`` characters."""
+
     def __init__(self, *, least: int = 0, most: int, **options: Any) -> None:
-        bounds = f"must have {least} to {most:,} characters" if least else None
-        error = bounds or f"must have at most {most:,} characters"
-        super().__init__(validate=validate.Length(least, most, error=error), **options)
+        bounds = f"{least} to {most:,}" if least else f"at most {most:,}"
+        length = validate.Length(least, most, error=f"must have {bounds} characters")
+        super().__init__(validate=length, **options)
 
 
 class StrictBoolean(fields.Field[bool]):
@@ -60,7 +72,7 @@ class StrictBoolean(fields.Field[bool]):
 
 
 def as_whole(value: Any) -> Any:
-    """JSON makes no difference between 1 and 1.0, and many languages write only the latter."""
+    """1.0 as 1: JSON does not distinguish them, and some languages write only the former."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -70,35 +82,30 @@ class Int32(fields.Integer):
     default_error_messages = {**MESSAGES, "invalid": "must be a whole number"}
 
     def __init__(self, **options: Any) -> None:
-        bounds = validate.Range(-(2**31), 2**31 - 1, error="must fit 32 bits")
+        bounds = validate.Range(-(2**31), 2**31 - 1, error="must fit in 32 bits")
         super().__init__(strict=True, validate=bounds, **options)
 
     def _deserialize(self, value: Any, *place: Any, **options: Any) -> int:
-        # marshmallow would take true for 1 and "1" for 1.
+        # marshmallow would read true and "1" as 1.
         if isinstance(value, bool | str):
             raise self.make_error("invalid")
         return super()._deserialize(as_whole(value), *place, **options)
 
 
-class Pattern(fields.String):
-    """A string that matches a whole pattern; ``sentence`` says which."""
+class Pattern(String):
+    """A string that fully matches a pattern; ``message`` describes it."""
 
-    default_error_messages = {**MESSAGES, "invalid": "must be a string"}
-
-    def __init__(self, pattern: re.Pattern[str], sentence: str, **options: Any) -> None:
+    def __init__(self, pattern: re.Pattern[str], message: str, **options: Any) -> None:
         def matches(value: str) -> None:
             if pattern.fullmatch(value) is None:
-                raise ValidationError(sentence)
+                raise ValidationError(message)
 
         super().__init__(validate=matches, **options)
         self.pattern = pattern
 
 
 class Items(fields.List[Any]):
-    """A list of ``least`` to ``most`` items.
-
-    The length is checked first: a million bad items cost no more than one.
-    """
+    """A list of ``least`` to ``most`` items. The length is checked before any item."""
 
     default_error_messages = {**MESSAGES, "invalid": "must be a list"}
 
@@ -113,32 +120,30 @@ class Items(fields.List[Any]):
         return super()._deserialize(value, *place, **options)
 
 
-class Moment(fields.String):
-    """``""``, or a time of RFC 3339 with its offset, kept as it was sent."""
-
-    default_error_messages = {**MESSAGES, "invalid": "must be a string"}
+class Moment(String):
+    """``""`` or an RFC 3339 time with an offset, kept as it was sent."""
 
     def _deserialize(self, value: Any, *place: Any, **options: Any) -> str:
         text = super()._deserialize(value, *place, **options)
         if text and parse_rfc3339(text) is None:
             raise ValidationError(
-                "must be empty or a time of RFC 3339 with an offset, as 2026-01-31T18:00:00+01:00"
+                "must be empty or a time with an offset, such as 2026-01-31T18:00:00+01:00"
             )
         return text
 
 
 def parse_id(text: str) -> int | None:
-    """A whole number from 1 to 2^53-1, in digits alone; None for everything else."""
+    """A whole number from 1 to 2^53-1 in ASCII digits; None for everything else."""
     if DIGITS.fullmatch(text) and int(text) <= MAX_ID:
         return int(text)
     return None
 
 
 def parse_rfc3339(text: str) -> datetime | None:
-    """The moment, cut to the second, in UTC; None where ``text`` is no time of RFC 3339 (5.6).
+    """The time in UTC, truncated to the second; None if it is not valid (RFC 3339, section 5.6).
 
-    A leap second is the second after the 59th. A time that leaves the years 1 to 9999 when it is
-    turned into UTC is none.
+    Second 60 is read as second 0 of the next minute. A time whose UTC year is not in 1 to 9999 is
+    not valid.
     """
     parts = RFC3339.fullmatch(text)
     if parts is None or int(parts["second"]) > 60:

@@ -1,16 +1,16 @@
-"""What the polling API takes in (contract, section 4); ``shown`` has what goes out.
+"""Input of the polling API (docs/api.md, section 4); ``shown`` has the output.
 
-Its clients send forms as often as JSON, so numbers and booleans are read from text too. Members
-that are unknown or read-only are ignored: clients send back whole objects.
+Clients send forms as often as JSON, so numbers and booleans are also read from text. Unknown and
+read-only members are ignored, because clients send back whole objects.
 """
 
 import re
 from typing import Any, NamedTuple
 
-from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load, validate
+from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load
 
 from schemas.content import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
-from schemas.fields import MESSAGES, Int32, Text, as_whole, parse_id
+from schemas.fields import ID_MESSAGE, MESSAGES, Choice, Int32, Text, as_whole, parse_id
 
 ENROLLMENT_TYPES = ("StudentEnrollment", "TeacherEnrollment", "TaEnrollment")
 
@@ -19,7 +19,7 @@ BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Resource(NamedTuple):
-    """The two names of what a body holds."""
+    """The two names of a resource in a body."""
 
     plural: str
     singular: str
@@ -33,12 +33,9 @@ ENROLLMENTS = Resource("enrollments", "enrollment")
 
 
 class Id(fields.Field[int]):
-    """A whole number from 1 to 2^53-1, as a number or in digits."""
+    """A whole number from 1 to 2^53-1, as a number or a string of digits."""
 
-    default_error_messages = {
-        **MESSAGES,
-        "invalid": "must be a whole number from 1 to 2^53-1",
-    }
+    default_error_messages = {**MESSAGES, "invalid": ID_MESSAGE}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         value = as_whole(value)
@@ -51,7 +48,7 @@ class Id(fields.Field[int]):
 
 
 class Flag(fields.Field[bool]):
-    """A JSON boolean, or one in the words of a form."""
+    """A JSON boolean, or its form: true, false, 1 or 0 in any case."""
 
     default_error_messages = {**MESSAGES, "invalid": "must be true or false"}
 
@@ -63,7 +60,7 @@ class Flag(fields.Field[bool]):
 
 
 class FormInt32(Int32):
-    """A whole number of 32 bits, as a number or in digits."""
+    """A 32-bit integer, as a number or a string of digits."""
 
     def _deserialize(self, value: Any, *place: Any, **options: Any) -> int:
         if isinstance(value, str) and SIGNED_DIGITS.fullmatch(value):
@@ -72,7 +69,7 @@ class FormInt32(Int32):
 
 
 class LenientSchema(Schema):
-    """``cleared`` says what an empty value of a form means; where it is not named: left out."""
+    """``cleared`` has the values of members for which an empty form value is not absent."""
 
     error_messages = MESSAGES
     cleared: dict[str, Any] = {}
@@ -82,7 +79,7 @@ class LenientSchema(Schema):
 
 
 class PollChanges(LenientSchema):
-    """What a PUT changes of a poll; loads to members of a stored poll."""
+    """The changes of a PUT; loads to members of ``storage.documents.PollDocument``."""
 
     cleared = {"description": ""}
 
@@ -97,7 +94,7 @@ class PollChanges(LenientSchema):
 
 
 class NewPoll(PollChanges):
-    """A poll without choices; loads to the shape of ``PollDefinition`` in the storage."""
+    """A poll without choices; loads to ``storage.documents.PollDefinition``."""
 
     cleared: dict[str, Any] = {}
 
@@ -111,7 +108,7 @@ class NewPoll(PollChanges):
 
 
 class ChoiceChanges(LenientSchema):
-    """What a PUT changes of a choice; loads to members of a stored option."""
+    """The changes of a PUT; loads to members of ``storage.documents.OptionDocument``."""
 
     text = Text(least=1, most=255, attribute="title")
     is_correct = Flag()
@@ -138,7 +135,7 @@ class NewSession(LenientSchema):
 
 
 class ChoiceId(fields.Field[str]):
-    """The id of a choice, a number or a string; loads to the id of its option."""
+    """The id of a choice, a number or a string; loads to the id of its option, a string."""
 
     default_error_messages = {**MESSAGES, "invalid": "must be the id of a choice"}
 
@@ -156,11 +153,7 @@ class NewSubmission(LenientSchema):
 
 class NewEnrollment(LenientSchema):
     user_id = Id(required=True)
-    type = fields.String(
-        load_default=ENROLLMENT_TYPES[0],
-        validate=validate.OneOf(ENROLLMENT_TYPES, error="must be one of {choices}"),
-        error_messages={**MESSAGES, "invalid": "must be a string"},
-    )
+    type = Choice(ENROLLMENT_TYPES, load_default=ENROLLMENT_TYPES[0])
     course_section_id = Id(load_default=None, allow_none=True)
 
 

@@ -1,9 +1,8 @@
-"""Casting, for both faces: one way in, and each face's own words for a refusal."""
+"""Casting, for both APIs, which differ only in how they report a refusal."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -11,59 +10,52 @@ from service.telemetry.metrics import METRICS
 from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
 from service.web.store import STORE
-from storage import voting
 from storage.documents import Settings
 from storage.errors import StorageError, Unavailable
-from storage.voting import Cast, InvalidVote, Vote
+from storage.voting import (
+    AlreadyVoted,
+    Cast,
+    InvalidVote,
+    NoVote,
+    SessionClosed,
+    UnknownOption,
+    Vote,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Face:
-    """How a face answers each refusal, and what it calls the options and the comment."""
+class Api(NamedTuple):
+    """How one API reports refusals: statuses, and the fields of the options and the comment."""
 
     statuses: dict[type[StorageError], int]
     options_field: str
     comment_field: str
 
 
-CONTENT = Face(
-    statuses={
-        voting.SessionClosed: 409,
-        voting.AlreadyVoted: 409,
-        voting.InvalidVote: 400,
-        voting.UnknownOption: 400,
-        voting.NoVote: 404,
-    },
-    options_field="optionIds",
-    comment_field="comment",
+CONTENT = Api(
+    {SessionClosed: 409, AlreadyVoted: 409, InvalidVote: 400, UnknownOption: 400, NoVote: 404},
+    "optionIds",
+    "comment",
 )
-POLLING = Face(
-    statuses={
-        voting.SessionClosed: 403,
-        voting.AlreadyVoted: 400,
-        voting.InvalidVote: 400,
-        voting.UnknownOption: 404,
-    },
-    options_field="poll_submissions[0].poll_choice_id",
-    comment_field="poll_submissions[0].comment",
+POLLING = Api(
+    {SessionClosed: 403, AlreadyVoted: 400, InvalidVote: 400, UnknownOption: 404},
+    "poll_submissions[0].poll_choice_id",
+    "poll_submissions[0].comment",
 )
-
-
 OUTCOMES: dict[type[StorageError], str] = {
-    voting.SessionClosed: "closed",
-    voting.AlreadyVoted: "already_voted",
-    voting.InvalidVote: "invalid",
-    voting.UnknownOption: "invalid",
-    voting.NoVote: "no_vote",
+    SessionClosed: "closed",
+    AlreadyVoted: "already_voted",
+    InvalidVote: "invalid",
+    UnknownOption: "invalid",
+    NoVote: "no_vote",
     Unavailable: "unavailable",
 }
-"""What metrics call a refusal; all else is ``refused``."""
+"""The names of refusals in metrics; every other one is ``refused``."""
 
 
 def note_anonymity(request: web.Request, settings: Settings) -> None:
-    """The line of a cast where names are not saved shall not tell who it was.
+    """Keeps the user out of the log line of a cast unless names are saved.
 
-    To be called as soon as the poll's settings are known: what is refused tells as much.
+    Call it as soon as the settings are known: refused casts reveal as much.
     """
     if not settings["saveParticipantNames"]:
         request[CALL].is_anonymous = True
@@ -71,19 +63,19 @@ def note_anonymity(request: web.Request, settings: Settings) -> None:
 
 async def cast(
     request: web.Request,
-    face: Face,
+    api: Api,
     session_id: int,
     options: list[str] | None,
     *,
     comment: str | None = None,
     cast_key: tuple[str, str] | None = None,
 ) -> Cast:
-    """Casts the caller's vote in a session; without ``options`` withdraws it.
+    """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
     ``cast_key`` is an Idempotency-Key and the fingerprint of its request.
 
-    Raises ``Refused``, ``Conflict`` for a key that was sent with another request, ``NotFound``
-    where the session is gone, ``Unavailable``.
+    Raises ``Refused``, ``Conflict`` if the key was sent with another request, ``NotFound`` if the
+    session no longer exists, and ``Unavailable``.
     """
     ballots = request.app[STORE].ballots
     user_id = request[CALL].principal.user_id
@@ -102,29 +94,27 @@ async def cast(
         outcome = await ballots.cast(vote)
     except StorageError as refusal:
         counts[OUTCOMES.get(type(refusal), "refused")] += 1
-        if type(refusal) in face.statuses:
-            _refuse(face, refusal)
+        if type(refusal) in api.statuses:
+            raise _refused(api, refusal) from refusal
         raise
     counts["withdrawn" if options is None else "accepted"] += 1
     note_anonymity(request, outcome.rules["settings"])
     return outcome
 
 
-def _refuse(face: Face, refusal: StorageError) -> NoReturn:
+def _refused(api: Api, refusal: StorageError) -> Refused:
     field, message = None, str(refusal)
-    if isinstance(refusal, InvalidVote):
-        field = face.comment_field if refusal.is_comment else face.options_field
-        message = f"{field} {refusal}"
-    elif isinstance(refusal, voting.UnknownOption):
-        field = face.options_field
-        message = f"{field} {refusal}"
-    raise Refused(face.statuses[type(refusal)], field, message) from refusal
+    if isinstance(refusal, InvalidVote | UnknownOption):
+        is_comment = isinstance(refusal, InvalidVote) and refusal.is_comment
+        field = api.comment_field if is_comment else api.options_field
+        message = f"{field} {message}"
+    return Refused(api.statuses[type(refusal)], field, message)
 
 
 def _make_numbers() -> Iterator[int]:
-    """Numbers from 1 to 2^53-1 that nobody can foresee, or trace back to their order.
+    """Unpredictable numbers from 1 to 2^53-1, which do not reveal their order.
 
-    The system is asked for many at once: asked by each vote it would take longer than its rules.
+    Random bytes are drawn for many votes at once, because a system call for each is slow.
     """
     while True:
         drawn = os.urandom(7 * 512)

@@ -3,16 +3,19 @@
 import argparse
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from schemas.fields import parse_id, parse_rfc3339
+from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
 from service.app import ROUTES, create_app
 from service.openapi.document import document
 from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
+from service.rules.views import time
 from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
@@ -31,23 +34,57 @@ TOKEN_COLUMNS = ("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CRE
 DESCRIPTION = """\
 Polls attached to content, run in sessions, counted exactly.
 
-Settings come from the environment; the README lists them. Without MONGODB_URI the store is an
-embedded one in POLLS_DATA_DIR (./data), and the commands reach it also while the service runs.
+Settings are environment variables; the README lists them. Without MONGODB_URI the store is an
+embedded one in POLLS_DATA_DIR (./data). Commands work on it while the service runs, too.
 """
+
+Value = TypeVar("Value")
+
+
+def _argument(parse: Callable[[str], Value | None], rule: str) -> Callable[[str], Value]:
+    """An argparse type; ``rule`` is the message where ``parse`` returns None."""
+
+    def read(text: str) -> Value:
+        if (value := parse(text)) is None:
+            raise argparse.ArgumentTypeError(rule)
+        return value
+
+    return read
+
+
+def _printable(text: str, most: int) -> str | None:
+    return text if 1 <= len(text) <= most and text.isprintable() else None
+
+
+def _parse_workers(text: str) -> int | None:
+    return int(text) if text.isdecimal() and 1 <= int(text) <= MAX_WORKERS else None
+
+
+def _parse_workspace(text: str) -> str | None:
+    """No token covers the workspace of users' own polls."""
+    return _printable(text, most=255) if text != USERS else None
+
+
+WORKERS = _argument(_parse_workers, f"must be a whole number from 1 to {MAX_WORKERS}")
+NAME = _argument(partial(_printable, most=100), "must have 1 to 100 printable characters")
+USER = _argument(parse_id, ID_MESSAGE)
+WORKSPACE = _argument(
+    _parse_workspace, f"must have 1 to 255 printable characters, and not be {USERS}"
+)
+EXPIRY = _argument(parse_rfc3339, "must be a time such as 2027-01-31T18:00:00+01:00")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    The exit status is 0, 1 where it was refused, 2 where it was misused, 130 after Ctrl-C.
+    The exit status is 0; 1 if the command failed or was refused; 2 for wrong usage or an invalid
+    setting; 130 after Ctrl-C.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = read_settings()
         configure_logging(settings.log_level)
-        command = options.run if "run" in options else _serve
-        run(command(settings, options), settings.event_loop)
+        run(options.run(settings, options), settings.event_loop)
     except KeyboardInterrupt:
         return INTERRUPTED
     except InvalidSetting as error:
@@ -65,122 +102,53 @@ def _parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(run=_serve, workers=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve HTTP; what happens without a command too")
-    serve.add_argument(
-        "--workers",
-        type=_workers,
-        metavar="N",
-        help="so many processes on one port and one store; POLLS_WORKERS, or 1, unless given",
-    )
-    serve.set_defaults(run=_serve)
+
+    serve = _command(commands, "serve", _serve, "serve HTTP (the default command)")
+    text = "number of processes, on one port and one store; default: POLLS_WORKERS, or 1"
+    serve.add_argument("--workers", type=WORKERS, metavar="N", help=text)
 
     token = commands.add_parser("token", help="create, list and revoke access tokens")
-    token_commands = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    create = token_commands.add_parser(
-        "create",
-        help="create a token and print its secret, once",
-        description="Creates a token and prints its secret, alone, on standard output. The secret "
-        "is shown this once: only its SHA-256 is stored.",
-    )
-    create.add_argument("--name", required=True, type=_name, help="unique among live tokens")
-    create.add_argument(
-        "--user",
-        required=True,
-        type=_user,
-        metavar="ID",
-        help="the user whose token it is: a whole number from 1",
+    tokens = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    text = "create a token and print its secret, which is not stored and cannot be shown again"
+    create = _command(tokens, "create", _create_token, text)
+    create.add_argument("--name", required=True, type=NAME, help="unique among live tokens")
+    text = "the user that the token belongs to, a whole number from 1"
+    create.add_argument("--user", required=True, type=USER, metavar="ID", help=text)
+    text = "allow everything, and acting for other users with as_user_id"
+    create.add_argument("--admin", action="store_true", help=text)
+    text = (
+        "a workspace of /rest that the token covers, or '*' for all; repeatable; default: none, "
+        "which is enough for /api/v1"
     )
     create.add_argument(
-        "--admin",
-        action="store_true",
-        help="may do everything, and act for other users with as_user_id",
+        "--workspace", action="append", default=[], type=WORKSPACE, metavar="W", help=text
     )
-    create.add_argument(
-        "--workspace",
-        action="append",
-        default=[],
-        type=_workspace,
-        metavar="W",
-        help="a workspace of /rest that it covers, or '*' for all; may be repeated; none unless "
-        "given, which is enough for /api/v1",
-    )
-    create.add_argument(
-        "--action",
-        action="append",
-        choices=ACTIONS,
-        metavar="A",
-        help=f"what it may do: {', '.join(ACTIONS)}; may be repeated; all three unless given",
-    )
-    create.add_argument(
-        "--expires",
-        type=_moment,
-        metavar="T",
-        help="when it stops working, as 2027-01-31T18:00:00+01:00; never unless given",
-    )
-    create.set_defaults(run=_create_token)
-
-    listing = token_commands.add_parser("list", help="list all tokens, without their secrets")
-    listing.set_defaults(run=_list_tokens)
-
-    revoke = token_commands.add_parser(
-        "revoke", help="end a token; it stops working within 5 seconds in every process"
-    )
+    text = f"an allowed action: {', '.join(ACTIONS)}; repeatable; default: all three"
+    create.add_argument("--action", action="append", choices=ACTIONS, metavar="A", help=text)
+    text = "when the token expires, such as 2027-01-31T18:00:00+01:00; default: never"
+    create.add_argument("--expires", type=EXPIRY, metavar="T", help=text)
+    _command(tokens, "list", _list_tokens, "list all tokens, without their secrets")
+    text = "revoke a token, which every process then refuses within 5 seconds"
+    revoke = _command(tokens, "revoke", _revoke_token, text)
     revoke.add_argument("name", metavar="NAME", help="the name of a live token")
-    revoke.set_defaults(run=_revoke_token)
 
-    recount = commands.add_parser(
-        "recount",
-        help="compare the results of every session with its ballots",
-        description="Compares the results of every session with its ballots and names those that "
-        "differ. Exit status 1 where any did.",
-    )
-    recount.add_argument(
-        "--fix", action="store_true", help="make the results say what the ballots do"
-    )
-    recount.set_defaults(run=_recount)
-    openapi = commands.add_parser(
-        "openapi",
-        help="print the OpenAPI document",
-        description="Prints the OpenAPI 3.1 document that the service has at /openapi.json.",
-    )
-    openapi.set_defaults(run=_print_document)
+    text = "compare the results of every session with its ballots; exit status 1 if any differ"
+    recount = _command(commands, "recount", _recount, text)
+    recount.add_argument("--fix", action="store_true", help="correct the results that differ")
+    _command(commands, "openapi", _print_document, "print the OpenAPI 3.1 document")
     return parser
 
 
-def _workers(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
-        raise argparse.ArgumentTypeError(f"a number of workers is from 1 to {MAX_WORKERS}")
-    return int(text)
-
-
-def _name(text: str) -> str:
-    if not 1 <= len(text) <= 100 or not text.isprintable():
-        raise argparse.ArgumentTypeError("a name has 1 to 100 printable characters")
-    return text
-
-
-def _user(text: str) -> int:
-    user_id = parse_id(text)
-    if user_id is None:
-        raise argparse.ArgumentTypeError("a user is a whole number from 1 to 2^53-1")
-    return user_id
-
-
-def _workspace(text: str) -> str:
-    if not 1 <= len(text) <= 255 or not text.isprintable():
-        raise argparse.ArgumentTypeError("a workspace has 1 to 255 printable characters")
-    if text == USERS:
-        raise argparse.ArgumentTypeError("no token covers the workspace of users' own polls")
-    return text
-
-
-def _moment(text: str) -> datetime:
-    moment = parse_rfc3339(text)
-    if moment is None:
-        raise argparse.ArgumentTypeError("write it as 2027-01-31T18:00:00+01:00")
-    return moment
+def _command(
+    commands: Any, name: str, run: Callable[..., Awaitable[None]], text: str
+) -> argparse.ArgumentParser:
+    description = f"{text[0].upper()}{text[1:]}."
+    command: argparse.ArgumentParser
+    command = commands.add_parser(name, help=text, description=description)
+    command.set_defaults(run=run)
+    return command
 
 
 async def _serve(settings: Settings, options: argparse.Namespace) -> None:
@@ -195,8 +163,8 @@ async def _serve(settings: Settings, options: argparse.Namespace) -> None:
         print(f"Store: {where}", flush=True)
         print(f"Serving on {url}", flush=True)
 
-    if workers := getattr(options, "workers", None):
-        settings = replace(settings, workers=workers)
+    if options.workers:
+        settings = replace(settings, workers=options.workers)
     if settings.workers > 1:
         await run_workers(settings, introduce, announce)
         return
@@ -210,35 +178,32 @@ async def _serve(settings: Settings, options: argparse.Namespace) -> None:
 
 
 async def _print_first_token(store: Store, settings: Settings) -> None:
-    """Nobody could do anything with an empty store of one's own, so its first start gives a key."""
+    """Without any token nobody could use a new embedded store."""
     if settings.mongodb_uri is None and settings.admin_token is None and await store.is_empty():
-        secret = _new_secret()
-        await store.tokens.create(
-            secret,
-            name="admin",
-            user_id=SERVICE_USER,
-            admin=True,
-            workspaces=[ANY_WORKSPACE],
-            actions=ACTIONS,
-            now=utc_now(),
-        )
+        everything = {"admin": True, "workspaces": [ANY_WORKSPACE], "actions": ACTIONS}
+        secret = await _new_token(store, name="admin", user_id=SERVICE_USER, **everything)
         print(f"Admin token, shown this once: {secret}", flush=True)
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
-    secret = _new_secret()
     async with open_store(settings.location, holder="command") as store:
-        await store.tokens.create(
-            secret,
+        secret = await _new_token(
+            store,
             name=options.name,
             user_id=options.user,
             admin=options.admin,
             workspaces=options.workspace,
             actions=options.action or ACTIONS,
             expires_at=options.expires,
-            now=utc_now(),
         )
     print(secret)
+
+
+async def _new_token(store: Store, **token: Any) -> str:
+    """Creates a token and returns its secret: 256 random bits, and a prefix for secret scanners."""
+    secret = f"polls_{secrets.token_urlsafe(32)}"
+    await store.tokens.create(secret, now=utc_now(), **token)
+    return secret
 
 
 async def _list_tokens(settings: Settings, _: argparse.Namespace) -> None:
@@ -246,11 +211,9 @@ async def _list_tokens(settings: Settings, _: argparse.Namespace) -> None:
         tokens = await store.tokens.all()
     now = utc_now()
     rows = [TOKEN_COLUMNS, *(_row(token, now) for token in tokens)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(TOKEN_COLUMNS))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
@@ -267,13 +230,9 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
         "yes" if token["admin"] else "no",
         ",".join(token["actions"]),
         ",".join(token["workspaces"]) or "-",
-        _shown(token["created_at"]),
-        _shown(expires_at) if expires_at else "-",
+        time(token["created_at"]),
+        time(expires_at) if expires_at else "-",
     )
-
-
-def _shown(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _revoke_token(settings: Settings, options: argparse.Namespace) -> None:
@@ -282,7 +241,7 @@ async def _revoke_token(settings: Settings, options: argparse.Namespace) -> None
 
 
 class Differs(Exception):
-    """A recount found sessions whose results were not those of their ballots."""
+    """A recount found sessions whose results differ from their ballots."""
 
 
 async def _recount(settings: Settings, options: argparse.Namespace) -> None:
@@ -297,18 +256,13 @@ async def _recount(settings: Settings, options: argparse.Namespace) -> None:
             if not recount.agrees:
                 differing += 1
                 print(
-                    f"session {recount.session_id}: says {recount.results} of "
-                    f"{recount.participants}, its ballots {recount.counted} of {recount.ballots}"
+                    f"session {recount.session_id}: results {recount.results} of "
+                    f"{recount.participants}, counted {recount.counted} of {recount.ballots}"
                 )
     if is_watched:
         print(file=sys.stderr)
     if differing:
         raise Differs(f"{differing} of {done} sessions differed from their ballots")
-
-
-def _new_secret() -> str:
-    """256 random bits; the prefix lets scanners for leaked secrets know it."""
-    return f"polls_{secrets.token_urlsafe(32)}"
 
 
 async def _print_document(_: Settings, __: argparse.Namespace) -> None:

@@ -1,13 +1,13 @@
-"""What the service is told by its environment, read once."""
+"""Settings from environment variables, read once at the start."""
 
 import importlib.util
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from aiohttp import web
 from limits import RateLimitItem, parse, parse_many
@@ -15,59 +15,137 @@ from limits import RateLimitItem, parse, parse_many
 from storage.location import ENGINE_NAMES, EngineChoice, Location
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-LogLevel = Literal["debug", "info", "warning", "error"]
 EventLoop = Literal["auto", "asyncio", "uvloop"]
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
-EVENT_LOOPS = ("auto", "asyncio", "uvloop")
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
 MAX_RATE = 10**15 - 1
-"""The largest number that a structured field of HTTP holds."""
+"""The largest integer of a structured field (RFC 9651, section 3.3.1)."""
 MIN_SECRET_CHARACTERS = 16
 SECRET_FILES = {
     "MONGODB_URI": "MONGODB_URI_FILE",
     "POLLS_SECRET": "POLLS_SECRET_FILE",
     "POLLS_ADMIN_TOKEN": "POLLS_ADMIN_TOKEN_FILE",
 }
-"""Each secret may also be the content of a file, whose path is in the second variable."""
-ORIGIN = r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+"""Each secret may instead be the content of the file that the second variable names."""
+ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?|\*")
+BASE_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 BAD_TOKEN_RATE = parse("60/minute")
 EMBEDDED_URI = "POLLS_EMBEDDED_URI"
-"""The variable in which a parent tells its workers where its embedded server is; not a setting."""
+"""Internal: the parent tells its workers the address of its embedded server."""
+MAKE_SECRET = "Make one with: openssl rand -hex 32"  # noqa: S105 - advice, not a secret
 
 
 class InvalidSetting(Exception):
-    """A variable holds what it cannot hold; the text is one sentence that names it."""
+    """A variable has an unusable value. The text is one sentence that names the variable."""
+
+
+# Parsers of values. A ValueError says what the value must be.
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _log_level(text: str) -> str:
+    return _one_of("debug", "info", "warning", "error")(text.lower())
+
+
+def _event_loop(text: str) -> str:
+    name = _one_of(*get_args(EventLoop))(text)
+    if name == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise InvalidSetting(
+            "POLLS_EVENT_LOOP is uvloop, which is not installed: "
+            "pip install 'polls-service[speed]'."
+        )
+    return name
+
+
+def _long(secret: str) -> str:
+    if len(secret.strip()) < MIN_SECRET_CHARACTERS:
+        raise ValueError(f"must have at least {MIN_SECRET_CHARACTERS} characters. {MAKE_SECRET}")
+    return secret
+
+
+def _base_url(url: str) -> str:
+    if not BASE_URL.fullmatch(url):
+        raise ValueError("must be a base URL, such as https://polls.example.com")
+    return url.rstrip("/")
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(map(ipaddress.ip_network, _items(text)))
+    except ValueError as error:
+        raise ValueError("must list addresses or networks, such as 10.0.0.0/8,127.0.0.1") from error
+
+
+def _origins(text: str) -> frozenset[str]:
+    """In lower case and without a path, as browsers send them."""
+    origins = frozenset(_items(text.lower()))
+    if not all(map(ORIGIN.fullmatch, origins)):
+        raise ValueError("must be * or list origins, such as https://a.example,http://b.example")
+    return origins
+
+
+def _rate(text: str) -> RateLimitItem | None:
+    """One rate in the notation of the library limits; None for ``off``."""
+    if text.lower() == "off":
+        return None
+    try:
+        (rate,) = parse_many(text)
+    except ValueError:
+        rate = None
+    if rate is None or not 1 <= rate.amount <= MAX_RATE or rate.get_expiry() > MAX_RATE:
+        raise ValueError("must be one rate, such as 600/minute, or off")
+    return rate
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings; defaults are those of the README's table. Secrets do not show in its repr."""
+    """All settings: environment variable, parser and default. The repr leaves out secrets."""
 
-    host: str = "127.0.0.1"
-    port: int = 8080
-    mongodb_uri: str | None = field(default=None, repr=False)
-    secret: str | None = field(default=None, repr=False)
-    data_dir: Path = Path("data")
-    engine: str | None = None
-    mongod: Path | None = None
-    admin_token: str | None = field(default=None, repr=False)
-    max_body_bytes: int = MAX_BODY_BYTES
-    public_url: str | None = None
-    trusted_proxies: tuple[Network, ...] = ()
-    log_level: LogLevel = "info"
-    token_rate: RateLimitItem | None = None
-    bad_token_rate: RateLimitItem | None = BAD_TOKEN_RATE
-    cors_origins: frozenset[str] = frozenset()
+    host: Annotated[str, "POLLS_HOST", str] = "127.0.0.1"
+    port: Annotated[int, "POLLS_PORT", _whole(0, 65535)] = 8080
+    mongodb_uri: Annotated[str | None, "MONGODB_URI", str] = field(default=None, repr=False)
+    secret: Annotated[str | None, "POLLS_SECRET", _long] = field(default=None, repr=False)
+    data_dir: Annotated[Path, "POLLS_DATA_DIR", Path] = Path("data")
+    engine: Annotated[str | None, "POLLS_ENGINE", _one_of(*ENGINE_NAMES)] = None
+    mongod: Annotated[Path | None, "POLLS_MONGOD", Path] = None
+    admin_token: Annotated[str | None, "POLLS_ADMIN_TOKEN", _long] = field(default=None, repr=False)
+    max_body_bytes: Annotated[int, "POLLS_MAX_BODY_BYTES", _whole(0, 2**30)] = MAX_BODY_BYTES
+    public_url: Annotated[str | None, "POLLS_PUBLIC_URL", _base_url] = None
+    trusted_proxies: Annotated[tuple[Network, ...], "POLLS_TRUSTED_PROXIES", _networks] = ()
+    log_level: Annotated[str, "POLLS_LOG_LEVEL", _log_level] = "info"
+    token_rate: Annotated[RateLimitItem | None, "POLLS_TOKEN_RATE", _rate] = None
+    bad_token_rate: Annotated[RateLimitItem | None, "POLLS_BAD_TOKEN_RATE", _rate] = BAD_TOKEN_RATE
+    cors_origins: Annotated[frozenset[str], "POLLS_CORS_ORIGINS", _origins] = frozenset()
     traces: bool = False
-    event_loop: EventLoop = "auto"
-    workers: int = 1
-    max_connections: int = 10_000
-    client_seconds: float = 30
-    keepalive_seconds: float = 75
-    drain_seconds: float = 0
-    metrics_dir: Path | None = None
+    event_loop: Annotated[EventLoop, "POLLS_EVENT_LOOP", _event_loop] = "auto"
+    workers: Annotated[int, "POLLS_WORKERS", _whole(1, MAX_WORKERS)] = 1
+    max_connections: Annotated[int, "POLLS_MAX_CONNECTIONS", _whole(1, 10**6)] = 10_000
+    client_seconds: Annotated[float, "POLLS_CLIENT_SECONDS", _whole(1, 3600)] = 30
+    keepalive_seconds: Annotated[float, "POLLS_KEEPALIVE_SECONDS", _whole(1, 3600)] = 75
+    drain_seconds: Annotated[float, "POLLS_DRAIN_SECONDS", _whole(0, 3600)] = 0
+    metrics_dir: Annotated[Path | None, "POLLS_METRICS_DIR", Path] = None
 
     @property
     def location(self) -> Location:
@@ -83,47 +161,36 @@ SETTINGS = web.AppKey("settings", Settings)
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Reads ``environment``, that of the process unless given.
+    """Reads ``environment``, by default that of the process.
 
-    An empty variable counts as unset. Files of secrets are read here, so a process sees a new
-    content when it starts again. Raises ``InvalidSetting``.
+    An empty variable counts as unset. The files of secrets are read here, so a changed file takes
+    effect at the next start. Raises ``InvalidSetting``.
     """
     variables = os.environ if environment is None else environment
     given = {name: value for name, value in variables.items() if value}
-    settings = Settings(
-        host=given.get("POLLS_HOST", "127.0.0.1"),
-        port=_whole(given, "POLLS_PORT", 8080, most=65535),
-        mongodb_uri=_secret(given, "MONGODB_URI"),
-        secret=_long_secret(given, "POLLS_SECRET"),
-        data_dir=Path(given.get("POLLS_DATA_DIR", "data")),
-        engine=_engine(given),
-        mongod=Path(given["POLLS_MONGOD"]) if "POLLS_MONGOD" in given else None,
-        admin_token=_long_secret(given, "POLLS_ADMIN_TOKEN"),
-        max_body_bytes=_whole(given, "POLLS_MAX_BODY_BYTES", MAX_BODY_BYTES, most=2**30),
-        public_url=_public_url(given),
-        trusted_proxies=_networks(given, "POLLS_TRUSTED_PROXIES"),
-        log_level=_log_level(given),
-        token_rate=_rate(given, "POLLS_TOKEN_RATE", None),
-        bad_token_rate=_rate(given, "POLLS_BAD_TOKEN_RATE", BAD_TOKEN_RATE),
-        cors_origins=_origins(given, "POLLS_CORS_ORIGINS"),
-        traces=_traces(given),
-        event_loop=_event_loop(given),
-        workers=_whole(given, "POLLS_WORKERS", 1, least=1, most=MAX_WORKERS),
-        max_connections=_whole(given, "POLLS_MAX_CONNECTIONS", 10_000, least=1, most=10**6),
-        client_seconds=_whole(given, "POLLS_CLIENT_SECONDS", 30, least=1, most=3600),
-        keepalive_seconds=_whole(given, "POLLS_KEEPALIVE_SECONDS", 75, least=1, most=3600),
-        drain_seconds=_whole(given, "POLLS_DRAIN_SECONDS", 0, most=3600),
-        metrics_dir=Path(given["POLLS_METRICS_DIR"]) if "POLLS_METRICS_DIR" in given else None,
-    )
+    values: dict[str, Any] = {"traces": _traces(given)}
+    for setting, hint in get_type_hints(Settings, include_extras=True).items():
+        if get_origin(hint) is not Annotated:
+            continue
+        _, name, parse = get_args(hint)
+        is_secret = name in SECRET_FILES
+        text = _secret(given, name) if is_secret else given.get(name)
+        try:
+            if text is not None:
+                values[setting] = parse(text)
+        except ValueError as error:
+            raise InvalidSetting(
+                f"{name} {error}" + ("" if is_secret else f", not {text!r}.")
+            ) from None
+    settings = Settings(**values)
     if settings.mongod is not None and settings.engine not in (None, "mongod"):
         raise InvalidSetting(
-            f"POLLS_MONGOD names a mongod, and POLLS_ENGINE is {settings.engine!r}: unset one."
+            f"POLLS_MONGOD cannot be combined with POLLS_ENGINE={settings.engine}: unset one."
         )
     if settings.mongodb_uri is not None and settings.secret is None:
         raise InvalidSetting(
-            "POLLS_SECRET must be set where MONGODB_URI is, or POLLS_SECRET_FILE: it keys the "
-            "hashes of voters, and every process on that database needs the same. "
-            "Make one with: openssl rand -hex 32"
+            "POLLS_SECRET or POLLS_SECRET_FILE must be set if MONGODB_URI is: it keys the hashes "
+            f"of voters, and all processes on that database need the same one. {MAKE_SECRET}"
         )
     return settings
 
@@ -131,7 +198,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 def _secret(given: Mapping[str, str], name: str) -> str | None:
     """The variable, or the content of its file without the newline at the end.
 
-    No message shows the content: not even a decoding error is kept as the cause.
+    No message shows the content, and a decoding error, which holds it, is not kept as the cause.
     """
     file_name = SECRET_FILES[name]
     path = given.get(file_name)
@@ -142,138 +209,39 @@ def _secret(given: Mapping[str, str], name: str) -> str | None:
     try:
         content = Path(path).read_text("utf-8")
     except UnicodeDecodeError:
-        raise InvalidSetting(f"{file_name} names {path}, which is not UTF-8 text.") from None
+        reason = "is not UTF-8 text"
     except (OSError, ValueError) as error:
         if not Path(path).is_absolute():
-            # Somebody may have put the secret itself there.
+            # The value may be the secret itself.
             raise InvalidSetting(
-                f"{file_name} names no file that can be read: it takes the path of the file that "
-                f"holds {name}."
+                f"{file_name} does not name a readable file: set it to the path of the file that "
+                f"contains {name}."
             ) from None
-        reason = error.strerror if isinstance(error, OSError) else "it is no path"
-        raise InvalidSetting(f"{file_name} names {path}, which cannot be read: {reason}.") from None
-    if not (secret := content.removesuffix("\n")).strip():
-        raise InvalidSetting(f"{file_name} names {path}, which is empty.")
-    return secret
-
-
-def _long_secret(given: Mapping[str, str], name: str) -> str | None:
-    secret = _secret(given, name)
-    if secret is not None and len(secret.strip()) < MIN_SECRET_CHARACTERS:
-        raise InvalidSetting(
-            f"{name} must have at least {MIN_SECRET_CHARACTERS} characters. "
-            "Make one with: openssl rand -hex 32"
-        )
-    return secret
-
-
-def _whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int) -> int:
-    text = given.get(name, str(default))
-    if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
-        raise InvalidSetting(
-            f"{name} must be a whole number from {least} to {most}, and is {text!r}."
-        )
-    return int(text)
-
-
-def _engine(given: Mapping[str, str]) -> str | None:
-    name = given.get("POLLS_ENGINE")
-    if name not in (None, *ENGINE_NAMES):
-        raise InvalidSetting(
-            f"POLLS_ENGINE must be one of {', '.join(ENGINE_NAMES)}, and is {name!r}."
-        )
-    return name
-
-
-def _public_url(given: Mapping[str, str]) -> str | None:
-    url = given.get("POLLS_PUBLIC_URL")
-    if url is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
-        raise InvalidSetting(
-            f"POLLS_PUBLIC_URL must be a base URL, as https://polls.example.com, and is {url!r}."
-        )
-    return url.rstrip("/") if url else None
-
-
-def _networks(given: Mapping[str, str], name: str) -> tuple[Network, ...]:
-    texts = [text.strip() for text in given.get(name, "").split(",") if text.strip()]
-    try:
-        return tuple(ipaddress.ip_network(text) for text in texts)
-    except ValueError as error:
-        raise InvalidSetting(
-            f"{name} must list addresses or networks, as 10.0.0.0/8,127.0.0.1: {error}."
-        ) from error
-
-
-def _log_level(given: Mapping[str, str]) -> LogLevel:
-    level = given.get("POLLS_LOG_LEVEL", "info").lower()
-    if level not in LOG_LEVELS:
-        raise InvalidSetting(
-            f"POLLS_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, and is {level!r}."
-        )
-    return cast(LogLevel, level)
-
-
-def _event_loop(given: Mapping[str, str]) -> EventLoop:
-    name = given.get("POLLS_EVENT_LOOP", "auto")
-    if name not in EVENT_LOOPS:
-        raise InvalidSetting(
-            f"POLLS_EVENT_LOOP must be one of {', '.join(EVENT_LOOPS)}, and is {name!r}."
-        )
-    if name == "uvloop" and importlib.util.find_spec("uvloop") is None:
-        raise InvalidSetting(
-            "POLLS_EVENT_LOOP is uvloop, which is not installed: "
-            "pip install 'polls-service[speed]'."
-        )
-    return cast(EventLoop, name)
-
-
-def _rate(
-    given: Mapping[str, str], name: str, default: RateLimitItem | None
-) -> RateLimitItem | None:
-    """In the notation of the library limits, one rate; None for ``off``."""
-    text = given.get(name)
-    if text is None or text.lower() == "off":
-        return default if text is None else None
-    try:
-        (rate,) = parse_many(text)
-    except ValueError:
-        rate = None
-    if rate is None or not 1 <= rate.amount <= MAX_RATE or rate.get_expiry() > MAX_RATE:
-        raise InvalidSetting(f"{name} must be one rate, as 600/minute, or off, and is {text!r}.")
-    return rate
-
-
-def _origins(given: Mapping[str, str], name: str) -> frozenset[str]:
-    """As browsers write them: in small letters, without a path."""
-    texts = [text.strip().lower() for text in given.get(name, "").split(",") if text.strip()]
-    for text in texts:
-        if text != "*" and not re.fullmatch(ORIGIN, text):
-            raise InvalidSetting(
-                f"{name} must list origins, as https://a.example,http://localhost:3000, or be *, "
-                f"and has {text!r}."
-            )
-    return frozenset(texts)
+        detail = error.strerror if isinstance(error, OSError) else "not a valid path"
+        reason = f"cannot be read: {detail}"
+    else:
+        if (secret := content.removesuffix("\n")).strip():
+            return secret
+        reason = "is empty"
+    raise InvalidSetting(f"{file_name} names {path}, which {reason}.")
 
 
 def _traces(given: Mapping[str, str]) -> bool:
-    """Whether the standard variables ask for traces; OpenTelemetry reads the others of them."""
+    """Whether the standard variables ask for traces; OpenTelemetry itself reads the others."""
     exporter = given.get("OTEL_TRACES_EXPORTER", "otlp")
     if exporter not in ("otlp", "none"):
-        raise InvalidSetting(f"OTEL_TRACES_EXPORTER must be otlp or none, and is {exporter!r}.")
-    is_asked_for = any(
-        name in given
-        for name in (
-            "OTEL_TRACES_EXPORTER",
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        )
-    )
+        raise InvalidSetting(f"OTEL_TRACES_EXPORTER must be otlp or none, not {exporter!r}.")
+    is_asked_for = given.keys() & {
+        "OTEL_TRACES_EXPORTER",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    }
     is_disabled = given.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if exporter == "none" or is_disabled or not is_asked_for:
         return False
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if name in given:
             if given[name] != "http/protobuf":
-                raise InvalidSetting(f"{name} must be http/protobuf, and is {given[name]!r}.")
+                raise InvalidSetting(f"{name} must be http/protobuf, not {given[name]!r}.")
             break
     return True

@@ -1,4 +1,4 @@
-"""A real server for all tests, a database of its own for each."""
+"""Fixtures: one real server for all tests, and an empty database for each."""
 
 import io
 import uuid
@@ -91,7 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 @pytest.fixture(scope="session")
 def cleaner(server: EmbeddedServer) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
-    """A client that empties what tests have filled, and waits for no disk."""
+    """A client that empties collections, without waiting for the disk."""
     with pymongo.MongoClient[dict[str, Any]](server.uri, w=1, journal=False) as client:
         yield client
 
@@ -100,7 +100,7 @@ def cleaner(server: EmbeddedServer) -> Iterator[pymongo.MongoClient[dict[str, An
 def mongodb_uri(
     server: EmbeddedServer, cleaner: pymongo.MongoClient[dict[str, Any]]
 ) -> Iterator[str]:
-    """The address of a database that is empty, and is emptied after the test.
+    """The address of an empty database, which is emptied after the test.
 
     It is not dropped: each new collection is a new file of MongoDB, and files are scarce.
     """
@@ -143,7 +143,7 @@ def settings(mongodb_uri: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def store(settings: Settings) -> AsyncIterator[Store]:
-    """The store without a service before it."""
+    """The store, without a service."""
     location = Location(settings.mongodb_uri, settings.data_dir, settings.secret)
     async with open_store(location) as store:
         yield store
@@ -151,7 +151,7 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def request_lines() -> io.BytesIO:
-    """What the service of ``api`` writes to its request log."""
+    """The request log of the service of ``api``."""
     return io.BytesIO()
 
 
@@ -166,7 +166,7 @@ class AsServed(TestServer):
 async def api(
     aiohttp_client: AiohttpClient, settings: Settings, clock: Clock, request_lines: io.BytesIO
 ) -> AsyncIterator[Client]:
-    """The service, called as the admin token unless a request names another.
+    """The service, called with the admin token unless a request has another.
 
     A test fails where any answer is not one of those in the OpenAPI document.
     """
@@ -181,7 +181,7 @@ async def api(
 
 @pytest.fixture
 async def anonymous(aiohttp_client: AiohttpClient, api: Client) -> Client:
-    """The same service, called without any token unless a request brings one."""
+    """The same service, called without a token unless a request has one."""
     return cast(Client, await aiohttp_client(api.server))
 
 

@@ -1,4 +1,4 @@
-"""The bodies of the content API (contract, section 3)."""
+"""Bodies of the content API (docs/api.md, section 3)."""
 
 from typing import Any, cast
 
@@ -12,21 +12,21 @@ from storage.idempotency import IdempotencyKey
 
 
 async def read_new_poll(request: web.Request) -> tuple[PollDefinition, IdempotencyKey | None]:
-    """The poll of a POST, and the key under which it may be asked for again."""
+    """The poll of a POST, and its idempotency key."""
     body = await read_json_body(request)
     definition = cast(PollDefinition, NEW_POLL.load(body))
     return definition, read_idempotency_key(request, body)
 
 
 async def read_vote(request: web.Request) -> tuple[dict[str, Any], CastKey | None]:
-    """The vote of a POST of the content API: ``optionIds`` and ``comment``, which may be None."""
+    """``optionIds`` and ``comment`` (or None) of a vote, and its idempotency key."""
     body = await read_json_body(request)
     return NEW_VOTE.load(body), read_cast_key(request, body)
 
 
 async def read_poll_replacement(request: web.Request, poll_id: str) -> PollDefinition:
-    """The poll of a PUT; its ``id``, where there is one, must be that of the query."""
+    """The poll of a PUT; its ``id``, if present, must be ``poll_id``."""
     definition = cast(PollDefinition, POLL_REPLACEMENT.load(await read_json_body(request)))
     if definition.get("id", poll_id) != poll_id:
-        raise ValidationError("must be the pollId of the query", "id")
+        raise ValidationError("must equal pollId in the query", "id")
     return definition

@@ -1,4 +1,4 @@
-"""The one endpoint of the content API, whose parameter ``type`` says what a request is about."""
+"""The endpoint of the content API whose query parameter ``type`` selects the resource."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,14 @@ from service.web.query import parse_query
 
 ENDPOINTS = ("/rest", "/x1/{name}")
 TYPED_PATHS = {"polls": "/rest/polls", "votes": "/rest/votes", "results": "/rest/results"}
-"""Where each type has a path of its own (contract, section 3)."""
+"""The path of each type (docs/api.md, section 3)."""
 
 
 class ContentEndpoint(web.AbstractResource):
-    """Routes each request to the path of its type, before anybody asks for a token.
+    """Routes each request to the path of its ``type``, before authentication.
 
-    From there on it is a request to that path: the log, the metrics and the answer to a method that
-    the type does not have say so. A request whose type is missing or unknown counts as one about
-    polls, and is refused when its query is read.
+    From then on it is a request to that path, also in the log, the metrics and a 405. A missing or
+    unknown type is routed to polls, and refused when the query is read.
     """
 
     def __init__(self, path: str, typed: Mapping[str, web.Resource]) -> None:
@@ -52,7 +51,7 @@ class ContentEndpoint(web.AbstractResource):
         return path == self._path
 
     def add_prefix(self, prefix: str) -> None:
-        raise NotImplementedError(f"{self._path} is where the content API has it.")
+        raise NotImplementedError(f"{self._path} is a fixed path.")
 
     def __len__(self) -> int:
         return 0

@@ -1,4 +1,4 @@
-"""Content polls, ``type=polls`` of ``/rest`` (contract, section 3)."""
+"""Content polls: ``/rest/polls`` (docs/api.md, section 3)."""
 
 import orjson
 from aiohttp import web
@@ -22,20 +22,20 @@ async def list_polls(request: web.Request) -> web.Response:
     policy.require_content(request[CALL].principal, policy.READ, query.key)
     polls = request.app[STORE].polls
     if query.poll_id is None and not query.expands_results:
-        return responses.bytes_response(_shown(await polls.in_container(query.key)))
+        return responses.bytes_response(_encoded(await polls.in_container(query.key)))
     if query.poll_id is not None:
         found = [await polls.get(query.key, query.poll_id)]
         headers = _entity_tag(found[0])
     else:
         found, headers = (await polls.in_container(query.key)).polls, None
-    shown = [views.content_poll(poll) for poll in found]
+    data = [views.content_poll(poll) for poll in found]
     if query.expands_results:
-        await results.expand(request, found, shown)
-    return responses.json_response(shown, headers=headers)
+        await results.expand(request, found, data)
+    return responses.json_response(data, headers=headers)
 
 
-def _shown(container: Container) -> bytes:
-    """All see the same of the polls themselves."""
+def _encoded(container: Container) -> bytes:
+    """The polls of a container as JSON, encoded once: they are the same for every caller."""
     if container.shown is None:
         container.shown = orjson.dumps([views.content_poll(poll) for poll in container.polls])
     return container.shown
@@ -83,7 +83,7 @@ async def delete_poll(request: web.Request) -> web.Response:
 
 
 async def _changeable(request: web.Request) -> tuple[ContainerKey, str]:
-    """The address of a poll that is there and that the caller may change."""
+    """The address of an existing poll that the caller may change."""
     key, poll_id = read_poll_address(request)
     policy.require_content(request[CALL].principal, policy.WRITE, key)
     poll = await request.app[STORE].polls.get(key, poll_id)
@@ -92,7 +92,7 @@ async def _changeable(request: web.Request) -> tuple[ContainerKey, str]:
 
 
 def _entity_tag(poll: PollDocument) -> dict[str, str]:
-    """The ``ETag`` of a single poll: the revision of its definition, unmoved by votes."""
+    """The ``ETag`` of a single poll: the version of its definition, which votes do not change."""
     return {"ETag": f'"{revision(poll)}"'}
 
 

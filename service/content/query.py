@@ -1,7 +1,4 @@
-"""Reading the query of the content API (contract, section 3).
-
-A fault raises marshmallow's ``ValidationError``.
-"""
+"""The query parameters of the content API (docs/api.md, section 3)."""
 
 import re
 from collections import Counter
@@ -20,7 +17,7 @@ ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
 
 
 class ContentQuery(NamedTuple):
-    """The query of the content API: where, which poll, and whether with results."""
+    """The container, the poll if ``pollId`` was given, and whether to include results."""
 
     key: ContainerKey
     poll_id: str | None
@@ -30,18 +27,18 @@ class ContentQuery(NamedTuple):
 def read_content_query(
     request: web.Request, kind: str = "polls", *, needs_poll: bool = False
 ) -> ContentQuery:
-    """The container, and the poll where ``pollId`` is there; one fault for each bad parameter.
+    """Reads the query of a request about the type ``kind``.
 
-    ``kind`` is the ``type`` that the handler is for, ``needs_poll`` that ``pollId`` must be there.
+    ``needs_poll`` makes ``pollId`` required. Raises a ``ValidationError`` with every bad parameter.
     """
     query = _Parameters(request[CALL].query)
-    # The path may say it: then the parameter may be left out, and must say the same.
+    # The paths of a type do not need the parameter.
     is_typed = request.rel_url.raw_path.startswith("/rest/")
     given = query.read("type", required=not is_typed)
     workspace = query.read("workspace")
     content = query.read("content")
     poll_id = query.read("pollId", required=needs_poll)
-    # Issues have no containers, everything else does.
+    # Only issues have no container.
     container: str | None = None
     if content is not None and ISSUE_KEY.fullmatch(content):
         query.refuse("container")
@@ -60,13 +57,13 @@ def read_content_query(
 
 
 def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[ContainerKey, str]:
-    """Like ``read_content_query``, where ``pollId`` must be there."""
+    """The container and the required ``pollId``; see ``read_content_query``."""
     query = read_content_query(request, kind, needs_poll=True)
     return query.key, query.poll_id or ""
 
 
 class _Parameters:
-    """The parameters of one query, and what is wrong with those that were read."""
+    """The parameters of one query, and the faults of those read so far."""
 
     __slots__ = ("_repeated", "_values", "faults")
 
@@ -79,27 +76,25 @@ class _Parameters:
         self.faults: dict[str, Any] = {}
 
     def read(self, name: str, required: bool = True) -> str | None:
-        """The value, None where it is not there or bad."""
-        value = self._values.get(name)
-        if value and len(value) <= 255 and value.isprintable() and name not in self._repeated:
-            return value
+        """The value; None if it is missing or invalid."""
+        value, fault = self._values.get(name), None
         if value is None:
-            if required:
-                self.faults[name] = ["is missing"]
-            return None
-        if name in self._repeated:
-            self.faults[name] = ["must be given once"]
+            fault = "is missing" if required else None
+        elif name in self._repeated:
+            fault = "must be given once"
         elif not value:
-            self.faults[name] = ["must not be empty"]
+            fault = "must not be empty"
         elif len(value) > 255:
-            self.faults[name] = ["must have at most 255 characters"]
+            fault = "must have at most 255 characters"
         elif not value.isprintable() and any(category(one) in ("Cc", "Cs") for one in value):
-            self.faults[name] = ["must be UTF-8 without control characters"]
+            fault = "must be UTF-8 without control characters"
         else:
             return value
+        if fault is not None:
+            self.faults[name] = [fault]
         return None
 
     def refuse(self, name: str) -> None:
-        """For one that must be empty where it is there."""
+        """For a parameter that must be empty or absent."""
         if self._values.get(name) or name in self._repeated:
-            self.faults[name] = ["must be empty, and given once, for an issue"]
+            self.faults[name] = ["must be empty or absent for an issue"]

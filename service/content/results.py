@@ -1,4 +1,4 @@
-"""Results of content polls, where the caller may see them (contract, sections 3 and 7)."""
+"""Results of content polls: ``/rest/results`` (docs/api.md, sections 3 and 7)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,16 +18,19 @@ from storage.errors import Conflict
 async def expand(
     request: web.Request,
     polls: Sequence[PollDocument],
-    shown: Sequence[dict[str, Any]],
+    data: Sequence[dict[str, Any]],
 ) -> None:
-    """Adds ``results`` to what is shown of each poll; two round trips for all."""
+    """Adds ``results`` to the data of each poll that the caller may see them of.
+
+    Takes two round trips, however many polls there are.
+    """
     store, now = request.app[STORE], request.app[CLOCK]()
     caller = Caller(request[CALL].principal)
     numbers = {poll["id"]: poll["standing_session"] for poll in polls}
     sessions = await store.sessions.find_all(number for number in numbers.values() if number)
     own_ids = {number: store.ballots.id_of(number, caller.principal.user_id) for number in sessions}
     ballots = await store.ballots.find_all(own_ids.values())
-    for poll, target in zip(polls, shown, strict=True):
+    for poll, target in zip(polls, data, strict=True):
         session = sessions.get(numbers[poll["id"]] or 0)
         if session is None:
             continue
@@ -48,9 +51,9 @@ async def show_results(request: web.Request) -> web.Response:
     store = request.app[STORE]
     poll = await store.polls.get(key, poll_id)
     if poll["standing_session"] is None:
-        raise Conflict("The results of this poll are those of its sessions, under /api/v1.")
+        raise Conflict("This poll has no results here: see its sessions under /api/v1.")
     session = await store.sessions.get(poll["standing_session"])
     own = await store.ballots.find(store.ballots.id_of(session["_id"], caller.principal.user_id))
     view = policy.view_of(caller, session, own, request.app[CLOCK]())
-    policy.require_results(view)
+    policy.require(view.sees_results, "The results of this poll are not visible to you.")
     return json_response(views.results_of(session, view))

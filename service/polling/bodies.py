@@ -1,4 +1,4 @@
-"""The bodies of the polling API, JSON or forms (contract, section 4)."""
+"""Bodies of the polling API: JSON or forms (docs/api.md, section 4)."""
 
 from io import BytesIO
 from typing import Any
@@ -26,13 +26,13 @@ from service.web.query import BODY
 from storage.idempotency import IdempotencyKey
 
 MAX_CHOICES = MAX_OPTIONS + 1
-"""No poll takes more choices than it may have options; one more is refused like any number."""
+"""More choices than any poll has; the rest of a longer body need not be read."""
 
 
 async def read_submission(
     request: web.Request, resource: Resource
 ) -> tuple[list[str], str | None, CastKey | None]:
-    """The options and the comment of a POST of the polling API; all objects count."""
+    """The option ids, the comment and the key of a cast. Each object names one option."""
     objects, is_form = await _read_objects(request, resource)
     loaded = [
         _load([members], resource, NEW_SUBMISSION, is_form, place=place)
@@ -45,13 +45,13 @@ async def read_submission(
 async def read_new(
     request: web.Request, resource: Resource, schema: LenientSchema
 ) -> tuple[Any, IdempotencyKey | None]:
-    """The first object of a POST of the polling API, and the key it may be asked for again by."""
+    """The first object of a POST, as ``schema`` loads it, and its idempotency key."""
     objects, is_form = await _read_objects(request, resource)
     return _load(objects, resource, schema, is_form), read_idempotency_key(request, objects)
 
 
 async def read_changes(request: web.Request, resource: Resource, schema: LenientSchema) -> Any:
-    """The first object of a PUT of the polling API, which is partial."""
+    """The first object of a PUT, with only the members that it sets."""
     objects, is_form = await _read_objects(request, resource)
     return _load(objects, resource, schema, is_form)
 
@@ -59,7 +59,7 @@ async def read_changes(request: web.Request, resource: Resource, schema: Lenient
 def _load(
     objects: Objects, resource: Resource, schema: LenientSchema, is_form: bool, place: int = 0
 ) -> Any:
-    """In a form an empty value is absent, unless the schema says what it clears."""
+    """An empty form value counts as absent, unless the schema lists it as ``cleared``."""
     if not objects:
         raise ValidationError("is missing", resource.plural)
     members = objects[0]
@@ -76,7 +76,7 @@ def _load(
 
 
 async def _read_objects(request: web.Request, resource: Resource) -> tuple[Objects, bool]:
-    """The objects of the body in whichever form they came, and whether that was a form's."""
+    """The objects of the body, and whether it is a form."""
     raw = await read_raw(request)
     kind = media_type(request)
     if kind == JSON:
@@ -98,7 +98,7 @@ def _parse_form(raw: bytes) -> list[tuple[str, str]]:
 
 
 def _parse_multipart(raw: bytes, content_type: str) -> list[tuple[str, str]]:
-    """The fields of RFC 7578; files are ignored."""
+    """The fields of a form (RFC 7578); files are ignored."""
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     try:
         parts = MultipartParser(
@@ -112,5 +112,5 @@ def _parse_multipart(raw: bytes, content_type: str) -> list[tuple[str, str]]:
         )
         return [(part.name, part.raw.decode()) for part in parts if part.filename is None]
     except ValueError as error:
-        reason = f"is no multipart form of UTF-8 with at most {MAX_FIELDS:,} fields"
+        reason = f"is not a multipart form in UTF-8 with at most {MAX_FIELDS:,} fields"
         raise ValidationError(reason, BODY) from error

@@ -1,6 +1,6 @@
-"""Courses, who is enrolled in them, and users (contract, section 4).
+"""Courses, their enrollments, and users (docs/api.md, section 4).
 
-The service keeps no directory of courses and users: every id that is asked for is one.
+The service has no directory of courses and users: every valid id is one.
 """
 
 from aiohttp import web
@@ -24,9 +24,9 @@ async def list_enrollments(request: web.Request) -> web.Response:
     course_id = lookups.read_path_id(request, "course_id")
     policy.require_admin(caller)
     page = await request.app[STORE].enrollments.of_course(course_id, paging.window)
-    shown = [views.enrollment(enrollment) for enrollment in page.rows]
+    data = [views.enrollment(enrollment) for enrollment in page.rows]
     headers = pagination.link_header(request, paging, page)
-    return polling_response(request, shown, headers=headers)
+    return polling_response(request, data, headers=headers)
 
 
 async def create_enrollment(request: web.Request) -> web.Response:

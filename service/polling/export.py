@@ -1,15 +1,14 @@
 """The results of a session as a file: CSV for spreadsheets, JSON for programs.
 
-Nothing here tells who voted what where names are not saved: there are counts then, and no row for a
-submission. The caller's own submission is shown as everybody's is, since a file is handed on.
+If names are not saved, an export has counts but no submissions, so it cannot tell who voted what.
+The caller's own submission is treated like all others, because files are passed on.
 """
 
 import csv
 import io
 import unicodedata
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -26,15 +25,50 @@ COLUMNS = (
     *("user_id", "created_at", "comment"),
 )
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
-"""Without it the most common spreadsheet takes UTF-8 for the encoding of its country."""
+"""Without it, Excel reads the file in a regional encoding instead of UTF-8."""
 FORMULA_SIGNS = frozenset("=+-@\N{MINUS SIGN}")
 
 
-class Format(ABC):
-    """A format of exports: what it is called, and how it is made of an export, piece by piece."""
+async def _csv(_: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
+    before = BYTE_ORDER_MARK + _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
+    before += _lines(_counts(export))
+    if _saves_names(export):
+        async for ballots in export.ballots:
+            yield before + _lines(map(_record, _submissions(export, ballots)))
+            before = b""
+    if before:
+        yield before
+
+
+async def _json(request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
+    def encode(data: Any) -> bytes:
+        return orjson.dumps(accepted_ids(request, data))
+
+    head = {
+        "poll": {"id": export.poll["number"], "question": export.poll["title"]},
+        "poll_session": views.exported_session(export.session, request.app[CLOCK]()),
+        "poll_choices": views.counted_choices(export.poll, export.session),
+    }
+    before = encode(head)[:-1] + b',"poll_submissions":'
+    if not _saves_names(export):
+        yield before + b"null}"
+        return
+    before += b"["
+    async for ballots in export.ballots:
+        yield before + encode(_submissions(export, ballots))[1:-1]
+        before = b","
+    yield b"]}" if before == b"," else before + b"]}"
+
+
+class Format(NamedTuple):
+    """An export format.
+
+    ``render`` yields the pieces of the file, the first only when the first ballots were read.
+    """
 
     name: str
     media_type: str
+    render: Callable[[web.Request, Export], AsyncGenerator[bytes, None]]
 
     def headers(self, export: Export) -> dict[str, str]:
         session = export.session
@@ -42,65 +76,20 @@ class Format(ABC):
         return {
             "Content-Type": self.media_type,
             "Content-Disposition": f'attachment; filename="{name}"',
-            # Names and votes shall not stay in caches on the way.
+            # Keep names and votes out of caches.
             "Cache-Control": "no-store",
         }
 
-    @abstractmethod
-    def render(self, request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
-        """The pieces of the file; the first is there no sooner than the first ballots."""
 
-
-class Csv(Format):
-    name = "csv"
-    media_type = "text/csv; charset=utf-8; header=present"
-
-    async def render(
-        self,
-        request: web.Request,  # noqa: ARG002 - ids are digits in any case
-        export: Export,
-    ) -> AsyncGenerator[bytes, None]:
-        before = BYTE_ORDER_MARK + _lines([dict(zip(COLUMNS, COLUMNS, strict=True))])
-        before += _lines(_counts(export))
-        if _saves_names(export):
-            async for ballots in export.ballots:
-                yield before + _lines(map(_record, _submissions(export, ballots)))
-                before = b""
-        if before:
-            yield before
-
-
-class Json(Format):
-    name = "json"
-    media_type = "application/json; charset=utf-8"
-
-    async def render(self, request: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
-        def encode(data: Any) -> bytes:
-            return orjson.dumps(accepted_ids(request, data))
-
-        head = {
-            "poll": {"id": export.poll["number"], "question": export.poll["title"]},
-            "poll_session": views.exported_session(export.session, request.app[CLOCK]()),
-            "poll_choices": views.counted_choices(export.poll, export.session),
-        }
-        before = encode(head)[:-1] + b',"poll_submissions":'
-        if not _saves_names(export):
-            yield before + b"null}"
-            return
-        before += b"["
-        async for ballots in export.ballots:
-            yield before + encode(_submissions(export, ballots))[1:-1]
-            before = b","
-        yield b"]}" if before == b"," else before + b"]}"
-
-
-FORMATS: dict[str, Format] = {one.name: one for one in (Csv(), Json())}
+FORMATS = {
+    "csv": Format("csv", "text/csv; charset=utf-8; header=present", _csv),
+    "json": Format("json", "application/json; charset=utf-8", _json),
+}
 
 
 def read_format(request: web.Request) -> Format:
-    """That of the query; raises ``ValidationError``."""
-    query = request[CALL].query
-    name = dict(query).get("format")
+    """The format named in the query; raises ``ValidationError``."""
+    name = dict(request[CALL].query).get("format")
     if name is None:
         raise ValidationError("is missing", "format")
     if name not in FORMATS:
@@ -118,7 +107,7 @@ def _submissions(export: Export, ballots: Sequence[BallotDocument]) -> list[dict
 
 
 def _counts(export: Export) -> Iterator[dict[str, Any]]:
-    """The record of the session, and those of its choices."""
+    """The record of the session, then one for each choice."""
     session = export.session
     yield {
         "record": "session",
@@ -150,7 +139,7 @@ def _record(submission: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> bytes:
-    """Records as RFC 4180 has them: every one with all columns, CRLF, quotes where need be."""
+    """CSV lines (RFC 4180): all columns, CRLF, quotes where needed."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     for record in records:
@@ -162,8 +151,8 @@ def _lines(records: Iterable[dict[str, Any]]) -> bytes:
 def harmless(text: str) -> str:
     """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection").
 
-    An apostrophe is put before what begins with a sign of formulas, in whatever width, or with a
-    control character, such as a tab; spaces and what is invisible do not hide such a sign.
+    An apostrophe goes before text that starts with a formula sign, of any width and after any white
+    space or invisible characters, or with a control character such as a tab.
     """
     if not text or text[0].isalnum():
         return text

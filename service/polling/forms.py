@@ -1,13 +1,12 @@
-"""The bodies of the polling API: fields as Rails reads them, or JSON, to a list of objects.
+"""Form fields, as Rails reads them, and JSON: both become a list of objects.
 
-Pure and linear in the size of the body. Clients write one object in five forms:
+Pure, and linear in the size of the body. Clients use four notations, under the plural or the
+singular name of the resource:
 
-    poll_sessions[][course_id]=1     pairs belong to one object until a member comes again
+    poll_sessions[][course_id]=1     one object until a member repeats, then the next
     poll_sessions[0][course_id]=1
     poll_sessions[course_id][]=1     the n-th value belongs to the n-th object
     poll_sessions[course_id]=1       one object
-
-and the same under the singular name.
 """
 
 import re
@@ -19,8 +18,6 @@ from marshmallow import ValidationError
 from schemas.polling import Resource
 
 MAX_FIELDS = 1000
-
-
 MEMBERS = re.compile(r"(?:\[[^\[\]]*\])*")
 MEMBER = re.compile(r"\[([^\[\]]*)\]")
 INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -29,12 +26,12 @@ Objects = list[dict[str, Any]]
 
 
 def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Objects:
-    """The objects of ``resource`` among form fields; other fields are ignored.
+    """The objects of ``resource``; other fields are ignored.
 
-    Raises ``ValidationError`` where a name of the resource is malformed, or where one object is
-    written in two forms.
+    Raises ``ValidationError`` if a field name of the resource is malformed, or if the fields mix
+    notations.
     """
-    form: str | None = None
+    notation: str | None = None
     objects: dict[int, dict[str, Any]] = {}
     lengths: dict[str, int] = {}
     for name, value in fields:
@@ -42,9 +39,9 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
         if root not in resource:
             continue
         written, place, member = _read_name(name, bracket + rest)
-        if form not in (None, written):
-            _refuse(name, "is written in another form than the fields before it")
-        form = written
+        if notation not in (None, written):
+            _refuse(name, "uses another notation than the fields before it")
+        notation = written
         if written == "pairs":
             place = max(len(objects) - 1, 0)
             if member in objects.get(place, ()):
@@ -56,22 +53,22 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
 
 
 def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
-    """The form of a field, the place of its object as far as it says so, and its member."""
+    """The notation of a field, the index of its object if it has one, and its member."""
     if not MEMBERS.fullmatch(brackets):
-        _refuse(name, "is no well-formed field name")
-    form, place, member = "", 0, ""
+        _refuse(name, "is not a well-formed field name")
+    notation, place, member = "", 0, ""
     match MEMBER.findall(brackets):
         case ["", member]:
-            form = "pairs"
+            notation = "pairs"
         case [index, member] if INDEX.fullmatch(index):
-            form, place = "indexed", int(index)
+            notation, place = "indexed", int(index)
         case [member, ""]:
-            form = "columns"
+            notation = "columns"
         case [member]:
-            form = "single"
-    if not form or not member:
-        _refuse(name, "is not a member of an object: write it as name[][member]")
-    return form, place, member
+            notation = "single"
+    if not notation or not member:
+        _refuse(name, "does not name a member: write it as name[][member]")
+    return notation, place, member
 
 
 def _refuse(name: str, message: str) -> NoReturn:

@@ -1,6 +1,6 @@
-"""Who asks in the polling API, and what the path names.
+"""The caller of the polling API, and the resources that a path names.
 
-A path that names nothing is a 404, whatever it looks like.
+A malformed id in a path is a 404, like one that does not exist.
 """
 
 from uuid import UUID
@@ -13,6 +13,7 @@ from service.rules.policy import Caller, View
 from service.web.call import CALL, CLOCK
 from service.web.store import STORE
 from storage.documents import (
+    BallotDocument,
     LocatedPoll,
     OptionDocument,
     SessionDocument,
@@ -21,7 +22,7 @@ from storage.errors import NotFound
 
 
 async def read_caller(request: web.Request, action: str) -> Caller:
-    """The caller with its enrollments; raises ``Forbidden`` where the token lacks ``action``."""
+    """The caller with its enrollments; raises ``Forbidden`` unless the token grants ``action``."""
     principal = request[CALL].principal
     policy.require_action(principal, action)
     enrollments = await request.app[STORE].enrollments.of_user(principal.user_id)
@@ -31,12 +32,12 @@ async def read_caller(request: web.Request, action: str) -> Caller:
 def read_path_id(request: web.Request, name: str) -> int:
     number = parse_id(request.match_info[name])
     if number is None:
-        raise NotFound("There is nothing under this id.")
+        raise NotFound("There is no resource with this id.")
     return number
 
 
 async def find_poll(request: web.Request) -> LocatedPoll:
-    """The poll of ``:poll_id``, its number or its UUID."""
+    """The poll of ``:poll_id``, which is its number or its UUID."""
     text = request.match_info["poll_id"]
     number = parse_id(text)
     if number is None and not _is_uuid(text):
@@ -51,56 +52,15 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def find_choice(request: web.Request, located: LocatedPoll) -> OptionDocument:
-    """The choice of ``:id`` in a poll."""
-    for option in located.poll["options"]:
-        if option["id"] == request.match_info["id"]:
-            return option
-    raise NotFound("There is no such poll choice.")
-
-
-async def find_session(request: web.Request, name: str = "id") -> SessionDocument:
-    """The session that the path names; it carries what must be known of its poll."""
-    session = await request.app[STORE].sessions.get(read_path_id(request, name))
-    reference = request.match_info["poll_id"].lower()
-    if reference not in (session["poll_id"], str(session["poll_number"])):
-        raise NotFound("There is no such poll session.")
-    return session
-
-
-def view_of(request: web.Request, caller: Caller, session: SessionDocument) -> View:
-    """What the caller may do in a session, where it does not matter whether they have voted."""
-    return policy.view_of(caller, session, None, request.app[CLOCK]())
-
-
-async def find_managed_session(
-    request: web.Request, caller: Caller, name: str = "id"
-) -> SessionDocument:
-    """Like ``find_session``; raises ``Forbidden`` for others than managers of the poll."""
-    session = await find_session(request, name)
-    policy.require_session_manager(view_of(request, caller, session))
-    return session
-
-
-async def knows_answers(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:
-    """Whether a voter may see which choices are correct.
-
-    Who has submitted to a session that is closed now, and may vote in none that is open.
-    """
-    store = request.app[STORE]
-    sessions = await store.sessions.all_of_poll(located.poll["id"])
-    views = {session["_id"]: view_of(request, caller, session) for session in sessions}
-    if any(view.is_open and view.may_vote for view in views.values()):
-        return False
-    user_id = caller.principal.user_id
-    own_ids = [
-        store.ballots.id_of(number, user_id) for number, view in views.items() if not view.is_open
-    ]
-    return bool(await store.ballots.find_all(own_ids))
+async def find_managed_poll(request: web.Request, caller: Caller) -> LocatedPoll:
+    """Like ``find_poll``; raises ``Forbidden`` unless the caller manages the poll."""
+    located = await find_poll(request)
+    policy.require_manager(caller, located.key, located.poll["owner_id"])
+    return located
 
 
 async def require_poll_reader(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:
-    """Raises ``Forbidden`` unless the caller may read the poll; true for its managers."""
+    """Raises ``Forbidden`` unless the caller may read the poll. Returns whether they manage it."""
     owner_id = located.poll["owner_id"]
     if policy.manages(caller, located.key, owner_id):
         return True
@@ -110,18 +70,73 @@ async def require_poll_reader(request: web.Request, caller: Caller, located: Loc
     return False
 
 
-async def find_managed_poll(request: web.Request, caller: Caller) -> LocatedPoll:
-    """The poll of ``:poll_id``; raises ``Forbidden`` for others than its managers."""
-    located = await find_poll(request)
-    policy.require_manager(caller, located.key, located.poll["owner_id"])
-    return located
+def find_choice(request: web.Request, located: LocatedPoll) -> OptionDocument:
+    """The choice of ``:id`` in a poll."""
+    for option in located.poll["options"]:
+        if option["id"] == request.match_info["id"]:
+            return option
+    raise NotFound("There is no such poll choice.")
 
 
 async def find_managed_choice(
     request: web.Request, caller: Caller
 ) -> tuple[LocatedPoll, OptionDocument]:
-    """Like ``find_managed_poll``, with the choice of ``:id``: existence comes before rights."""
+    """Like ``find_managed_poll``, with the choice of ``:id``. Existence comes before rights."""
     located = await find_poll(request)
     option = find_choice(request, located)
     policy.require_manager(caller, located.key, located.poll["owner_id"])
     return located, option
+
+
+async def shows_answers(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:
+    """Whether the caller may see which choices are correct (docs/api.md, section 4).
+
+    Managers may, and voters who submitted to a session that is now closed and cannot vote in an
+    open one. Raises ``Forbidden`` unless the caller may read the poll.
+    """
+    if await require_poll_reader(request, caller, located):
+        return True
+    store = request.app[STORE]
+    sessions = await store.sessions.all_of_poll(located.poll["id"])
+    views = {session["_id"]: view_of(request, caller, session) for session in sessions}
+    if any(view.is_open and view.may_vote for view in views.values()):
+        return False
+    user_id = caller.principal.user_id
+    closed = [number for number, view in views.items() if not view.is_open]
+    own_ids = [store.ballots.id_of(number, user_id) for number in closed]
+    return bool(await store.ballots.find_all(own_ids))
+
+
+async def find_session(request: web.Request, name: str = "id") -> SessionDocument:
+    """The session of the path, in the poll of the path."""
+    session = await request.app[STORE].sessions.get(read_path_id(request, name))
+    reference = request.match_info["poll_id"].lower()
+    if reference not in (session["poll_id"], str(session["poll_number"])):
+        raise NotFound("There is no such poll session.")
+    return session
+
+
+async def find_managed_session(
+    request: web.Request, caller: Caller, name: str = "id"
+) -> SessionDocument:
+    """Like ``find_session``; raises ``Forbidden`` unless the caller manages the poll."""
+    session = await find_session(request, name)
+    policy.require(view_of(request, caller, session).is_manager, policy.MANAGERS_ONLY)
+    return session
+
+
+def view_of(
+    request: web.Request,
+    caller: Caller,
+    session: SessionDocument,
+    own: BallotDocument | None = None,
+) -> View:
+    """``policy.view_of`` now; ``own`` may be left out where it does not matter."""
+    return policy.view_of(caller, session, own, request.app[CLOCK]())
+
+
+async def view_with_ballot(request: web.Request, caller: Caller, session: SessionDocument) -> View:
+    """``view_of`` with the caller's ballot."""
+    ballots = request.app[STORE].ballots
+    own = await ballots.find(ballots.id_of(session["_id"], caller.principal.user_id))
+    return view_of(request, caller, session, own)

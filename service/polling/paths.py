@@ -1,4 +1,4 @@
-"""The paths of the polling API (contract, section 4)."""
+"""The paths of the polling API (docs/api.md, section 4)."""
 
 API = "/api/v1"
 POLL = f"{API}/polls/{{poll_id}}"

@@ -1,4 +1,4 @@
-"""Polls of the polling API (contract, section 4)."""
+"""Polls of the polling API (docs/api.md, section 4)."""
 
 from aiohttp import web
 
@@ -51,9 +51,9 @@ async def create_poll(request: web.Request) -> web.Response:
         now=request.app[CLOCK](),
         idempotency_key=idempotency_key,
     )
-    # A retry gets this answer too, whatever has been voted since.
-    shown = [views.poll(poll, total_results={})]
-    return polling_response(request, {POLLS.plural: shown})
+    # A replay for an idempotency key answers the same, even if there are votes by now.
+    data = [views.poll(poll, total_results={})]
+    return polling_response(request, {POLLS.plural: data})
 
 
 async def update_poll(request: web.Request) -> web.Response:
@@ -91,5 +91,5 @@ async def _respond(
     totals = {}
     if is_manager:
         totals = await request.app[STORE].sessions.total_results(poll["id"] for poll in polls)
-    shown = [views.poll(poll, totals.get(poll["id"], {}) if is_manager else None) for poll in polls]
-    return polling_response(request, {POLLS.plural: shown}, headers=headers)
+    data = [views.poll(poll, totals.get(poll["id"], {}) if is_manager else None) for poll in polls]
+    return polling_response(request, {POLLS.plural: data}, headers=headers)

@@ -1,4 +1,4 @@
-"""Answers of the polling API, whose clients choose how ids are written."""
+"""Responses of the polling API. Clients choose whether ids are numbers or strings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ STRING_IDS = "application/json+canvas-string-ids"
 def polling_response(
     request: web.Request, data: Any, *, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """An answer of the polling API, with the ids that the client accepts."""
+    """A JSON response with ids in the form that ``Accept`` asks for."""
     return json_response(accepted_ids(request, data), headers=headers)
 
 
 def accepted_ids(request: web.Request, data: Any) -> Any:
-    """``data``, where every id is a string if the client accepts only that."""
+    """``data``, with every id as a string if ``Accept`` asks for that."""
     return _with_string_ids(data) if STRING_IDS in request.headers.get("Accept", "") else data
 
 

@@ -1,4 +1,4 @@
-"""Sessions of a poll (contract, section 4)."""
+"""Sessions of a poll (docs/api.md, section 4)."""
 
 from typing import Any
 
@@ -13,10 +13,11 @@ from service.rules.policy import Caller, View
 from service.web import pagination, streams
 from service.web.call import CALL, CLOCK
 from service.web.store import STORE
-from storage.documents import BallotDocument, SessionDocument
+from storage.documents import SessionDocument
 from storage.pages import Page, Window
 
 MAX_SUBMISSIONS = 1000
+"""In a session; longer lists are read page by page from ``poll_submissions``."""
 
 
 async def list_sessions(request: web.Request) -> web.Response:
@@ -64,7 +65,7 @@ async def show_session(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.READ)
     session = await lookups.find_session(request)
-    policy.require_session_reader(lookups.view_of(request, caller, session))
+    policy.require(lookups.view_of(request, caller, session).may_read, policy.NO_SESSION_ACCESS)
     return await _respond(request, caller, session)
 
 
@@ -80,9 +81,9 @@ async def create_session(request: web.Request) -> web.Response:
     session = await request.app[STORE].sessions.create(
         located, **wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
     )
-    # A retry gets this answer too, whatever has been voted since.
-    shown = views.session(session, lookups.view_of(request, caller, session), submissions=[])
-    return polling_response(request, {SESSIONS.plural: [shown]})
+    # A replay for an idempotency key answers the same, even if there are votes by now.
+    data = views.session(session, lookups.view_of(request, caller, session), submissions=[])
+    return polling_response(request, {SESSIONS.plural: [data]})
 
 
 async def update_session(request: web.Request) -> web.Response:
@@ -150,10 +151,9 @@ async def delete_session(request: web.Request) -> web.Response:
 
 
 async def _respond(request: web.Request, caller: Caller, session: SessionDocument) -> web.Response:
-    ballots = request.app[STORE].ballots
-    own = await ballots.find(ballots.id_of(session["_id"], caller.principal.user_id))
-    shown = await _show(request, caller, session, own, with_submissions=True)
-    return polling_response(request, {SESSIONS.plural: [shown]})
+    view = await lookups.view_with_ballot(request, caller, session)
+    data = views.session(session, view, await _submissions(request, session, view))
+    return polling_response(request, {SESSIONS.plural: [data]})
 
 
 async def _respond_page(
@@ -163,46 +163,27 @@ async def _respond_page(
     ballots, user_id = request.app[STORE].ballots, caller.principal.user_id
     own_ids = {session["_id"]: ballots.id_of(session["_id"], user_id) for session in page.rows}
     own = await ballots.find_all(own_ids.values())
-    shown = [
-        await _show(
-            request, caller, session, own.get(own_ids[session["_id"]]), with_submissions=included
-        )
-        for session in page.rows
-    ]
+    data = []
+    for session in page.rows:
+        view = lookups.view_of(request, caller, session, own.get(own_ids[session["_id"]]))
+        submissions = await _submissions(request, session, view) if included else None
+        data.append(views.session(session, view, submissions))
     headers = pagination.link_header(request, paging, page)
-    return polling_response(request, {SESSIONS.plural: shown}, headers=headers)
+    return polling_response(request, {SESSIONS.plural: data}, headers=headers)
 
 
-async def _show(
-    request: web.Request,
-    caller: Caller,
-    session: SessionDocument,
-    own: BallotDocument | None,
-    *,
-    with_submissions: bool,
-) -> dict[str, Any]:
-    view = policy.view_of(caller, session, own, request.app[CLOCK]())
-    submissions: list[dict[str, Any]] | None = None
-    if with_submissions and view.sees_all_submissions:
-        submissions = await _show_all(request, session, view)
-    elif with_submissions:
-        submissions = (
-            []
-            if view.own is None
-            else [views.submission(view.own, session["rules"], author_id=view.user_id)]
-        )
-    return views.session(session, view, submissions)
-
-
-async def _show_all(
+async def _submissions(
     request: web.Request, session: SessionDocument, view: View
 ) -> list[dict[str, Any]] | None:
-    """All submissions, or None where they are too many: the listing serves those by pages."""
+    """The submissions that the caller may see; None if there are too many for one answer."""
+    rules = session["rules"]
+    if not view.sees_all_submissions:
+        own = [] if view.own is None else [view.own]
+        return [views.submission(ballot, rules, author_id=view.user_id) for ballot in own]
     if session["participants"] > MAX_SUBMISSIONS:
         return None
     window = Window(limit=MAX_SUBMISSIONS)
     page = await request.app[STORE].ballots.of_session(session["_id"], window)
     return [
-        views.submission(ballot, session["rules"], author_id=view.author_of(ballot))
-        for ballot in page.rows
+        views.submission(ballot, rules, author_id=view.author_of(ballot)) for ballot in page.rows
     ]

@@ -1,6 +1,4 @@
-"""Submissions to a session (contract, sections 4 and 5)."""
-
-from typing import Any
+"""Submissions to a session (docs/api.md, sections 4 and 5)."""
 
 from aiohttp import web
 
@@ -9,11 +7,10 @@ from service import casting
 from service.polling import bodies, lookups
 from service.polling.responses import polling_response
 from service.rules import policy, views
-from service.rules.policy import Caller, View
+from service.rules.policy import Caller
 from service.web import pagination
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL
 from service.web.store import STORE
-from storage.documents import SessionDocument
 from storage.errors import NotFound
 
 
@@ -25,14 +22,14 @@ async def list_submissions(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     session = await lookups.find_managed_session(request, caller, "poll_session_id")
-    view = await _view_of(request, caller, session)
+    view = await lookups.view_with_ballot(request, caller, session)
     page = await request.app[STORE].ballots.of_session(session["_id"], paging.window)
     headers = pagination.link_header(request, paging, page)
-    shown = [
+    data = [
         views.submission(ballot, session["rules"], author_id=view.author_of(ballot))
         for ballot in page.rows
     ]
-    return polling_response(request, {SUBMISSIONS.plural: shown}, headers=headers)
+    return polling_response(request, {SUBMISSIONS.plural: data}, headers=headers)
 
 
 async def show_submission(request: web.Request) -> web.Response:
@@ -44,11 +41,12 @@ async def show_submission(request: web.Request) -> web.Response:
     session = await lookups.find_session(request, "poll_session_id")
     number = lookups.read_path_id(request, "id")
     ballot = await request.app[STORE].ballots.get(session["_id"], number)
-    view = await _view_of(request, caller, session)
+    view = await lookups.view_with_ballot(request, caller, session)
     author_id = view.author_of(ballot)
     if not view.is_manager and author_id is None:
         raise NotFound("There is no such poll submission.")
-    return _respond(request, views.submission(ballot, session["rules"], author_id=author_id))
+    data = views.submission(ballot, session["rules"], author_id=author_id)
+    return polling_response(request, {SUBMISSIONS.plural: [data]})
 
 
 async def create_submission(request: web.Request) -> web.Response:
@@ -64,23 +62,13 @@ async def create_submission(request: web.Request) -> web.Response:
     caller = Caller(principal)
     if not principal.is_admin and not principal.is_acting:
         caller = await lookups.read_caller(request, policy.VOTE)
-    policy.require_voter(lookups.view_of(request, caller, session))
+    policy.require(lookups.view_of(request, caller, session).may_vote, policy.NO_SESSION_ACCESS)
     options, comment, cast_key = await bodies.read_submission(request, SUBMISSIONS)
     outcome = await casting.cast(
         request, casting.POLLING, session["_id"], options, comment=comment, cast_key=cast_key
     )
-    shown = views.submission(outcome.ballot, outcome.rules, author_id=principal.user_id)
+    data = views.submission(outcome.ballot, outcome.rules, author_id=principal.user_id)
     if not policy.knows_own(principal, outcome.ballot, outcome.rules):
-        # Under its number an admin would find later what the user changes the vote to.
-        shown["id"] = None
-    return _respond(request, shown)
-
-
-async def _view_of(request: web.Request, caller: Caller, session: SessionDocument) -> View:
-    ballots = request.app[STORE].ballots
-    own = await ballots.find(ballots.id_of(session["_id"], caller.principal.user_id))
-    return policy.view_of(caller, session, own, request.app[CLOCK]())
-
-
-def _respond(request: web.Request, shown: dict[str, Any]) -> web.Response:
-    return polling_response(request, {SUBMISSIONS.plural: [shown]})
+        # With the id an admin could look up what the user later changes the vote to.
+        data["id"] = None
+    return polling_response(request, {SUBMISSIONS.plural: [data]})

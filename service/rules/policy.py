@@ -1,6 +1,6 @@
-"""Who may do what, and who sees which results. Pure: knows neither HTTP nor MongoDB.
+"""Rights and visibility, as pure functions (docs/api.md, sections 2 to 5).
 
-Each ``require_…`` raises ``Forbidden`` or returns; the rules are the contract's, sections 2 to 5.
+Each ``require…`` returns, or raises ``Forbidden`` with a sentence for the caller.
 """
 
 from collections.abc import Iterable
@@ -21,37 +21,42 @@ from storage.documents import (
     is_open,
 )
 
-MANAGERS_ONLY = "This is for managers of the poll."
+MANAGERS_ONLY = "Only managers of the poll may do this."
+NO_SESSION_ACCESS = "You do not have access to this poll session."
 TEACHING = frozenset({"TeacherEnrollment", "TaEnrollment"})
 
 __all__ = ["READ", "VOTE", "WRITE", "Caller", "Forbidden"]
 
 
 class Forbidden(Exception):
-    """The caller may not do this; the text says what is lacking."""
+    """The caller may not do this; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A principal, and the courses that its user is in."""
+    """A principal with the enrollments of its user."""
 
     principal: Principal
     enrollments: tuple[EnrollmentDocument, ...] = ()
 
 
-# Both faces ------------------------------------------------------------------------------------
+def require(is_allowed: bool, reason: str) -> None:
+    """Raises ``Forbidden`` with ``reason`` unless allowed."""
+    if not is_allowed:
+        raise Forbidden(reason)
+
+
+# Both APIs -------------------------------------------------------------------------------------
 
 
 def require_acting(principal: Principal) -> None:
-    """Only an admin token may speak for another user."""
-    if not principal.is_admin:
-        raise Forbidden("as_user_id is for admin tokens.")
+    require(principal.is_admin, "Only admin tokens may use as_user_id.")
 
 
 def require_action(principal: Principal, action: str) -> None:
-    """The actions of a token limit both faces."""
-    if not principal.is_admin and action not in principal.actions:
-        raise Forbidden(f"This token does not carry the action {action}.")
+    """The actions of a token apply to both APIs."""
+    is_granted = principal.is_admin or action in principal.actions
+    require(is_granted, f"This token does not grant the action {action}.")
 
 
 def _covers(principal: Principal, workspace: str) -> bool:
@@ -62,43 +67,43 @@ def _covers(principal: Principal, workspace: str) -> bool:
 
 
 def require_content(principal: Principal, action: str, key: ContainerKey) -> None:
-    """``action`` on a container of the content API.
+    """Requires ``action`` on a container of the content API.
 
-    No grant covers the workspace of users, ``*`` included: it is for each user alone. Who acts for
-    a user holds that user's rights: ``read`` and ``vote`` everywhere, ``write`` as far as
+    No grant covers the workspace ``users``, not even ``*``: its polls belong to single users. A
+    caller acting for a user has ``read`` and ``vote`` everywhere, and ``write`` as far as
     ``require_change`` allows.
     """
     require_action(principal, action)
     if principal.is_admin:
         return
     if key.workspace == USERS:
-        if key.content != str(principal.user_id):
-            raise Forbidden("These polls are for the user who made them.")
-    elif not principal.is_acting and not _covers(principal, key.workspace):
-        raise Forbidden(f"This token does not cover the workspace {key.workspace}.")
+        is_owner = key.content == str(principal.user_id)
+        require(is_owner, "Only the user who created these polls has access to them.")
+    else:
+        is_covered = principal.is_acting or _covers(principal, key.workspace)
+        require(is_covered, f"This token does not cover the workspace {key.workspace}.")
 
 
 def require_creation(principal: Principal, key: ContainerKey) -> None:
-    """``write`` on the container; nobody puts polls among those made under ``/api/v1``."""
+    """Requires ``write``, and a workspace other than that of polls made under ``/api/v1``."""
     require_content(principal, WRITE, key)
-    if key.workspace == USERS:
-        raise Forbidden("Polls of users are made under /api/v1/polls.")
+    require(key.workspace != USERS, "Polls of users are created with POST /api/v1/polls.")
 
 
 def require_change(principal: Principal, poll: PollDocument) -> None:
-    """To be asked after ``require_content``: a user who is acted for changes own polls only."""
-    if principal.is_acting and poll["owner_id"] != principal.user_id:
-        raise Forbidden("This poll was made by another user.")
+    """For after ``require_content``: a user who is acted for may change only their own polls."""
+    is_allowed = not principal.is_acting or poll["owner_id"] == principal.user_id
+    require(is_allowed, "Only the user who created this poll may change it.")
 
 
 # The polling API -------------------------------------------------------------------------------
 
 
 def reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
-    """The sessions that these enrollments let one read.
+    """The sessions that these enrollments make readable, by course id: sections, or None for all.
 
-    Who teaches a course without a section reads all its sections; everybody else reads the sessions
-    without a section, and those of the own ones.
+    Teachers enrolled without a section read every session of the course. Everybody else reads the
+    sessions without a section and those of their own sections.
     """
     reached: dict[int, frozenset[int | None] | None] = {}
     for enrollment in enrollments:
@@ -112,7 +117,10 @@ def reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
 
 
 def manages(caller: Caller, key: ContainerKey, owner_id: int) -> bool:
-    """The manager of a poll: for those of users its owner, else who may write there; any admin."""
+    """Whether the caller manages a poll.
+
+    Admins always do. Polls of users are managed by their owner, content polls with ``write``.
+    """
     principal = caller.principal
     if principal.is_admin:
         return True
@@ -122,7 +130,7 @@ def manages(caller: Caller, key: ContainerKey, owner_id: int) -> bool:
 
 
 def reads_content(caller: Caller, key: ContainerKey) -> bool:
-    """Whether the grants of the token let one read a poll and its standing session."""
+    """Whether the token's grants suffice to read a poll and its standing session."""
     principal = caller.principal
     if key.workspace == USERS:
         return False
@@ -130,12 +138,12 @@ def reads_content(caller: Caller, key: ContainerKey) -> bool:
 
 
 class View(NamedTuple):
-    """What a caller sees of a session at one moment, and may do there; see ``view_of``.
+    """What a caller may see and do in a session at one moment; see ``view_of``.
 
-    ``is_manager``: manages the poll. ``may_read``, ``may_vote``: rights on the session, whether it
-    is open or not. ``sees_results``: its results, in counts or, where ``hides_counts``, in whole
-    percents. ``sees_all_submissions``: not only the caller's own. ``own``: the caller's own ballot
-    as far as its content may be known, else None.
+    ``is_manager``: manages the poll. ``may_read``, ``may_vote``: rights on the session, whether or
+    not it is open. ``sees_results``: as counts or, if ``hides_counts``, as whole percentages.
+    ``sees_all_submissions``: not only the caller's own. ``own``: the caller's ballot, or None if
+    there is none or the caller may not know its content.
     """
 
     user_id: int
@@ -150,7 +158,7 @@ class View(NamedTuple):
     own: BallotDocument | None
 
     def author_of(self, ballot: BallotDocument) -> int | None:
-        """The caller, where the ballot is the caller's own and may be known to be; else None."""
+        """The caller's user id if the ballot is ``own``, else None."""
         is_own = self.own is not None and ballot["_id"] == self.own["_id"]
         return self.user_id if is_own else None
 
@@ -158,9 +166,9 @@ class View(NamedTuple):
 def view_of(
     caller: Caller, session: SessionDocument, own: BallotDocument | None, now: datetime
 ) -> View:
-    """Decides all that depends on who asks about a session (contract, sections 2 and 5).
+    """Decides everything about a session that depends on the caller (docs/api.md, 2 and 5).
 
-    ``own`` is the caller's ballot in it, None where there is none or where it does not matter.
+    ``own`` is the caller's ballot in it: None if there is none, or if it does not matter.
     """
     principal, settings = caller.principal, session["rules"]["settings"]
     key = ContainerKey.of(session["container"])
@@ -185,16 +193,16 @@ def view_of(
 
 
 def knows_own(principal: Principal, own: BallotDocument, rules: SessionRules) -> bool:
-    """Whether the caller may know what their own ballot says.
+    """Whether the caller may know the content of their own ballot.
 
-    Callers that act for a user learn of an unnamed ballot only that it is there.
+    A caller acting for a user learns only the existence of a ballot without a name.
     """
     is_named = rules["settings"]["saveParticipantNames"] and own["user_id"] is not None
     return is_named or not principal.is_acting
 
 
 def _reads(caller: Caller, key: ContainerKey, session: SessionDocument) -> bool:
-    """For the standing session whoever reads the content; else those who are enrolled there."""
+    """The standing session needs ``read`` on the content, others an enrollment."""
     course_id = session["course_id"]
     if course_id is None:
         return reads_content(caller, key)
@@ -203,9 +211,9 @@ def _reads(caller: Caller, key: ContainerKey, session: SessionDocument) -> bool:
 
 
 def _votes(principal: Principal, key: ContainerKey, *, is_course: bool, may_read: bool) -> bool:
-    """The readers of a course's session; for the standing one, the grant ``vote``.
+    """The standing session needs the grant ``vote``, others the right to read them.
 
-    A cast for another user needs no enrollment: the service that acts vouches for the user.
+    Voting for another user needs no enrollment: the acting service vouches for the user.
     """
     if principal.is_admin or principal.is_acting:
         return True
@@ -215,7 +223,7 @@ def _votes(principal: Principal, key: ContainerKey, *, is_course: bool, may_read
 
 
 def _are_results_public(session: SessionDocument, open_now: bool, *, has_voted: bool) -> bool:
-    """As the session says; for the standing session, as the poll says."""
+    """Decided by the session; for the standing session, by the settings of the poll."""
     if session["course_id"] is not None:
         return session["has_public_results"]
     match session["rules"]["settings"]["resultsVisibility"]:
@@ -237,56 +245,31 @@ def teaches(caller: Caller, course_id: int) -> bool:
 
 
 def require_admin(caller: Caller) -> None:
-    if not caller.principal.is_admin:
-        raise Forbidden("This is for admins.")
+    require(caller.principal.is_admin, "Only admins may do this.")
 
 
 def require_self(caller: Caller, user_id: int) -> None:
-    if not caller.principal.is_admin and caller.principal.user_id != user_id:
-        raise Forbidden("Users may ask for themselves only.")
+    is_self = caller.principal.user_id == user_id
+    require(is_self or caller.principal.is_admin, "You may only read your own user.")
 
 
 def require_enrolled(caller: Caller, course_id: int) -> None:
-    enrolled = any(one["course_id"] == course_id for one in caller.enrollments)
-    if not caller.principal.is_admin and not enrolled:
-        raise Forbidden("This is for who is enrolled in the course.")
+    is_enrolled = any(one["course_id"] == course_id for one in caller.enrollments)
+    require(is_enrolled or caller.principal.is_admin, "You are not enrolled in this course.")
 
 
 def require_teacher(caller: Caller) -> None:
     """A teacher is a user who teaches any course."""
     is_teacher = any(one["type"] in TEACHING for one in caller.enrollments)
-    if not caller.principal.is_admin and not is_teacher:
-        raise Forbidden("Polls are made by teachers.")
+    require(is_teacher or caller.principal.is_admin, "Only teachers may create polls.")
 
 
 def require_teaching(caller: Caller, course_id: int) -> None:
-    if not teaches(caller, course_id):
-        raise Forbidden(f"This is for who teaches the course {course_id}.")
+    require(teaches(caller, course_id), f"You do not teach the course {course_id}.")
 
 
 def require_manager(caller: Caller, key: ContainerKey, owner_id: int) -> None:
-    if not manages(caller, key, owner_id):
-        raise Forbidden(MANAGERS_ONLY)
-
-
-def require_session_reader(view: View) -> None:
-    if not view.may_read:
-        raise Forbidden("You do not have access to this poll session.")
-
-
-def require_voter(view: View) -> None:
-    if not view.may_vote:
-        raise Forbidden("You do not have access to this poll session.")
-
-
-def require_session_manager(view: View) -> None:
-    if not view.is_manager:
-        raise Forbidden(MANAGERS_ONLY)
-
-
-def require_results(view: View) -> None:
-    if not view.sees_results:
-        raise Forbidden("You may not see the results of this poll, or not yet.")
+    require(manages(caller, key, owner_id), MANAGERS_ONLY)
 
 
 def require_poll_reader(
@@ -294,5 +277,4 @@ def require_poll_reader(
 ) -> None:
     """A manager, a reader of one of its sessions, or a token with ``read`` on its workspace."""
     may_read = manages(caller, key, owner_id) or reads_content(caller, key) or reads_a_session
-    if not may_read:
-        raise Forbidden("This poll is for others.")
+    require(may_read, "You do not have access to this poll.")

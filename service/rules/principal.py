@@ -1,4 +1,4 @@
-"""Who is asking."""
+"""The authenticated caller of a request."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ ALL_ACTIONS = frozenset(ACTIONS)
 ANY_WORKSPACE = "*"
 
 SERVICE_USER = 0
-"""The user of the tokens that no user owns; no request and no command may name it."""
+"""The user id of tokens that belong to no user. No request or command may name it."""
 
 
 class Principal(NamedTuple):
     """The caller of one request: a token's owner, or the user that an admin token acts for.
 
-    ``token_id`` is the hash of the secret, ``is_acting`` that the token's owner is another.
+    ``token_id`` is the SHA-256 of the secret; ``is_acting`` tells the two kinds of caller apart.
     """
 
     user_id: int
@@ -41,9 +41,9 @@ class Principal(NamedTuple):
         )
 
     def acting_for(self, user_id: int) -> "Principal":
-        """``user_id`` in rights and in authorship; only the token stays."""
+        """``user_id`` in rights and authorship, with the same token."""
         return Principal(user_id, self.token_id, self.token_name, False, True, ALL_ACTIONS)
 
 
 NOBODY = Principal(-1, "", "")
-"""Who has not shown a token yet: may do nothing."""
+"""The caller before a token was accepted; it may do nothing."""

@@ -1,6 +1,6 @@
-"""What a face shows of a stored document: pure, one function a view.
+"""Representations of stored documents: one pure function each.
 
-Reads do not pay for marshmallow; a property test holds each view equal to its schema's dump.
+Reads skip marshmallow for speed; a property test compares each function with its schema's dump.
 """
 
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from storage.documents import (
 
 
 def content_poll(poll: PollDocument) -> dict[str, Any]:
-    """The Poll of ``/rest``: options by ``order``, equal ones as they were sent."""
+    """The Poll of ``/rest``. Options are sorted by ``order``, ties as they were sent."""
     return {
         "id": poll["id"],
         "title": poll["title"],
@@ -38,47 +38,47 @@ def _order(option: OptionDocument) -> int:
 
 
 def poll(document: PollDocument, total_results: dict[str, int] | None) -> dict[str, Any]:
-    """The Poll of ``/api/v1``; ``total_results`` are for managers, None for everybody else."""
-    shown = {
+    """The Poll of ``/api/v1``; ``total_results`` is None unless the caller manages the poll."""
+    data = {
         "id": document["number"],
         "question": document["title"],
         "description": document["description"],
         "created_at": time(document["created_at"]),
     }
     if total_results is not None:
-        shown["user_id"] = document["owner_id"]
-        shown["total_results"] = {
+        data["user_id"] = document["owner_id"]
+        data["total_results"] = {
             option["id"]: total_results.get(option["id"], 0) for option in document["options"]
         }
-    return shown
+    return data
 
 
 def choices(document: PollDocument) -> list[OptionDocument]:
-    """The choices by position; those of one position by id, as their bookmarks go."""
+    """The choices in the order of ``choice_place``, which is also their cursor."""
     return sorted(document["options"], key=choice_place)
 
 
 def choice_place(option: OptionDocument) -> tuple[int, int, str]:
-    """Where a choice stands in its list: by position, then numbered ids by number."""
+    """The sort key of a choice: position, then the id, numerically if it is a number."""
     number = parse_id(option["id"])
     return option["order"], -1 if number is None else number, option["id"]
 
 
 def choice(option: OptionDocument, document: PollDocument, *, shows_answer: bool) -> dict[str, Any]:
-    """The PollChoice; ``is_correct`` is not for everybody."""
-    shown = {
+    """The PollChoice, with ``is_correct`` only if ``shows_answer``."""
+    data = {
         "id": choice_id(option["id"]),
         "poll_id": document["number"],
         "text": option["title"],
         "position": option["order"],
     }
     if shows_answer:
-        shown["is_correct"] = option["is_correct"]
-    return shown
+        data["is_correct"] = option["is_correct"]
+    return data
 
 
 def choice_id(option_id: str) -> int | str:
-    """An option's id as the polling API writes it: a number where it is one (contract, 4)."""
+    """An option's id as the polling API writes it: as a number if it is one (docs/api.md, 4)."""
     number = parse_id(option_id)
     return option_id if number is None else number
 
@@ -88,8 +88,8 @@ def session(
     view: View,
     submissions: list[dict[str, Any]] | None,
 ) -> dict[str, Any]:
-    """The PollSession; ``submissions`` are None where nobody asked for them."""
-    shown: dict[str, Any] = {
+    """The PollSession; ``submissions`` is None unless the caller asked for them."""
+    data: dict[str, Any] = {
         "id": document["_id"],
         "poll_id": document["poll_number"],
         "course_id": document["course_id"],
@@ -100,24 +100,24 @@ def session(
         "poll_submissions": submissions,
     }
     if view.sees_results:
-        shown["has_public_results"] = document["has_public_results"]
+        data["has_public_results"] = document["has_public_results"]
         if view.hides_counts:
-            shown["result_shares"] = {
+            data["result_shares"] = {
                 option_id: share(votes, document["participants"])
                 for option_id, votes in document["results"].items()
             }
         else:
-            shown["results"] = document["results"]
-    return shown
+            data["results"] = document["results"]
+    return data
 
 
 def share(votes: int, participants: int) -> int:
-    """Whole percents of the participants; halves are rounded up."""
+    """Whole percentage of the participants; halves are rounded up."""
     return (200 * votes + participants) // (2 * participants) if participants else 0
 
 
 def percentage(votes: int, participants: int) -> float:
-    """Percents of the participants to one decimal; halves are rounded up."""
+    """Percentage of the participants to one decimal; halves are rounded up."""
     return share(votes * 10, participants) / 10
 
 
@@ -134,7 +134,7 @@ def enrollment(document: EnrollmentDocument, *, state: str = "active") -> dict[s
 
 def time(moment: datetime) -> str:
     """UTC, to the second: ``2014-01-07T15:16:18Z``."""
-    if moment.tzinfo is not UTC:  # it nearly always is, and astimezone costs more than all else
+    if moment.tzinfo is not UTC:  # rare, and astimezone is slow
         moment = moment.astimezone(UTC)
     return f"{moment.isoformat()[:19]}Z"
 
@@ -143,38 +143,31 @@ def time(moment: datetime) -> str:
 
 
 def content_vote(
-    ballot: BallotDocument, rules: SessionRules, poll_id: str, *, author_id: int | None
+    ballot: BallotDocument,
+    rules: SessionRules,
+    poll_id: str,
+    *,
+    author_id: int | None,
+    is_known: bool = True,
 ) -> dict[str, Any]:
-    """The Vote of ``/rest``; ``author_id`` is the caller where the vote is the caller's own.
+    """The Vote of ``/rest``; ``author_id`` is the caller if the vote is theirs, else None.
 
-    Of a vote without a name the times are not shown either: who knows when a user voted would know
-    which vote it is.
+    Its content is null unless ``is_known``. A vote without a name has no times either: they would
+    identify it to anyone who knows when a user voted.
     """
     voter = _voter(ballot, rules) if author_id is None else author_id
     return {
         "pollId": poll_id,
         "userId": voter,
-        "optionIds": ballot["choices"],
-        "comment": ballot["comment"],
+        "optionIds": ballot["choices"] if is_known else None,
+        "comment": ballot["comment"] if is_known else None,
         "createdAt": time(ballot["created_at"]) if voter is not None else None,
         "updatedAt": time(ballot["updated_at"]) if voter is not None else None,
     }
 
 
-def hidden_content_vote(ballot: BallotDocument, poll_id: str, author_id: int) -> dict[str, Any]:
-    """That there is a vote, and not what for."""
-    return {
-        "pollId": poll_id,
-        "userId": author_id,
-        "optionIds": None,
-        "comment": None,
-        "createdAt": time(ballot["created_at"]),
-        "updatedAt": time(ballot["updated_at"]),
-    }
-
-
 def content_results(session: SessionDocument, view: View) -> dict[str, Any]:
-    """``results`` of a Poll; where counts are hidden, whole percents and null for each count."""
+    """``results`` of a Poll. Hidden counts are null, beside whole percentages."""
     hidden = view.hides_counts
     participants = session["participants"]
     return {
@@ -194,7 +187,7 @@ def content_results(session: SessionDocument, view: View) -> dict[str, Any]:
 
 
 def results_of(session: SessionDocument, view: View) -> dict[str, Any]:
-    """The results of a session as a resource of their own."""
+    """The results of a session as a resource (docs/api.md, section 7)."""
     return {
         "pollId": session["poll_id"],
         "sessionId": session["_id"],
@@ -206,11 +199,11 @@ def results_of(session: SessionDocument, view: View) -> dict[str, Any]:
 def submission(
     ballot: BallotDocument, rules: SessionRules, *, author_id: int | None
 ) -> dict[str, Any]:
-    """The PollSubmission; ``author_id`` is the caller where it is the caller's own."""
+    """The PollSubmission; ``author_id`` is the caller if it is theirs, else None."""
     settings = rules["settings"]
     voter = _voter(ballot, rules)
     shows_author = author_id is not None
-    shown: dict[str, Any] = {
+    data: dict[str, Any] = {
         "id": ballot["number"],
         "poll_session_id": ballot["session_id"],
         "poll_choice_id": choice_id(ballot["choices"][0]),
@@ -218,17 +211,17 @@ def submission(
         "created_at": time(ballot["created_at"]) if shows_author or voter is not None else None,
     }
     if settings["allowSelectionOfMultipleOptions"]:
-        shown["poll_choice_ids"] = [choice_id(option_id) for option_id in ballot["choices"]]
+        data["poll_choice_ids"] = [choice_id(option_id) for option_id in ballot["choices"]]
     if settings["allowComment"]:
-        shown["comment"] = ballot["comment"]
-    return shown
+        data["comment"] = ballot["comment"]
+    return data
 
 
 # Exports ---------------------------------------------------------------------------------------
 
 
 def exported_session(session: SessionDocument, now: datetime) -> dict[str, Any]:
-    """A session as its managers export it, without results: the choices have those."""
+    """The session of an export; its results are in ``counted_choices``."""
     return {
         "id": session["_id"],
         "poll_id": session["poll_number"],
@@ -241,7 +234,7 @@ def exported_session(session: SessionDocument, now: datetime) -> dict[str, Any]:
 
 
 def counted_choices(document: PollDocument, session: SessionDocument) -> list[dict[str, Any]]:
-    """The choices by position, for managers, each with its votes in a session."""
+    """The choices of an export by position, each with its votes in the session."""
     results, participants = session["results"], session["participants"]
     return [
         {
@@ -254,5 +247,5 @@ def counted_choices(document: PollDocument, session: SessionDocument) -> list[di
 
 
 def _voter(ballot: BallotDocument, rules: SessionRules) -> int | None:
-    """The name on a ballot, as far as names are saved now."""
+    """The name on a ballot, unless names are no longer saved."""
     return ballot["user_id"] if rules["settings"]["saveParticipantNames"] else None

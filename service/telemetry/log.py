@@ -1,7 +1,7 @@
-"""The log: JSON lines where a machine reads, short lines on a terminal; on standard error.
+"""The log on standard error: JSON lines, or short lines on a terminal.
 
-Events are rare and go through structlog. The line that every request pays for does not: it is
-put together here and written with its neighbours.
+Events are rare and go through structlog. Request lines are frequent, so they are rendered here and
+written in batches.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ NO_ROUTE = "-"
 
 
 RequestLine = tuple[float, str, str, str | None, int, float, str | None, int | None, str | None]
-"""One answered request: seconds since 1970, id, method, route (None: there is none), status, how
-many ms the answer took, address, user, name of the token.
+"""One answered request: Unix time in seconds, id, method, route or None, status, duration in ms,
+address, user id, token name.
 
-No query string, which may hold a token. A plain tuple, since each request makes one.
+There is no query string, which may hold a token. A plain tuple, for speed.
 """
 
 
 class RequestLog:
-    """A line a request, those of ``FLUSH_SECONDS`` written together; ``flush`` before the end.
+    """One line for each request, written in batches every ``FLUSH_SECONDS``.
 
-    Rendered one after the other, while the code for it is in the processor's cache, they take a
-    third of what each took at the end of its request.
+    Rendering lines in batches takes a third of the time of rendering each after its request. Call
+    ``flush`` before the process exits.
     """
 
     def __init__(self, stream: IO[bytes], *, enabled: bool = True, readable: bool = False) -> None:
@@ -42,7 +42,7 @@ class RequestLog:
         self._waiting: list[RequestLine] = []
 
     def tell(self, listener: Callable[[Sequence[RequestLine]], None]) -> None:
-        """Has it called with all lines, those that are not ``enabled`` to be written too."""
+        """Calls ``listener`` with each batch, even if the log is not ``enabled``."""
         self._listeners.append(listener)
 
     def write(self, line: RequestLine) -> None:
@@ -66,7 +66,7 @@ REQUEST_LOG = web.AppKey("request_log", RequestLog)
 
 def _as_json(line: RequestLine) -> bytes:
     at, request_id, method, route, status, ms, remote, user, token = line
-    shown = {
+    members = {
         "time": datetime.fromtimestamp(at, UTC),
         "level": "info",
         "event": "request",
@@ -79,7 +79,7 @@ def _as_json(line: RequestLine) -> bytes:
         "user": user,
         "token": token,
     }
-    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+    return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
 
 
 def _readable(line: RequestLine) -> bytes:
@@ -92,7 +92,7 @@ def _readable(line: RequestLine) -> bytes:
 
 
 def open_request_log(level: str) -> RequestLog:
-    """The request log of this process; requests are of level ``info``."""
+    """The request log of this process, written at the levels ``info`` and ``debug``."""
     return RequestLog(
         sys.stderr.buffer,
         enabled=level in ("debug", "info"),
@@ -101,7 +101,7 @@ def open_request_log(level: str) -> RequestLog:
 
 
 def configure_logging(level: str) -> None:
-    """Sends structlog's and the standard library's records through one renderer."""
+    """Renders the records of structlog and of the standard library alike."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -109,7 +109,7 @@ def configure_logging(level: str) -> None:
     ]
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(_dumps)
     if sys.stderr.isatty():
-        # Where rich is installed the default would print what every variable holds: tokens too.
+        # With rich installed, the default prints the values of all variables, tokens included.
         plain = structlog.dev.plain_traceback
         renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)
     else:

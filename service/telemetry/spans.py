@@ -1,9 +1,9 @@
-"""A span for each request, exported by OpenTelemetry; only ``tracing`` imports this.
+"""A span for each request, exported by OpenTelemetry; imported only by ``tracing``.
 
-A span says what kind of request it was and how it ended, in the semantic conventions for HTTP
-(1.44), and its ``X-Request-Id``, under which the log tells more. Against these conventions it has
-no ``url.path`` and no ``url.query``, which hold ids and tokens, and nothing of the caller: of a
-vote without a name it must not say whose it was.
+Spans follow the semantic conventions for HTTP (1.44) and have the ``X-Request-Id``, to find the
+request in the log. Unlike the conventions they leave out ``url.path`` and ``url.query``, which hold
+ids and tokens, and everything about the client: a span must not identify the voter of a vote
+without a name.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ from storage.errors import StartupRefused
 METHODS = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
 )
-"""The conventions show every other one as ``_OTHER``."""
+"""Every other method is ``_OTHER`` in the conventions."""
 REQUEST_ID = f"{HTTP_RESPONSE_HEADER_TEMPLATE}.x-request-id"
 FLUSH_SECONDS = 5.0
-"""The longest that a stop waits for a collector that does not take the last spans."""
+"""Maximum time to export the last spans at shutdown."""
 UNNAMED = "unknown_service"
 
 log = structlog.get_logger(__name__)
@@ -46,9 +46,9 @@ log = structlog.get_logger(__name__)
 class Spans:
     """The spans of one application.
 
-    Sampling, batches and the collector are what the variables ``OTEL_…`` say. Spans are exported
-    from a thread of OpenTelemetry, whose queue is bounded: where the collector is away or slow,
-    spans are lost, and requests know nothing of it.
+    The variables ``OTEL_…`` configure sampling, batches and the collector. A thread of
+    OpenTelemetry exports the spans from a bounded queue: if the collector is down or slow, spans
+    are dropped and requests are not affected.
     """
 
     def __init__(
@@ -103,14 +103,16 @@ class Spans:
         return trace
 
     async def exported(self, _: web.Application) -> AsyncIterator[None]:
-        """Exports while the application runs, and what is left when it ends."""
+        """Exports spans while the application runs, and the rest at shutdown."""
         try:
             exporter = OTLPSpanExporter()
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         except ValueError as error:
-            raise StartupRefused(f"A variable of OpenTelemetry cannot be used: {error}.") from error
+            raise StartupRefused(
+                f"OpenTelemetry does not accept its variables: {error}."
+            ) from error
         yield
-        # By itself it would wait for half a minute.
+        # By itself, shutdown() would wait for 30 s.
         last = threading.Thread(target=self._provider.shutdown, daemon=True)
         last.start()
         await asyncio.to_thread(last.join, FLUSH_SECONDS)

@@ -1,4 +1,4 @@
-"""Traces: whether they are wanted; nothing of OpenTelemetry is imported where they are not."""
+"""Tracing. OpenTelemetry is imported only if it is asked for."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def add_tracing(
 ) -> None:
     """Adds a span for each request.
 
-    Raises ``StartupRefused`` where the extra ``tracing`` is missing.
+    Raises ``StartupRefused`` if the extra ``tracing`` is not installed.
     """
     try:
         from service.telemetry.spans import Spans  # noqa: PLC0415 - an extra, and slow to import
@@ -22,7 +22,7 @@ def add_tracing(
         if not (error.name or "").startswith("opentelemetry"):
             raise
         raise StartupRefused(
-            "Traces are asked for by the variables of OpenTelemetry, and it is not installed: "
+            "The OTEL_ variables ask for traces, but OpenTelemetry is not installed: "
             "pip install 'polls-service[tracing]', or set OTEL_TRACES_EXPORTER=none."
         ) from error
     spans = Spans(scheme_of, request_id_of)

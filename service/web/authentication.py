@@ -1,11 +1,11 @@
-"""Finds out who is asking; without a good token the answer is 403, never 401 (contract, 2)."""
+"""Authentication by token. Without a valid one the status is 403, never 401 (docs/api.md, 2)."""
 
 import hmac
 
 from aiohttp import hdrs, web
 from marshmallow import ValidationError
 
-from schemas.fields import parse_id
+from schemas.fields import ID_MESSAGE, parse_id
 from service.rules import policy
 from service.rules.principal import SERVICE_USER, Principal
 from service.web.call import CALL, CLOCK
@@ -16,20 +16,20 @@ from storage.tokens import token_id
 
 ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"})
-"""Routes that need no token."""
+"""Routes without authentication."""
 BEARER = "bearer "
 
 
 async def identify(request: web.Request) -> None:
-    """Puts the principal and the parsed query into the call.
+    """Sets the principal and the parsed query of the call.
 
-    Raises ``Forbidden``, and ``QuotaExceeded`` where too many bad tokens came.
+    Raises ``Forbidden``, and ``QuotaExceeded`` after too many bad tokens.
     """
     call = request[CALL]
     call.query = parse_query(request)
     values = dict(call.query)
     identifier = token_id(_read_secret(request, values))
-    # Known also where acting is refused: the log shall tell whose token it was.
+    # Set before acting is checked, so that the log names the token of a refused request, too.
     call.principal = _recall(request, identifier) or await _find(request, identifier)
     wanted = values.get("as_user_id")
     if wanted is None:
@@ -37,7 +37,7 @@ async def identify(request: web.Request) -> None:
     policy.require_acting(call.principal)
     user_id = parse_id(wanted)
     if user_id is None:
-        raise ValidationError("must be a whole number from 1 to 2^53-1", "as_user_id")
+        raise ValidationError(ID_MESSAGE, "as_user_id")
     call.principal = call.principal.acting_for(user_id)
 
 
@@ -48,11 +48,11 @@ def _read_secret(request: web.Request, query: dict[str, str]) -> str:
     for parameter in TOKEN_PARAMETERS:
         if parameter in query:
             return query[parameter]
-    raise policy.Forbidden("A token is missing: send Authorization: Bearer, or ?token=.")
+    raise policy.Forbidden("A token is required: send Authorization: Bearer TOKEN.")
 
 
 def _recall(request: web.Request, identifier: str) -> Principal | None:
-    """Who it was a moment ago, or the token of the environment; without a question to the store."""
+    """The principal of the token of the environment, or of a cached one; without I/O."""
     app = request.app
     admin_id = app[ADMIN_TOKEN_ID]
     if admin_id is not None and hmac.compare_digest(identifier, admin_id):

@@ -8,9 +8,9 @@ ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
 
 
 def read_if_match(request: web.Request) -> frozenset[str] | None:
-    """The revisions of ``If-Match``; None where any will do.
+    """The entity tags of ``If-Match``; None if the header is absent or ``*``.
 
-    A weak tag matches nothing (RFC 9110, 13.1.1), and neither does one that is malformed.
+    Weak tags never match (RFC 9110, section 13.1.1), and neither do malformed ones.
     """
     headers = request.headers.getall("If-Match", [])
     if not headers or headers == ["*"]:

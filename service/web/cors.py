@@ -1,7 +1,7 @@
 """CORS, for pages of other origins that call the service from a browser (the Fetch standard).
 
-Without ``POLLS_CORS_ORIGINS`` nothing of it is there. Tokens come in a header and never in a
-cookie, so a browser is not asked to send what it keeps for this origin.
+Off unless ``POLLS_CORS_ORIGINS`` is set. Tokens are sent in a header and never in a cookie, so
+credentials are not allowed.
 """
 
 from aiohttp import hdrs, web
@@ -10,22 +10,27 @@ from aiohttp.typedefs import Handler
 from service.settings import SETTINGS
 
 ANY_ORIGIN = "*"
-SENT = "Authorization, Content-Type, If-Match, Idempotency-Key, X-Request-Id, Accept"
-SHOWN = "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Content-Disposition"
+REQUEST_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, X-Request-Id, Accept"
+EXPOSED_HEADERS = (
+    "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Content-Disposition"
+)
 MAX_AGE_SECONDS = "600"
 
 
 def add_cors(app: web.Application) -> None:
-    """Lets the pages of the origins that the settings name read what is answered."""
+    """Lets pages of the configured origins call the service."""
     if app[SETTINGS].cors_origins:
         app.middlewares.append(_answer_preflights)
-        # A signal, since it reaches errors and streams too.
+        # A signal, because that covers errors and streams.
         app.on_response_prepare.append(_allow_origin)
 
 
 @web.middleware
 async def _answer_preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """No route has OPTIONS, so without this a preflight is a 405, asked for no token as that is."""
+    """Answers preflights, which would otherwise be a 405: no route has OPTIONS.
+
+    They need no token, like any 405.
+    """
     unmet = request.match_info.http_exception
     if (
         request.method != hdrs.METH_OPTIONS
@@ -38,7 +43,7 @@ async def _answer_preflights(request: web.Request, handler: Handler) -> web.Stre
     if _allowed(request) is not None:
         methods = ", ".join(sorted(unmet.allowed_methods))
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = methods
-        response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = SENT
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = REQUEST_HEADERS
         response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = MAX_AGE_SECONDS
     return response
 
@@ -46,15 +51,15 @@ async def _answer_preflights(request: web.Request, handler: Handler) -> web.Stre
 async def _allow_origin(request: web.Request, response: web.StreamResponse) -> None:
     allowed = _allowed(request)
     if allowed != ANY_ORIGIN:
-        # To those that are not allowed too, or a cache would give this answer to one that is.
+        # On every answer, or a cache could serve this one to an allowed origin.
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
     if allowed is not None:
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = allowed
-        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = SHOWN
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED_HEADERS
 
 
 def _allowed(request: web.Request) -> str | None:
-    """What a request is answered as its allowed origin."""
+    """The value of ``Access-Control-Allow-Origin``; None if the origin is not allowed."""
     origins = request.app[SETTINGS].cors_origins
     if ANY_ORIGIN in origins:
         return ANY_ORIGIN

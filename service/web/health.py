@@ -1,4 +1,4 @@
-"""What an orchestrator and a monitor ask; none of it needs a token."""
+"""Endpoints for orchestrators and monitoring; none needs a token."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from service.web.store import STORE
 from storage.errors import Unavailable
 
 DRAINING = web.AppKey("draining", asyncio.Event)
-"""Set as soon as a stop has begun."""
+"""Set when shutdown begins."""
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -29,7 +29,7 @@ async def readyz(request: web.Request) -> web.Response:
     The database accepts writes, and the service is not stopping.
     """
     if request.app[DRAINING].is_set():
-        raise Unavailable("The service is stopping.")
+        raise Unavailable("The service is shutting down.")
     await request.app[STORE].check_writes()
     return responses.json_response({"status": "ready"})
 

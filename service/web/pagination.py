@@ -1,4 +1,4 @@
-"""Pages: which rows a request asks for, and the links to their neighbours (RFC 8288)."""
+"""Pagination: the rows that a request asks for, and the links to other pages (RFC 8288)."""
 
 import base64
 import binascii
@@ -20,26 +20,27 @@ from storage.pages import Page, Window
 
 DEFAULT_PER_PAGE = 10
 MAX_PER_PAGE = 100
-BOOKMARK = "bookmark:"
+CURSOR = "bookmark:"
+"""Prefix of a cursor in the parameter ``page``."""
 AUTHORITY = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 
 
 class Paging(NamedTuple):
-    """The window of a request, and its plain page number where it named one."""
+    """The window of a request, and its page number, None if it gave a cursor."""
 
     window: Window
     number: int | None
 
 
 def is_number(after: Any) -> bool:
-    """The bookmark of most lists is the id of the last row."""
+    """Whether a decoded cursor is the id of a row, as in most lists."""
     return isinstance(after, int) and not isinstance(after, bool) and 0 < after <= MAX_ID
 
 
-def read_paging(request: web.Request, is_bookmark: Callable[[Any], bool] = is_number) -> Paging:
+def read_paging(request: web.Request, is_cursor: Callable[[Any], bool] = is_number) -> Paging:
     """Reads ``page`` and ``per_page``; raises ``ValidationError``.
 
-    ``is_bookmark`` tells whether a decoded bookmark is one of this list.
+    ``is_cursor`` tells whether a decoded cursor is valid for this list.
     """
     pairs = request[CALL].query
     query = dict(pairs)
@@ -50,24 +51,24 @@ def read_paging(request: web.Request, is_bookmark: Callable[[Any], bool] = is_nu
         digits = query["per_page"].lstrip("0")
         limit = min(int(digits[:4]), MAX_PER_PAGE)
     page = query.get("page") or "1"
-    if page.startswith(BOOKMARK):
-        after = _decode(page.removeprefix(BOOKMARK))
-        if not is_bookmark(after):
-            raise ValidationError("is no bookmark of this list", "page")
+    if page.startswith(CURSOR):
+        after = _decode(page.removeprefix(CURSOR))
+        if not is_cursor(after):
+            raise ValidationError("is not a valid cursor for this list", "page")
         return Paging(Window(after, 0, limit), None)
     number = parse_id(page)
     if number is None:
-        raise ValidationError("must be a whole number from 1, or a bookmark", "page")
+        raise ValidationError("must be a whole number from 1, or a cursor", "page")
     return Paging(Window(None, (number - 1) * limit, limit), number)
 
 
 def link_header(request: web.Request, paging: Paging, page: Page[Any]) -> dict[str, str]:
-    """``Link`` with ``current``, ``first``, and what is known of ``next``, ``prev``, ``last``."""
+    """``Link`` with ``current``, ``first``, and ``next``, ``prev``, ``last`` where known."""
     pairs = request[CALL].query
     current = dict(pairs).get("page") or "1"
     links = {"current": current}
     if page.next_after is not None:
-        links["next"] = BOOKMARK + _encode(page.next_after)
+        links["next"] = CURSOR + _encode(page.next_after)
     if paging.number is not None and paging.number > 1:
         links["prev"] = str(paging.number - 1)
     links["first"] = "1"
@@ -79,12 +80,12 @@ def link_header(request: web.Request, paging: Paging, page: Page[Any]) -> dict[s
         for name, value in pairs
         if name not in (*TOKEN_PARAMETERS, "page", "per_page")
     ]
-    shown = [
+    values = [
         f"<{base}?{_query([*kept, ('page', place), ('per_page', str(paging.window.limit))])}>; "
         f'rel="{rel}"'
         for rel, place in links.items()
     ]
-    return {"Link": ",".join(shown)}
+    return {"Link": ",".join(values)}
 
 
 def _query(pairs: list[tuple[str, str]]) -> str:
@@ -92,10 +93,10 @@ def _query(pairs: list[tuple[str, str]]) -> str:
 
 
 def base_url(request: web.Request) -> str:
-    """The scheme and authority that the client used, as far as it can be believed.
+    """The scheme and authority that the client used.
 
-    ``POLLS_PUBLIC_URL`` overrides; ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` count only from
-    ``POLLS_TRUSTED_PROXIES``.
+    ``POLLS_PUBLIC_URL`` overrides it. ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` are used only
+    if a proxy of ``POLLS_TRUSTED_PROXIES`` sent them.
     """
     settings = request.app[SETTINGS]
     if settings.public_url is not None:

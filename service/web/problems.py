@@ -1,4 +1,4 @@
-"""The one place where an exception becomes an answer; handlers catch nothing."""
+"""Maps every exception to a problem response. Handlers catch nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from service.web.responses import Fault, Refused, problem
 from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
 
 MAX_FAULTS = 100
-"""A megabyte of unknown members is answered with this many faults, not with ten megabytes."""
+"""Maximum number of faults in a response; a large body may have thousands."""
 
 STORAGE_STATUS: dict[type[StorageError], int] = {
     NotFound: 404,
@@ -25,14 +25,14 @@ STORAGE_STATUS: dict[type[StorageError], int] = {
 }
 RETRY_AFTER = {"Retry-After": "1"}
 
-MAX_SHOWN = 200
-"""So much of a path is repeated: a member's name may be a megabyte long."""
+MAX_PATH = 200
+"""Maximum length of a member's path in a response; the client chose the names."""
 
 log = structlog.get_logger(__name__)
 
 
 def problem_of(request: web.Request, error: Exception) -> web.Response:
-    """The answer to a request that ended in ``error``."""
+    """The response to a request that raised ``error``."""
     match error:
         case ValidationError():
             return problem(400, _faults(error))
@@ -50,7 +50,9 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
             return _http_problem(request, error)
         case _:
             log.error("unhandled error", request_id=request[CALL].id, exc_info=error)
-            return problem(500, [Fault(None, "Something went wrong here; the log knows more.")])
+            return problem(
+                500, [Fault(None, "Internal error. The log has details under this request id.")]
+            )
 
 
 def _faults(error: ValidationError) -> list[Fault]:
@@ -58,17 +60,19 @@ def _faults(error: ValidationError) -> list[Fault]:
     faults = [Fault(*fault) for fault in field_faults(messages)]
     if len(faults) > MAX_FAULTS:
         rest = len(faults) - MAX_FAULTS
-        faults[MAX_FAULTS:] = [Fault(None, f"and {rest:,} more faults")]
+        faults[MAX_FAULTS:] = [Fault(None, f"and {rest:,} more errors")]
     return faults
 
 
 def _http_problem(request: web.Request, error: web.HTTPException) -> web.Response:
-    """404 and 405 of the router, and what the reading of a body refuses."""
+    """404 and 405 of the router, and errors raised while reading a body."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        message = f"{request.method} is not allowed here, but {allowed}."
+        message = f"{request.method} is not allowed for this path; it allows {allowed}."
         return problem(405, [Fault(None, message)], headers={"Allow": allowed})
-    message = "There is no such route." if error.status == 404 else error.text or error.reason
+    message = (
+        "There is no resource at this path." if error.status == 404 else error.text or error.reason
+    )
     response = problem(error.status, [Fault(None, message)])
     if error.status in (408, 431):
         response.force_close()
@@ -76,9 +80,9 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> web.Respons
 
 
 def field_faults(messages: Mapping[Any, Any] | list[Any], path: str = "") -> list[tuple[str, str]]:
-    """Flattens marshmallow's messages to pairs of path, as ``options[2].title``, and sentence."""
+    """Flattens marshmallow's messages to pairs of a path, ``options[2].title``, and a sentence."""
     if isinstance(messages, list):
-        field = (path or BODY)[:MAX_SHOWN]
+        field = (path or BODY)[:MAX_PATH]
         return [(field, f"{field} {message}") for message in messages]
     faults: list[tuple[str, str]] = []
     for member, below in messages.items():

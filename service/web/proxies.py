@@ -1,6 +1,6 @@
-"""Who a request comes from, as far as those between can be believed.
+"""The client's address and scheme behind proxies.
 
-``X-Forwarded-*`` counts only from ``POLLS_TRUSTED_PROXIES``.
+``X-Forwarded-*`` is used only if a proxy of ``POLLS_TRUSTED_PROXIES`` sent it.
 """
 
 import ipaddress
@@ -18,16 +18,15 @@ WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
 def is_from_proxy(request: web.BaseRequest, trusted: Sequence[Network]) -> bool:
-    """Whether a proxy that is trusted has sent the request."""
+    """Whether a trusted proxy sent the request."""
     return bool(trusted) and _is_one_of(_parse(request.remote or ""), trusted)
 
 
 def client_address(request: web.BaseRequest, trusted: Sequence[Network]) -> Address | None:
-    """The last address on the way here that no trusted proxy has.
+    """The last address on the way that is not a trusted proxy.
 
-    Proxies write behind what they were sent, so ``X-Forwarded-For`` is read from its end: what
-    comes before the first address that is not trusted may be invented. None where the connection
-    has no address, as on a Unix socket.
+    Proxies append to ``X-Forwarded-For``, so it is read from its end: entries before the last
+    untrusted address may be forged. None if the connection has no address, as on a Unix socket.
     """
     address = _parse(request.remote or "")
     if not trusted or not _is_one_of(address, trusted):
@@ -44,7 +43,7 @@ def client_address(request: web.BaseRequest, trusted: Sequence[Network]) -> Addr
 
 
 def client_scheme(request: web.BaseRequest, trusted: Sequence[Network]) -> str:
-    """``http`` or ``https``, as the client used it."""
+    """``http`` or ``https``, as used by the client."""
     scheme = request.scheme
     if is_from_proxy(request, trusted):
         forwarded = request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip().lower()

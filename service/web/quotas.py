@@ -1,4 +1,4 @@
-"""How often something may be done in a while, counted in this process with the library limits."""
+"""Quotas: how often something may be done in a fixed window, counted in this process."""
 
 import time
 from collections.abc import Callable
@@ -6,15 +6,13 @@ from math import ceil
 
 from aiohttp import web
 from limits import RateLimitItem
-from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 
 MAX_COUNTED = 20_000
-"""Whom a quota counts at once; beyond that the one whose window began first is forgotten."""
+"""Maximum number of keys of a quota. Beyond it, the key with the oldest window is forgotten."""
 
 
 class QuotaExceeded(Exception):
-    """Somebody did more than the quota allows; ``headers`` say when it may be done again."""
+    """The quota is used up; ``headers`` say when it can be used again."""
 
     def __init__(self, message: str, headers: dict[str, str]) -> None:
         super().__init__(message)
@@ -22,10 +20,13 @@ class QuotaExceeded(Exception):
 
 
 class Quota:
-    """``rate`` for each of those that are counted.
+    """``rate`` for each key.
 
-    ``name`` is what the headers call it, ``uses`` what is counted, as "requests with one token".
-    A window begins with the first use, so nobody is held up for longer than one window.
+    ``name`` is its name in the headers, ``uses`` what is counted, such as "requests with one
+    token". A window begins with the first use, so no key waits for longer than one window.
+
+    The library limits parses rates but does not count here: its storage has no bound, and needs a
+    thread that scans all keys every 10 ms.
     """
 
     def __init__(
@@ -37,108 +38,49 @@ class Quota:
     ) -> None:
         self._name = name
         self._uses = uses
-        self._rate = rate
+        self._amount = rate.amount
+        self._seconds = rate.get_expiry()
         self._monotonic = monotonic
-        self._windows = Windows(monotonic)
-        self._limiter = FixedWindowRateLimiter(self._windows)
-        self._policy = f'"{name}";q={rate.amount};w={rate.get_expiry()}'
+        self._policy = f'"{name}";q={self._amount};w={self._seconds}'
+        # When the window of each key ends, and its uses; in the order in which they end.
+        self._windows: dict[str, tuple[float, int]] = {}
 
     def use(self, key: str) -> dict[str, str]:
         """Counts one use by ``key``; raises ``QuotaExceeded``.
 
-        The headers are those of draft-ietf-httpapi-ratelimit-headers-11.
+        Returns the headers of draft-ietf-httpapi-ratelimit-headers-11.
         """
-        is_within = self._limiter.hit(self._rate, key)
-        ends_at, remaining = self._limiter.get_window_stats(self._rate, key)
-        seconds = max(1, ceil(ends_at - self._monotonic()))
+        now = self._monotonic()
+        ends_at, used = self._windows.get(key, (now, 0))
+        if ends_at <= now:
+            self._make_room(now)
+            ends_at, used = now + self._seconds, 0
+        self._windows[key] = ends_at, used + 1
+        seconds = max(1, ceil(ends_at - now))
         headers = {
             "RateLimit-Policy": self._policy,
-            "RateLimit": f'"{self._name}";r={remaining};t={seconds}',
+            "RateLimit": f'"{self._name}";r={max(0, self._amount - used - 1)};t={seconds}',
         }
-        if not is_within:
+        if used >= self._amount:
             raise QuotaExceeded(
-                f"These are more than {self._rate.amount} {self._uses} in "
-                f"{self._rate.get_expiry()} s; ask again in {seconds} s.",
+                f"More than {self._amount} {self._uses} in {self._seconds} s; "
+                f"try again in {seconds} s.",
                 {**headers, "Retry-After": str(seconds)},
             )
         return headers
 
     def __len__(self) -> int:
-        """How many are counted."""
+        """The number of keys."""
         return len(self._windows)
+
+    def _make_room(self, now: float) -> None:
+        """Drops ended windows, and the oldest if there are still too many."""
+        while self._windows:
+            oldest = next(iter(self._windows))
+            if self._windows[oldest][0] > now and len(self._windows) < MAX_COUNTED:
+                return
+            del self._windows[oldest]
 
 
 TOKEN_USES: web.AppKey[Quota | None] = web.AppKey("token_uses")
 BAD_TOKENS: web.AppKey[Quota | None] = web.AppKey("bad_tokens")
-
-
-class _Window:
-    __slots__ = ("count", "ends_at")
-
-    def __init__(self, ends_at: float) -> None:
-        self.count = 0
-        self.ends_at = ends_at
-
-
-class Windows(Storage):
-    """What the library counts in, bounded. All windows of one must have the same length.
-
-    The library's own has no bound, reads the clock of the wall, and while anything is counted looks
-    through all of it, from a thread of its own, every hundredth of a second.
-    """
-
-    STORAGE_SCHEME = None
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        super().__init__()
-        self._monotonic = monotonic
-        # In the order in which they end.
-        self._windows: dict[str, _Window] = {}
-
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        return ()
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        window = self._open(key)
-        if window is None:
-            now = self._monotonic()
-            self._make_room(now)
-            window = self._windows[key] = _Window(now + expiry)
-        window.count += amount
-        return window.count
-
-    def get(self, key: str) -> int:
-        window = self._open(key)
-        return 0 if window is None else window.count
-
-    def get_expiry(self, key: str) -> float:
-        """In seconds of ``monotonic``."""
-        window = self._open(key)
-        return self._monotonic() if window is None else window.ends_at
-
-    def check(self) -> bool:
-        return True
-
-    def reset(self) -> int:
-        count = len(self._windows)
-        self._windows.clear()
-        return count
-
-    def clear(self, key: str) -> None:
-        self._windows.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def _open(self, key: str) -> _Window | None:
-        window = self._windows.get(key)
-        return window if window is not None and window.ends_at > self._monotonic() else None
-
-    def _make_room(self, now: float) -> None:
-        """Drops what has ended, and the oldest where there are still too many."""
-        while self._windows:
-            oldest = next(iter(self._windows))
-            if self._windows[oldest].ends_at > now and len(self._windows) < MAX_COUNTED:
-                return
-            del self._windows[oldest]

@@ -1,6 +1,6 @@
-"""Rate limits: of each token, and of each address that sends bad ones.
+"""Rate limits for each token, and for each address that sends invalid ones.
 
-Each process counts for itself. What needs no token is not counted: it costs nothing.
+Each process counts by itself. Routes without authentication are not counted: they are cheap.
 """
 
 import time
@@ -16,11 +16,11 @@ from service.web.proxies import client_address
 from service.web.quotas import BAD_TOKENS, TOKEN_USES, Quota
 
 CLIENT_PREFIX = 64
-"""Who has one address of IPv6 has so many that counting each of them would count for nothing."""
+"""IPv6 clients are counted by network, because each has at least 2^64 addresses."""
 
 
 def add_limits(app: web.Application, monotonic: Callable[[], float] = time.monotonic) -> None:
-    """Opens the quotas that the settings ask for; ``monotonic`` gives seconds."""
+    """Sets up the quotas of the settings; ``monotonic`` returns seconds."""
     settings = app[SETTINGS]
     app[BAD_TOKENS] = app[TOKEN_USES] = None
     if settings.bad_token_rate is not None:
@@ -33,9 +33,9 @@ def add_limits(app: web.Application, monotonic: Callable[[], float] = time.monot
 
 
 def within_token_rate(identify: Identify) -> Identify:
-    """``identify`` that also counts the use of the token, for whomever it acts.
+    """``identify`` that also counts each use of the token, whoever it acts for.
 
-    A request is counted where it may not act as it wants to, too, and raises ``QuotaExceeded``.
+    Requests that may not act for a user are counted, too. Raises ``QuotaExceeded``.
     """
 
     async def identify_and_count(request: web.Request) -> None:
@@ -50,15 +50,15 @@ def within_token_rate(identify: Identify) -> Identify:
 
 
 async def _tell_quota(request: web.Request, response: web.StreamResponse) -> None:
-    """Here, since a stream sends its headers before its handler returns."""
+    """A signal, because a stream sends its headers before its handler returns."""
     response.headers.update(request[CALL].quota_headers)
 
 
 def count_bad_token(request: web.Request) -> None:
-    """Raises ``QuotaExceeded`` where too many have come from the address of the client.
+    """Raises ``QuotaExceeded`` after too many from the address of the client.
 
-    Only requests with bad tokens are counted, and refused: an address that many share locks out
-    nobody whose token is good. A request without any token guesses at none, so it counts for none.
+    Only requests with bad tokens are counted and refused, so a shared address never locks out valid
+    tokens. A request without a token is not counted: it does not guess one.
     """
     quota = request.app[BAD_TOKENS]
     if quota is None:

@@ -1,4 +1,4 @@
-"""The key of the application's store, whose own package knows no web."""
+"""The application key of the store, whose package does not know aiohttp."""
 
 from aiohttp import web
 

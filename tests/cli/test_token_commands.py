@@ -1,4 +1,4 @@
-"""``python -m service token …``, beside a running service and without one."""
+"""``python -m service token …``, with a running service and without one."""
 
 import hashlib
 import re
@@ -136,7 +136,7 @@ def test_commands_work_without_a_service_and_leave_no_server_behind(services: Se
     )
     assert not (services.data_dir / "endpoint.json").exists()
     service = services.start()
-    assert "Admin token" not in service.output  # the store is not empty: somebody has a key
+    assert "Admin token" not in service.output  # the store has a token already
     assert call(service.url, "GET", place(), token=secret).status == 200
     assert service.stop() == 0
     assert services.run("token", "revoke", "early").status == 0
@@ -175,17 +175,17 @@ BAD = {
     "a user that is none": (["--name", "bad", "--user", "Ann"], "a whole number from 1"),
     "the workspace users": (
         ["--name", "bad", "--user", "7", "--workspace", "users"],
-        "no token covers the workspace of users' own polls",
+        "must have 1 to 255 printable characters, and not be users",
     ),
     "an empty workspace": (["--name", "bad", "--user", "7", "--workspace", ""], "1 to 255"),
     "an unknown action": (["--name", "bad", "--user", "7", "--action", "admin"], "invalid choice"),
     "a moment without an offset": (
         ["--name", "bad", "--user", "7", "--expires", "2027-01-31T18:00:00"],
-        "write it as 2027-01-31T18:00:00+01:00",
+        "must be a time such as 2027-01-31T18:00:00+01:00",
     ),
     "a moment that is none": (
         ["--name", "bad", "--user", "7", "--expires", "tomorrow"],
-        "write it as 2027-01-31T18:00:00+01:00",
+        "must be a time such as 2027-01-31T18:00:00+01:00",
     ),
 }
 

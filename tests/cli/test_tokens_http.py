@@ -1,4 +1,4 @@
-"""Who may do what on ``/rest``: tokens, their places, actions and workspaces, and acting for."""
+"""Rights on ``/rest``: where tokens are read, actions, workspaces, and acting for users."""
 
 from datetime import timedelta
 from typing import Any
@@ -228,7 +228,7 @@ async def test_polls_of_users_are_for_their_owner_and_admins(
     assert stored_polls(raw) == []
 
 
-async def test_nobody_makes_polls_among_those_of_users(
+async def test_no_polls_are_created_in_the_workspace_of_users(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     owner = await make_token(user_id=7, workspaces=["*"])
@@ -249,7 +249,7 @@ async def test_only_admins_act_for_others(
     assert everything(raw) == before
 
 
-async def test_who_is_acted_for_reads_everywhere_and_writes_own_polls_only(
+async def test_an_acting_caller_reads_everywhere_and_writes_only_the_users_polls(
     api: Client, raw: Raw
 ) -> None:
     seed(raw, ISSUE, POLL)
@@ -274,7 +274,7 @@ async def test_who_is_acted_for_is_the_author(api: Client, raw: Raw, user_id: in
 @pytest.mark.parametrize(
     "wanted", ["0", "", "-1", "+1", "1.0", "01", " 1", "x", "\u0661", "9007199254740992", "9" * 400]
 )
-async def test_nobody_is_acted_for_who_has_no_id(
+async def test_acting_needs_a_valid_user_id(
     api: Client, raw: Raw, method: str, wanted: str
 ) -> None:
     seed(raw, ISSUE, POLL)

@@ -65,7 +65,7 @@ def test_polls_are_made_by_teachers_and_changed_by_managers(
     service: Service, poll: Any, student: Any, stranger: Any
 ) -> None:
     for canvas in (student, stranger):
-        with pytest.raises(Forbidden, match="Polls are made by teachers"):
+        with pytest.raises(Forbidden, match="Only teachers may create polls"):
             canvas.create_poll([{"question": "?"}])
         with pytest.raises(Forbidden):
             canvas.get_poll(poll.id)
@@ -189,7 +189,7 @@ def test_sessions_are_read_by_readers_and_changed_by_managers(
     ):
         with pytest.raises(Forbidden):
             attempt()
-    with pytest.raises(Forbidden, match="who teaches the course"):
+    with pytest.raises(Forbidden, match="You do not teach the course"):
         poll.create_session([{"course_id": COURSE + 1}])
     assert poll.get_session(session.id).is_published is False
 

@@ -1,4 +1,4 @@
-"""Polls that are refused, member by member, and the outermost ones that are taken."""
+"""Invalid polls, member by member, and the largest valid ones."""
 
 import json
 import time
@@ -93,7 +93,7 @@ def settings(**members: Any) -> Json:
 
 
 def refused_settings(name: str, *values: Any) -> list[tuple[str, Json, Fields]]:
-    """One row for each value that the setting ``name`` does not take."""
+    """One row for each invalid value of the setting ``name``."""
     return [
         (f"{name} {value!a}", settings(**{name: value}), [f"settings.{name}"]) for value in values
     ]

@@ -1,4 +1,4 @@
-"""Where polls are kept: what names a container, how much it holds, and that it keeps them apart."""
+"""Containers: their names, their limits, and that each keeps its own polls."""
 
 import bson
 import pytest
@@ -63,7 +63,9 @@ async def test_an_issue_takes_no_container(api: Client, raw: Raw, content: str) 
     "content",
     ["98765", "plat-1", "PLAT-", "-1", "1PLAT-1", "PLAT-1a", "PLAT 1", "PLÄT-1", "PLAT-\uff11"],
 )
-async def test_what_is_no_issue_needs_a_container(api: Client, raw: Raw, content: str) -> None:
+async def test_content_other_than_an_issue_needs_a_container(
+    api: Client, raw: Raw, content: str
+) -> None:
     place = {"type": "polls", "workspace": "PLAT", "content": content}
     for unnamed in (place, {**place, "container": ""}):
         response = await api.post("/rest", params=unnamed, json=a_poll())
@@ -119,7 +121,7 @@ async def test_more_than_four_mebibytes_are_a_conflict(api: Client, raw: Raw) ->
     assert "4 MiB" in problem["detail"]
     assert everything(raw) == before
 
-    # What still fits is taken, and a replacement that shrinks makes room.
+    # A poll that still fits is accepted, and a smaller replacement makes room.
     assert (await api.post("/rest", params=PAGE, json=light)).status == 200
     assert (await api.put("/rest", params=query, json=light)).status == 200
     assert (await api.post("/rest", params=PAGE, json=large)).status == 200

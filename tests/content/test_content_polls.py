@@ -1,4 +1,4 @@
-"""A content poll's life: created, read, replaced, deleted."""
+"""Content polls: create, read, replace, delete."""
 
 from typing import Any
 

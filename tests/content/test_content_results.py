@@ -1,4 +1,4 @@
-"""``expand=results``, and what depends on votes on ``/rest`` (contract, sections 3 and 5)."""
+"""``expand=results``, and what depends on votes on ``/rest`` (docs/api.md, sections 3 and 5)."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def shares(found: Json | None) -> dict[str, float]:
     return {option: shown["percentage"] for option, shown in found["options"].items()}
 
 
-async def test_a_poll_that_nobody_voted_in_has_every_option_with_0(api: Client, raw: Raw) -> None:
+async def test_a_poll_without_votes_has_every_option_with_0(api: Client, raw: Raw) -> None:
     run = await content_run(api, raw)
     nothing = {"votes": 0, "percentage": 0}
     assert await results(api, run) == {
@@ -98,7 +98,7 @@ async def test_results_are_seen_as_the_visibility_says(
         assert (seen is not None) == sees
         if seen is not None:
             assert (seen["participants"], seen["closed"]) == (1, not is_open)
-    # Who acts for a user sees what the user sees.
+    # An acting caller sees what the user sees.
     assert (await results(api, run, as_user_id="7") is not None) == (voter or after_close)
 
 

@@ -1,4 +1,4 @@
-"""Votes in content polls, ``type=votes`` of ``/rest`` (contract, sections 3 and 5)."""
+"""Votes in content polls, ``type=votes`` of ``/rest`` (docs/api.md, sections 3 and 5)."""
 
 from datetime import timedelta
 from typing import Any
@@ -311,7 +311,7 @@ async def test_an_admin_casts_for_a_user_and_sees_later_only_that_there_is_a_vot
     assert tally(raw, run) == {}
 
 
-async def test_an_admin_who_acts_sees_a_named_vote(api: Client, raw: Raw) -> None:
+async def test_an_acting_admin_sees_a_named_vote(api: Client, raw: Raw) -> None:
     run = await content_run(api, raw, saveParticipantNames=True)
     given = await answered(await vote(api, run, "1", acting=7))
     assert await votes_seen(api, run, as_user_id="7") == [given]

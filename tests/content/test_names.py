@@ -1,4 +1,4 @@
-"""Privacy: where names are not saved, nothing links a user to a choice (contract, section 5)."""
+"""Privacy: where names are not saved, nothing links a user to a choice (docs/api.md, section 5)."""
 
 import dataclasses
 import io
@@ -44,7 +44,7 @@ async def a_voter(api: Client, make_token: TokenMaker) -> Headers:
 
 
 def all_documents(raw: Raw) -> str:
-    """Every document of every collection but those that say who users are."""
+    """Every document, except in collections that identify users."""
     names = set(raw.list_collection_names()) - {"tokens", "live_names", "enrollments"}
     assert {"ballots", "sessions", "containers", "idempotency", "attempts"} <= names
     return "\n".join(str(document) for name in sorted(names) for document in raw[name].find())
@@ -58,7 +58,7 @@ def lines_of(api: Client, request_lines: io.BytesIO, since: int = 0) -> list[Jso
 async def all_answers(
     api: Client, raw: Raw, run: Run, who: Headers | None = None, **query: str
 ) -> str:
-    """What every GET of both faces that knows of votes answers to somebody."""
+    """The responses of every GET about votes, in both APIs."""
     numbers = [ballot["number"] for ballot in raw.ballots.find({"session_id": run.session})]
     bare = {**run.place, **query}
     urls: list[tuple[str, dict[str, str]]] = [
@@ -108,7 +108,7 @@ async def test_no_stored_document_links_a_user_or_a_token_to_a_choice(
 
 
 @FACES
-async def test_the_request_line_of_a_cast_leaves_out_who_it_was(
+async def test_the_log_line_of_a_cast_leaves_out_the_voter(
     api: Client,
     raw: Raw,
     clock: Clock,
@@ -142,7 +142,7 @@ async def test_the_request_line_of_a_cast_leaves_out_who_it_was(
 
 
 @FACES
-async def test_the_request_line_of_a_named_cast_says_who_it_was(
+async def test_the_log_line_of_a_named_cast_names_the_voter(
     api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO, cast: Cast
 ) -> None:
     run = await content_run(api, raw, saveParticipantNames=True)
@@ -178,7 +178,7 @@ async def test_no_answer_names_the_voter_to_anybody_else(
         assert (seen["user_id"], seen["created_at"]) == (None, None)
         assert (seen["id"], seen["poll_choice_id"]) == (ballot["number"], 1)
     assert (await shown(api, run, reader))["poll_submissions"] == []
-    # The author sees the own vote, with everything.
+    # The author sees all of their own vote.
     [own] = (await shown(api, run, author))["poll_submissions"]
     assert (own["user_id"], own["created_at"]) == (USER, "2026-01-31T12:00:00Z")
     one = await api.get(f"{run.submissions}/{ballot['number']}", headers=author)
@@ -188,7 +188,7 @@ async def test_no_answer_names_the_voter_to_anybody_else(
 
 
 @FACES
-async def test_saving_names_later_reveals_nobody_and_lets_nobody_vote_twice(
+async def test_saving_names_later_reveals_no_voter_and_allows_no_second_vote(
     api: Client, raw: Raw, make_token: TokenMaker, clock: Clock, cast: Cast
 ) -> None:
     run = await content_run(api, raw)
@@ -202,7 +202,7 @@ async def test_saving_names_later_reveals_nobody_and_lets_nobody_vote_twice(
     assert tally(raw, run) == {"1": 1}
     answers = await all_answers(api, raw, run)
     assert str(USER) not in answers
-    # When it was cast would tell whose it is.
+    # The time of the cast would identify the voter.
     [seen] = await answered(await api.get("/rest", params=run.votes))
     assert seen == {
         "pollId": run.poll_id,
@@ -264,7 +264,7 @@ async def test_who_acts_for_a_user_cannot_learn_the_choice_by_any_get(
         await change(api, run, saveParticipantNames=names)
         votes = await answered(await api.get("/rest", params={**run.votes, **acting}))
         if owner and names:
-            # Nothing tells the own ballot from the others, not the place in the list either.
+            # The own ballot looks like all others, and has no special place in the list.
             assert votes == await answered(await api.get("/rest", params=run.votes))
             assert {one["userId"] for one in votes} == {None}
             assert {one["createdAt"] for one in votes} == {None}

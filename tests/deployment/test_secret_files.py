@@ -77,7 +77,7 @@ def test_a_secret_that_stands_where_its_path_should_is_not_shown(name: str) -> N
     for secret in ("mongodb://user:hunter2secret@host/polls", "hunter2secret-and-more-of-it"):
         with pytest.raises(InvalidSetting) as refused:
             read_settings({SECRET_FILES[name]: secret})
-        assert str(refused.value).startswith(f"{SECRET_FILES[name]} names no file that can be read")
+        assert str(refused.value).startswith(f"{SECRET_FILES[name]} does not name a readable file")
         assert "hunter2" not in str(refused.value)
 
 
@@ -108,7 +108,7 @@ def test_a_database_whose_secret_is_missing_names_both_ways_to_give_it(services:
     refused = services.run(**written(services.home, {"MONGODB_URI": URI}))
     assert refused.status == 2
     assert refused.sentence.startswith(
-        "POLLS_SECRET must be set where MONGODB_URI is, or POLLS_SECRET_FILE: "
+        "POLLS_SECRET or POLLS_SECRET_FILE must be set if MONGODB_URI is: "
     )
     assert "thepassword" not in refused.err
 

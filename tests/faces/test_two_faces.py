@@ -1,4 +1,4 @@
-"""One poll, two faces: what is done to it on one is seen on the other (contract, section 3, 4)."""
+"""One poll in two APIs: changes through one are seen in both (docs/api.md, sections 3 and 4)."""
 
 from typing import Any
 
@@ -196,7 +196,7 @@ async def test_an_option_with_votes_is_dropped_by_neither_face(api: Client, raw:
         api, "PUT", "/rest", 409, params=address, json={**seen, "options": seen["options"][1:]}
     )
     assert (stored_poll(raw, poll["id"]), stored_session(raw, session["id"])) == before
-    # Its text may change, and what nobody chose may go.
+    # Its text may change, and choices without votes may go.
     changed = {**seen, "options": [{**seen["options"][0], "title": "aye"}]}
     await call(api, "PUT", "/rest", params=address, json=changed)
     assert stored_session(raw, session["id"])["results"] == {"1": 1}

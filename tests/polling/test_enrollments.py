@@ -1,4 +1,4 @@
-"""Enrollments, users and courses (contract, section 4): bare objects, no envelopes."""
+"""Enrollments, users and courses (docs/api.md, section 4): bare objects, no envelopes."""
 
 import asyncio
 from typing import Any
@@ -119,7 +119,7 @@ async def test_enrollments_are_for_admins(api: Client, raw: Raw, make_token: Tok
     body = {"enrollment": {"user_id": 9}}
     await call(api, "POST", COURSE, 403, headers=teacher, json=body)
     await call(api, "DELETE", f"{COURSE}/{there['id']}", 403, headers=teacher)
-    # Who acts for a user has that user's rights, no more.
+    # An acting caller has only the rights of the user.
     await call(api, "POST", COURSE, 403, params={"as_user_id": 7}, json=body)
     assert raw.enrollments.count_documents({}) == 1
 
@@ -141,7 +141,7 @@ async def test_users_are_shown_to_themselves_and_to_admins(
     assert (await call(api, "GET", f"{API}/users/self", headers=text))["id"] == "7"
 
 
-async def test_courses_are_shown_to_who_is_enrolled_and_to_admins(
+async def test_courses_are_read_by_enrolled_users_and_admins(
     api: Client, make_token: TokenMaker
 ) -> None:
     there = await enroll(api, 7, 5, section=2)

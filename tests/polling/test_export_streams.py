@@ -1,4 +1,4 @@
-"""How an export travels: of one moment, in little memory, whole or visibly broken."""
+"""Exports as streams: a snapshot, in little memory, complete or visibly broken."""
 
 import asyncio
 import io
@@ -36,7 +36,7 @@ from tests.support.seeds import refused
 
 
 def open_cursors(raw: Raw) -> int:
-    """Those of the whole server, which no other test asks meanwhile."""
+    """Of the whole server; no other test uses it meanwhile."""
     status = raw.client.admin.command("serverStatus")
     return int(status["metrics"]["cursor"]["open"]["total"])
 
@@ -50,7 +50,7 @@ def no_cursor_is_left(raw: Raw) -> Iterator[None]:
 
 @dataclass
 class Listening:
-    """The service as it listens, and what it says."""
+    """A listening service, and its log."""
 
     port: int
     runner: Runner
@@ -74,7 +74,7 @@ class Listening:
         return reader, writer
 
     async def last_line(self) -> dict[str, Any]:
-        """The line of the one request in the log, once it is there."""
+        """The log line of the only request, once it is written."""
 
         async def written() -> bool:
             return bool(self.lines.getvalue())
@@ -86,7 +86,7 @@ class Listening:
 
 
 async def read_to_reset(reader: asyncio.StreamReader) -> bytes:
-    """What comes before the connection is reset; fails where it ends in order."""
+    """What arrives before the connection is reset; fails if it ends normally."""
     received = b""
     try:
         async with asyncio.timeout(20):
@@ -145,7 +145,7 @@ async def test_the_order_of_submissions_tells_nothing_of_when_they_came(
 ) -> None:
     run = await course_run(api, raw)
     seed_ballots(raw, run, 200)
-    # By its order the index would hide that nobody asked for one.
+    # An index would return them in this order even without a sort.
     raw.ballots.drop_index("session_id_1_number_1")
     async with store.exports.open(run.session) as export:
         [ballots] = [ballots async for ballots in export.ballots]
@@ -289,7 +289,7 @@ async def test_an_error_after_the_first_byte_cuts_the_connection_and_is_logged(
     assert (event["event"], event["log_level"]) == ("answer cut off", "error")
     assert event["request_id"] == line["id"] == "export-1"
     assert line["status"] != 200
-    # The store serves the next one.
+    # The next one succeeds.
     assert (await api.get(f"{run.url}/export", params={"format": form})).status == 200
 
 

@@ -1,4 +1,4 @@
-"""``GET …/poll_sessions/:id/export``: what it shows, to whom, and how it travels."""
+"""``GET …/poll_sessions/:id/export``: content, rights, and headers."""
 
 import csv
 import io
@@ -175,7 +175,7 @@ async def test_several_choices_of_a_submission_are_one_record(api: Client, raw: 
     assert record["poll_choice_id"] == "1 3"
 
 
-async def test_managers_export_numbers_also_where_others_see_none(
+async def test_managers_export_counts_that_are_hidden_from_others(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     run = await content_run(api, raw, hideAbsoluteNumbers=True, resultsVisibility="private")
@@ -196,7 +196,7 @@ async def test_where_names_are_not_saved_there_are_counts_and_no_submissions(
     run = await content_run(api, raw, allowComment=True)
     manager = await make_token(user_id=8)
     await answered(await vote(api, run, "2", acting=7, comment="for my cat"))
-    # The own vote of who exports is not told either.
+    # The exporting user's own vote is left out, too.
     await answered(await submit(api, run, 2, who=manager, comment="for my dog"))
     for who in (None, manager):
         shown = await exported_json(api, run, who)
@@ -228,7 +228,7 @@ async def test_names_saved_later_show_earlier_votes_without_name_or_time(
     records = await exported_csv(api, run)
     rows = {one["poll_choice_id"]: (one["user_id"], one["created_at"]) for one in records[4:]}
     assert rows == {"1": ("", ""), "2": ("7", "2026-01-31T12:01:00Z")}
-    # Saved no more: nothing of them is left.
+    # Names are no longer saved: none of them is left.
     await change(api, run)
     assert (await exported_json(api, run))["poll_submissions"] is None
     assert len(await exported_csv(api, run)) == 4
@@ -284,7 +284,7 @@ def test_what_a_spreadsheet_may_take_for_a_formula_gets_an_apostrophe(text: str)
 
 
 @pytest.mark.parametrize("text", HARMLESS, ids=ascii)
-def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
+def test_text_that_is_not_a_formula_is_unchanged(text: str) -> None:
     assert harmless(text) == text
 
 
@@ -302,7 +302,7 @@ async def test_no_text_of_a_caller_is_a_formula_in_any_cell(api: Client, raw: Ra
     ]
     assert [one["poll_choice_id"] for one in records] == ["", "'-1", "2", "3", "'-1"]
     assert records[-1]["comment"] == "'\t=1"
-    # Programs get what was sent.
+    # JSON has the text unchanged.
     shown = await exported_json(api, run)
     assert shown["poll"]["question"] == "=cmd|' /C calc'!A0"
     assert [one["text"] for one in shown["poll_choices"]] == ["+1", "@x", '\uff1d"a",1']
@@ -321,7 +321,7 @@ def tally_of(raw: Raw, run: Run) -> Json:
 
 
 @pytest.mark.parametrize("query", [{}, {"format": ""}, {"format": "xml"}, {"format": "CSV"}])
-async def test_another_format_is_told_before_existence_and_rights(
+async def test_an_unknown_format_is_refused_before_existence_and_rights(
     api: Client, raw: Raw, make_token: TokenMaker, query: dict[str, str]
 ) -> None:
     run = await course_run(api, raw)
@@ -353,7 +353,7 @@ async def test_head_answers_what_get_does_without_the_file(
     assert (asked.status, await asked.read()) == (200, b"")
     for name in ("Content-Type", "Content-Disposition", "Cache-Control"):
         assert asked.headers[name] == got.headers[name]
-    # The connection is fit for the next request.
+    # The connection can be used again.
     assert (await api.head(f"{run.url}/export", params={"format": "xml"})).status == 400
     assert (await export(api, run, form)).status == 200
 

@@ -1,4 +1,4 @@
-"""The parser of form fields, pure: every form of the contract, and what is none."""
+"""The parser of form fields: every valid notation, and invalid ones."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 
 from schemas.polling import Resource
 from service.polling.forms import read_fields, read_json
-from service.web.problems import MAX_SHOWN, field_faults
+from service.web.problems import MAX_PATH, field_faults
 
 SESSIONS = Resource("poll_sessions", "poll_session")
 NAMES = pytest.mark.parametrize("name", SESSIONS)
@@ -135,8 +135,8 @@ def test_an_object_is_not_written_in_two_forms(first: str, second: str) -> None:
 
 def test_a_long_bad_name_is_not_repeated_whole() -> None:
     [(field, message)] = field_faults(faults([("poll_sessions[" + "x" * 10_000, "1")]))
-    assert len(field) == MAX_SHOWN
-    assert len(message) < 2 * MAX_SHOWN
+    assert len(field) == MAX_PATH
+    assert len(message) < 2 * MAX_PATH
 
 
 @pytest.mark.parametrize("member", ["__class__", "$set", "a.b", "ä", " ", "0"])
@@ -166,7 +166,7 @@ def test_json_without_the_resource_holds_no_objects() -> None:
 
 
 @pytest.mark.parametrize("body", [None, True, 1, 1.5, "poll_sessions", [], [{"poll_sessions": []}]])
-def test_a_json_body_that_is_no_object_is_refused(body: Any) -> None:
+def test_a_json_body_other_than_an_object_is_refused(body: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         read_json(body, SESSIONS)
     assert refused.value.field_name == "body"
@@ -174,7 +174,7 @@ def test_a_json_body_that_is_no_object_is_refused(body: Any) -> None:
 
 @NAMES
 @pytest.mark.parametrize("value", [None, True, 1, "a", [1], [None], [[{}]], [{}, "a"]])
-def test_json_that_is_no_object_under_the_name_is_refused(name: str, value: Any) -> None:
+def test_a_json_resource_other_than_an_object_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         read_json({name: value}, SESSIONS)
     assert refused.value.field_name == name
@@ -282,7 +282,7 @@ def steps(fields: Fields) -> int:
 )
 def test_twice_as_many_fields_take_at_most_twice_as_many_steps(pattern: str) -> None:
     fields = [(pattern.format(place, 999_999_999 - place), "1") for place in range(1000)]
-    # A few steps are taken once, and a dictionary grows at its own times.
+    # Some steps happen once, and a dictionary grows now and then.
     assert steps(fields) <= 2.02 * steps(fields[:500])
 
 

@@ -1,4 +1,4 @@
-"""What holds the lowest version of ``multipart``: before 1.3.1 such a header stalls a process."""
+"""A header that stalls a process with ``multipart`` before 1.3.1, the lowest version allowed."""
 
 import pytest
 
@@ -15,4 +15,4 @@ async def test_a_boundary_that_was_written_to_stall_the_parser_is_refused_at_onc
     answer = await api.post("/api/v1/polls", data=b"--\r\n", headers=headers)
     assert answer.status == 400
     problem = await answer.json()
-    assert "is no multipart form" in problem["errors"][0]["message"]
+    assert "is not a multipart form" in problem["errors"][0]["message"]

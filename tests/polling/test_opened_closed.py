@@ -1,4 +1,4 @@
-"""Opening and closing, end dates, and who finds which sessions opened and closed."""
+"""Opening, closing, end dates, and the lists of opened and closed sessions."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ def everything(raw: Raw) -> dict[int, dict[str, Any]]:
 
 
 async def found(api: Client, headers: Headers) -> tuple[list[int], list[int]]:
-    """The ids of the sessions that a user finds opened, and closed."""
+    """The ids of a user's opened and closed sessions."""
     opened = await listed(api, f"{API}/poll_sessions/opened", headers=headers)
     closed = await listed(api, f"{API}/poll_sessions/closed", headers=headers)
     assert all(session["is_published"] for session in opened)

@@ -1,4 +1,4 @@
-"""Choices of a poll: every route by what it does (contract, section 4)."""
+"""Choices of a poll: every route by what it does (docs/api.md, section 4)."""
 
 import asyncio
 from typing import Any
@@ -39,9 +39,7 @@ async def test_a_new_choice_is_shown_with_all_members_and_is_stored_as_an_option
     ]
 
 
-async def test_a_choice_is_last_and_not_correct_unless_it_says_otherwise(
-    api: Client, raw: Raw
-) -> None:
+async def test_a_choice_is_last_and_not_correct_by_default(api: Client, raw: Raw) -> None:
     poll = await make_poll(api)
     assert (await make_choice(api, poll["id"], text="a"))["position"] == 1
     await make_choice(api, poll["id"], text="b", position=-5)

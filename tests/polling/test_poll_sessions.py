@@ -1,4 +1,4 @@
-"""Sessions of a poll: every route by what it does (contract, section 4 and 5)."""
+"""Sessions of a poll: every route by what it does (docs/api.md, sections 4 and 5)."""
 
 from typing import Any
 

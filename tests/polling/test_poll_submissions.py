@@ -1,4 +1,4 @@
-"""Submissions under ``/api/v1`` (contract, sections 4 and 5): casting, and who may."""
+"""Submissions under ``/api/v1`` (docs/api.md, sections 4 and 5): casting, and the right to."""
 
 from typing import Any
 
@@ -126,7 +126,7 @@ async def test_a_choice_that_the_poll_does_not_have_is_not_found(api: Client, ra
     assert tally(raw, run) == {}
 
 
-async def test_what_is_no_choice_is_refused_by_name(api: Client, raw: Raw) -> None:
+async def test_an_invalid_choice_is_refused_by_name(api: Client, raw: Raw) -> None:
     run = await course_run(api, raw)
     bodies: list[tuple[Any, str]] = [
         ({}, "poll_submissions"),
@@ -202,7 +202,7 @@ async def test_readers_of_an_open_session_may_vote(
         else:
             await refused(response, 403)
     assert tally(raw, run) == {"1": len(may)}
-    # The service that acts for a user vouches.
+    # The acting service vouches for the user.
     assert (await submitted(api, run, 2, acting=15))["user_id"] == 15
     await submitted(api, run, 2)
     assert tally(raw, run) == {"1": len(may), "2": 2}
@@ -221,7 +221,7 @@ async def test_submissions_need_the_action_vote(
     assert tally(raw, run) == {"1": 1}
 
 
-async def test_a_standing_session_is_voted_in_by_who_holds_vote_on_the_workspace(
+async def test_voting_in_a_standing_session_needs_vote_on_the_workspace(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     run = await content_run(api, raw, saveParticipantNames=True)
@@ -231,7 +231,7 @@ async def test_a_standing_session_is_voted_in_by_who_holds_vote_on_the_workspace
     for token in [*tokens, {"workspaces": []}]:
         await refused(await submit(api, run, 1, who=await make_token(user_id=8, **token)), 403)
     assert tally(raw, run) == {"1": 1}
-    # One vote a user, through whichever face.
+    # One vote for each user, in both APIs together.
     body = {"optionIds": ["1"]}
     await refused(await api.post("/rest", params=run.votes, json=body, headers=who), 409)
 

@@ -1,4 +1,4 @@
-"""Bodies of the polling API over HTTP: one meaning in every form, and a refusal of all others."""
+"""Bodies of the polling API over HTTP: every notation means the same, all others are refused."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -36,7 +36,7 @@ async def sessions(api: Client) -> str:
 
 @pytest.fixture
 async def problem(api: Client, sessions: str, raw: Raw) -> Problem:
-    """Posts a session that is refused, and not stored: the status, the faulty fields."""
+    """The status and the fields of the faults of a POST that is refused and stores nothing."""
 
     async def post(**request: Any) -> tuple[int, list[str]]:
         response = await api.post(sessions, **request)
@@ -135,7 +135,7 @@ async def test_a_session_can_be_sent_back_as_it_was_shown(api: Client, sessions:
         {"json": {"polls": [{"course_id": 5}]}},
     ],
 )
-async def test_a_body_without_the_resource_is_told_so_on_post_and_put(
+async def test_a_body_without_the_resource_is_refused_on_post_and_put(
     api: Client, sessions: str, request_body: dict[str, Any]
 ) -> None:
     session = await make(api, sessions, json={"poll_sessions": [{"course_id": 5}]})
@@ -160,7 +160,7 @@ BAD_IDS += ["0", "-1", "05", "5.0", "+5", " 5", "5\n", "\u0665", "1e3", "x", str
 
 
 @pytest.mark.parametrize("member", ["course_id", "course_section_id"])
-async def test_what_is_no_id_is_refused_under_its_path(problem: Problem, member: str) -> None:
+async def test_an_invalid_id_is_refused_under_its_path(problem: Problem, member: str) -> None:
     for value in BAD_IDS:
         session = {"course_id": 5, member: value}
         answer = await problem(json={"poll_sessions": [session]})

@@ -1,4 +1,4 @@
-"""Bodies of the polling API that are broken, too big or of another kind: refused, never a 500."""
+"""Broken, large and unsupported bodies of the polling API are refused, never a 500."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -135,7 +135,7 @@ async def test_as_many_fields_as_are_allowed_are_read(api: Client, sessions: str
     assert response.status == 200
 
 
-async def test_a_form_that_is_no_utf_8_is_a_fault_of_the_body(
+async def test_a_form_that_is_not_utf_8_is_a_fault_of_the_body(
     api: Client, sessions: str, raw: Raw
 ) -> None:
     for data in (b"poll_session[course_id]=%ff", b"%c3=1", b"poll_session[course_id]=\xff"):
@@ -155,7 +155,7 @@ async def test_a_malformed_field_name_is_named(api: Client, sessions: str, raw: 
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"\xff", b"nul", b'{"poll_sessions": NaN}', b"[" * 100_000, b"[]", b'"a"']
 )
-async def test_json_that_is_none_or_no_object_is_a_fault_of_the_body(
+async def test_malformed_json_and_json_other_than_an_object_are_faults_of_the_body(
     api: Client, sessions: str, raw: Raw, data: bytes
 ) -> None:
     assert await refusal(api, sessions, raw, data=data, headers=JSON) == (400, ["body"])

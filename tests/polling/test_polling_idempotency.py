@@ -1,4 +1,4 @@
-"""``Idempotency-Key`` on every POST of the polling API (contract, section 1)."""
+"""``Idempotency-Key`` on every POST of the polling API (docs/api.md, section 1)."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ on_every_route = pytest.mark.parametrize(("route", "body"), ROUTES)
 
 
 def everything(raw: Raw) -> str:
-    """All that was made, in one comparable text; numbers taken in vain are no thing made."""
+    """Everything that was created, as comparable text; unused numbers do not count."""
     kept = ("containers", "sessions", "enrollments", "idempotency")
     return json.dumps({name: list(raw[name].find().sort("_id", 1)) for name in kept}, default=str)
 

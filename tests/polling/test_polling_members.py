@@ -1,4 +1,4 @@
-"""Which members of a poll, a choice and a session each role is shown."""
+"""The members of polls, choices and sessions that each role can see."""
 
 from typing import Any
 
@@ -159,7 +159,7 @@ async def test_each_user_lists_the_sessions_that_it_reads(room: Classroom, targe
             assert (asking, {one["id"] for one in body["poll_sessions"]}) == (asking, ids)
 
 
-async def test_each_user_lists_own_polls_only(room: Classroom, target: Target) -> None:
+async def test_users_list_only_their_own_polls(room: Classroom, target: Target) -> None:
     for role in ROLES:
         for asking in (role, ACTING + role):
             _, body = await room.ask(asking, "GET", "/polls")

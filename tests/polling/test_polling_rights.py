@@ -19,7 +19,7 @@ NOBODY: frozenset[str] = frozenset()
 
 
 class Row(NamedTuple):
-    """Who is answered, beside admins; everybody else gets 403.
+    """The roles that are answered, besides admins; all others get 403.
 
     ``json`` is the body to send, ``query`` what must follow the path.
     """
@@ -128,7 +128,7 @@ async def test_the_actions_of_a_token_limit_its_user(
         expected = row.status if "owner" in row.who and action == needed else 403
         assert (method, pattern, status) == (method, pattern, expected)
         if status == 403:
-            is_lacking = f"does not carry the action {needed}." in body["detail"]
+            is_lacking = f"does not grant the action {needed}." in body["detail"]
             assert is_lacking == (action != needed)
 
 
@@ -186,7 +186,7 @@ async def test_an_enrollment_or_user_that_is_not_there_is_404(room: Classroom) -
 
 
 @pytest.mark.parametrize("query", [{"per_page": "0"}, {"page": "x"}, {"page": "bookmark:x"}])
-async def test_a_bad_query_is_told_before_existence_and_rights(
+async def test_a_bad_query_is_refused_before_existence_and_rights(
     room: Classroom, query: dict[str, str]
 ) -> None:
     target = await room.target()
@@ -201,7 +201,7 @@ async def test_a_bad_query_is_told_before_existence_and_rights(
 # What one row cannot say -----------------------------------------------------------------------
 
 
-async def test_a_session_of_the_course_is_for_all_who_are_in_it(room: Classroom) -> None:
+async def test_a_session_of_the_course_is_open_to_everyone_enrolled_in_it(room: Classroom) -> None:
     target = await room.target()
     path = f"/polls/{target.poll_id}/poll_sessions/{target.whole_id}"
     for role in ROLES:

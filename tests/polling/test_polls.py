@@ -1,4 +1,4 @@
-"""Polls of the polling API: every route by what it does (contract, section 4)."""
+"""Polls of the polling API: every route by what it does (docs/api.md, section 4)."""
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -67,7 +67,7 @@ async def test_a_poll_made_here_saves_names_and_has_the_other_settings_at_their_
     assert poll["description"] == ""
 
 
-async def test_every_id_is_a_string_for_who_accepts_only_that(api: Client) -> None:
+async def test_every_id_is_a_string_for_clients_that_accept_string_ids(api: Client) -> None:
     poll = await make_poll(api, "yes")
     session = await make_session(api, poll["id"], course_id=5, course_section_id=6)
     path = f"{API}/polls/{poll['id']}"
@@ -254,7 +254,7 @@ async def test_only_teachers_and_admins_make_polls(
     assert await listed(api, f"{API}/polls", headers=student) == []
 
 
-async def test_a_poll_is_managed_by_its_owner_and_read_without_results_by_who_reads_a_session(
+async def test_a_poll_is_managed_by_its_owner_and_read_without_results_by_readers_of_a_session(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     owner = await teacher_of(api, make_token, user_id=7)

@@ -1,4 +1,4 @@
-"""What sessions and polls show of submissions under ``/api/v1``, and to whom."""
+"""Submissions in sessions and polls under ``/api/v1``: who can see what."""
 
 from typing import Any
 
@@ -202,7 +202,7 @@ async def test_readers_of_a_standing_session_see_results_but_their_own_submissio
     assert seen["poll_submissions"] == []
 
 
-async def test_hidden_numbers_are_shares_and_own_submissions_but_for_managers(
+async def test_hidden_counts_are_shares_and_own_submissions_except_for_managers(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     run = await course_run(api, raw, public=True, hideAbsoluteNumbers=True)
@@ -223,7 +223,7 @@ async def test_hidden_numbers_are_shares_and_own_submissions_but_for_managers(
     assert len(seen["poll_submissions"]) == 3
 
 
-async def test_the_right_choice_is_told_to_who_has_voted_and_may_vote_no_more(
+async def test_the_correct_choice_is_shown_to_voters_that_can_vote_no_more(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     run = await course_run(api, raw)
@@ -247,12 +247,12 @@ async def test_the_right_choice_is_told_to_who_has_voted_and_may_vote_no_more(
     assert await answers(voter) == untold
     await answered(await api.get(f"{again.url}/close"))
     assert await answers(voter) == told
-    # A session of a section that they are not in is none that they may vote in.
+    # They may not vote in a session of a section that they are not in.
     await another_session(api, run, section=4)
     assert await answers(voter) == told
 
 
-async def test_who_left_the_section_of_the_vote_is_told_the_right_choice_once_that_is_closed(
+async def test_a_voter_that_left_the_section_sees_the_correct_choice_once_it_is_closed(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     run = await course_run(api, raw, section=3)

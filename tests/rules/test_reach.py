@@ -1,4 +1,4 @@
-"""The sessions that the database selects are those that the rules allow, on the real server."""
+"""The database selects exactly the sessions that the rules allow."""
 
 from datetime import UTC, datetime
 
@@ -35,7 +35,7 @@ RUNS = st.lists(
 
 
 def is_for(enrollment: EnrollmentDocument, session: SessionDocument) -> bool:
-    """The contract's sentence on readers, once more in other words."""
+    """The rule on readers of docs/api.md, section 4, written a second time."""
     if enrollment["course_id"] != session["course_id"]:
         return False
     section = session["course_section_id"]

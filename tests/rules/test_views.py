@@ -1,4 +1,4 @@
-"""What a face shows is what its schema says, whatever is stored."""
+"""Content polls from a request to a response are valid by their schema, whatever they hold."""
 
 from datetime import UTC, datetime
 from typing import Any, cast

@@ -56,7 +56,7 @@ def test_a_time_of_rfc_3339_is_read_to_the_second_in_utc(text: str, moment: date
 
 
 @pytest.mark.parametrize("text", NO_MOMENTS)
-def test_what_is_no_time_of_rfc_3339_is_none(text: str) -> None:
+def test_text_other_than_a_time_of_rfc_3339_is_none(text: str) -> None:
     assert parse_rfc3339(text) is None
 
 
@@ -144,7 +144,7 @@ def test_numbers_that_have_run_out_are_a_conflict() -> None:
 
 
 @pytest.mark.parametrize("option_id", ["9" * 19, "x9", "-5", "5_0"])
-def test_an_id_that_is_no_number_moves_no_number(option_id: str) -> None:
+def test_an_id_other_than_a_number_moves_no_number(option_id: str) -> None:
     options: list[OptionDefinition] = [
         {"id": option_id, "title": "a", "order": 0},
         {"title": "b", "order": 1},

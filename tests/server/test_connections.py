@@ -10,7 +10,7 @@ from service.settings import Settings
 from service.web.responses import PIECE_BYTES, bytes_response
 from tests.conftest import ADMIN
 from tests.support.calls import POLL, place, request
-from tests.support.house import serving, until
+from tests.support.serving import serving, until
 
 READ = request("GET", place(), token=ADMIN)
 HEALTH = request("GET", "/healthz")
@@ -22,8 +22,8 @@ async def test_requests_that_are_sent_at_once_are_answered_in_their_order(
     settings: Settings, others: int
 ) -> None:
     """Beyond 32 of them aiohttp reads no more until the queue is shorter."""
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         bad = request("GET", "/nowhere")
         client.send(READ + bad * others + HEALTH)
         assert (await client.read()).data == []
@@ -32,8 +32,8 @@ async def test_requests_that_are_sent_at_once_are_answered_in_their_order(
 
 
 async def test_a_connection_goes_on_after_an_upgrade_that_nobody_offers(settings: Settings) -> None:
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         asks = request("GET", "/healthz", connection="upgrade", upgrade="websocket")
         client.send(asks + HEALTH)
         assert (await client.read()).status == 200
@@ -44,8 +44,8 @@ async def test_a_connection_goes_on_after_an_upgrade_that_nobody_offers(settings
 
 async def test_what_is_left_of_a_refused_body_is_no_request(settings: Settings) -> None:
     """The answer does not wait for it, and the next request is the one behind it."""
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         whole = request("POST", place(), token="nobody's", body={**POLL, "description": "x" * 999})
         client.send(whole[:-500])
         assert (await client.read()).status == 403
@@ -64,8 +64,8 @@ async def test_a_large_body_that_is_not_wanted_is_passed_over(settings: Settings
 
 
 async def test_a_body_whose_rest_does_not_come_ends_its_connection(settings: Settings) -> None:
-    async with serving(replace(settings, client_seconds=0.2)) as house:
-        client = await house.connect()
+    async with serving(replace(settings, client_seconds=0.2)) as service:
+        client = await service.connect()
         client.send(HEALTH)
         assert (await client.read()).status == 200
         whole = request("POST", place(), token="nobody's", body=POLL)
@@ -75,8 +75,8 @@ async def test_a_body_whose_rest_does_not_come_ends_its_connection(settings: Set
 
 
 async def test_the_answer_to_a_request_of_http_1_0_ends_its_connection(settings: Settings) -> None:
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         client.send(READ.replace(b"HTTP/1.1", b"HTTP/1.0"))
         assert (await client.rest()).startswith(b"HTTP/1.0 200 OK\r\n")
 
@@ -90,11 +90,11 @@ async def test_a_client_that_reads_nothing_is_not_answered_on_and_on(settings: S
         answered += 1
         return bytes_response(b"x" * MUCH)
 
-    async with serving(settings, {"/much": much}) as house:
-        client = await house.connect(limit=1024)
+    async with serving(settings, {"/much": much}) as service:
+        client = await service.connect(limit=1024)
         client.send(request("GET", "/much", token=ADMIN) * 20)
-        await until(lambda: any(connection.is_write_paused for connection in house.server.open))
-        [connection] = house.server.open
+        await until(lambda: any(connection.is_write_paused for connection in service.server.open))
+        [connection] = service.server.open
         waiting = connection._transport
         assert waiting is not None
         # A large body is sent in pieces: no more than a few of them wait.
@@ -104,20 +104,20 @@ async def test_a_client_that_reads_nothing_is_not_answered_on_and_on(settings: S
 
 
 async def test_small_responses_wait_for_a_client_that_reads_nothing(settings: Settings) -> None:
-    async with serving(settings) as house:
-        client = await house.connect(limit=1024)
+    async with serving(settings) as service:
+        client = await service.connect(limit=1024)
         client.send(request("GET", "/openapi.json") * 100)
-        await until(lambda: any(connection.is_write_paused for connection in house.server.open))
-        served = house.server.requests_count
+        await until(lambda: any(connection.is_write_paused for connection in service.server.open))
+        served = service.server.requests_count
         await asyncio.sleep(0.1)
-        assert house.server.requests_count <= served + 1
+        assert service.server.requests_count <= served + 1
         for _ in range(100):
             assert (await client.read()).status == 200
 
 
 async def test_a_client_of_http_1_0_is_told_that_its_connection_stays(settings: Settings) -> None:
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         asks = request("GET", place(), token=ADMIN, connection="keep-alive")
         for _ in range(2):
             answer = await client.call(asks.replace(b"HTTP/1.1", b"HTTP/1.0"))
@@ -125,8 +125,8 @@ async def test_a_client_of_http_1_0_is_told_that_its_connection_stays(settings: 
 
 
 async def test_a_head_gets_no_body_and_the_next_request_its_answer(settings: Settings) -> None:
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         client.send(READ.replace(b"GET", b"HEAD", 1) + READ)
         assert b"content-length: 2\r\n" in (await client.read_head()).lower()
         assert (await client.read()).data == []
@@ -140,11 +140,11 @@ async def test_a_handler_that_is_cancelled_takes_its_connection_along(settings: 
         await asyncio.sleep(0)
         raise AssertionError("it was cancelled")
 
-    async with serving(settings, {"/cancelled": cancel_itself}) as house:
-        client = await house.connect()
+    async with serving(settings, {"/cancelled": cancel_itself}) as service:
+        client = await service.connect()
         client.send(request("GET", "/cancelled", token=ADMIN))
         assert await client.rest() == b""
-        await until(lambda: not house.server.open)
+        await until(lambda: not service.server.open)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ async def test_a_handler_that_is_cancelled_takes_its_connection_along(settings: 
 async def test_a_path_leads_to_its_route_however_it_is_found(
     settings: Settings, method: str, path: str, status: int
 ) -> None:
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         client.send(request(method, path, token=ADMIN))
         assert (await client.read()).status == status

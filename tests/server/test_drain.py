@@ -15,9 +15,9 @@ from service.server import runner as server
 from service.settings import Settings
 from tests.conftest import ADMIN
 from tests.support.calls import POLL, Connection, call, is_refused, place, request
-from tests.support.house import serving
-from tests.support.house import until as eventually
 from tests.support.processes import Service, Services, is_running, until
+from tests.support.serving import serving
+from tests.support.serving import until as eventually
 
 CALLERS = 1000
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
@@ -135,12 +135,12 @@ async def test_a_request_that_is_on_its_way_when_the_listening_ends_is_answered(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "LINGER_SECONDS", 2)
-    async with serving(settings) as house:
-        idle, fresh, silent = [await house.connect() for _ in range(3)]
+    async with serving(settings) as service:
+        idle, fresh, silent = [await service.connect() for _ in range(3)]
         assert (await idle.call(READ)).status == 200
         fresh.send(READ[:10])
-        stopping = asyncio.create_task(house.runner.cleanup())
-        await eventually(lambda: is_refused(house.url))
+        stopping = asyncio.create_task(service.runner.cleanup())
+        await eventually(lambda: is_refused(service.url))
         fresh.send(READ[10:])
         for answer in (await idle.call(READ), await fresh.read(), await silent.call(READ)):
             assert (answer.status, answer.headers["connection"]) == (200, "close")

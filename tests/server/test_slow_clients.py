@@ -16,9 +16,9 @@ from service.server.connection import MAX_HEAD_BYTES
 from service.settings import Settings
 from tests.conftest import ADMIN, Raw
 from tests.support.calls import request
-from tests.support.house import LARGE, Answer, serving, until
 from tests.support.processes import slow
 from tests.support.seeds import ISSUE, a_poll
+from tests.support.serving import LARGE, Answer, serving, until
 
 PATIENCE = 0.4
 CREATE = "/rest?" + "&".join(f"{name}={value}" for name, value in ISSUE.items())
@@ -45,16 +45,16 @@ def require_problem(answer: Answer, status: int) -> None:
 
 
 async def test_who_takes_too_long_with_a_header_block_hears_408(impatient: Settings) -> None:
-    async with serving(impatient) as house:
+    async with serving(impatient) as service:
         for before in (b"", HEALTH):
-            client = await house.connect()
+            client = await service.connect()
             if before:
                 assert (await client.call(before)).status == 200
             trickling = asyncio.create_task(client.trickle(HEALTH[:-4] + b"\r\nX: " + b"x" * 500))
             require_problem(await client.read(), 408)
             assert await client.rest() == b""
             trickling.cancel()
-        await until(lambda: not house.server.open)
+        await until(lambda: not service.server.open)
 
 
 async def test_who_takes_too_long_with_a_body_hears_408_and_nothing_is_stored(
@@ -62,22 +62,22 @@ async def test_who_takes_too_long_with_a_body_hears_408_and_nothing_is_stored(
 ) -> None:
     whole = request("POST", CREATE, token=ADMIN, body=a_poll())
     head, body = whole.split(b"\r\n\r\n")
-    async with serving(impatient) as house:
-        client = await house.connect()
+    async with serving(impatient) as service:
+        client = await service.connect()
         client.send(head + b"\r\n\r\n" + body[:-50])
         trickling = asyncio.create_task(client.trickle(body[-50:]))
         require_problem(await client.read(), 408)
         assert await client.rest() == b""
         trickling.cancel()
         # In time it is a good request.
-        assert (await (await house.connect()).call(whole)).status == 200
+        assert (await (await service.connect()).call(whole)).status == 200
     assert [len(one["polls"]) for one in raw.containers.find()] == [1]
 
 
 async def test_a_client_pays_for_its_own_slowness_only(impatient: Settings, raw: Raw) -> None:
     """Its body is here, and the database takes longer than it might have taken."""
-    async with serving(impatient) as house:
-        client = await house.connect()
+    async with serving(impatient) as service:
+        client = await service.connect()
         with slow(raw.client, "commitTransaction", int(PATIENCE * 3000)):
             answer = await client.call(request("POST", CREATE, token=ADMIN, body=a_poll()))
         assert answer.status == 200
@@ -85,8 +85,8 @@ async def test_a_client_pays_for_its_own_slowness_only(impatient: Settings, raw:
 
 
 async def test_a_request_that_comes_slowly_but_in_time_is_answered(settings: Settings) -> None:
-    async with serving(replace(settings, client_seconds=5)) as house:
-        client = await house.connect()
+    async with serving(replace(settings, client_seconds=5)) as service:
+        client = await service.connect()
         await client.trickle(HEALTH, every=0.005)
         assert (await client.read()).status == 200
         await client.trickle(b"\r\n" + HEALTH, every=0.005)
@@ -95,28 +95,28 @@ async def test_a_request_that_comes_slowly_but_in_time_is_answered(settings: Set
 
 async def test_a_header_block_in_pieces_is_bounded(settings: Settings) -> None:
     line = b"X-%d: " + b"x" * 4000 + b"\r\n"
-    async with serving(settings) as house:
-        client = await house.connect()
+    async with serving(settings) as service:
+        client = await service.connect()
         client.send(HEALTH[:-2])
         for number in range(MAX_HEAD_BYTES // 4000):
             client.send(line % number)
             await asyncio.sleep(0.01)  # so that each is a piece of its own
-        assert len(house.server.open) == 1
+        assert len(service.server.open) == 1
         client.send(line)
         require_problem(await client.read(), 431)
         assert await client.rest() == b""
 
 
 async def test_who_never_says_a_word_is_cut_off_without_one(impatient: Settings) -> None:
-    async with serving(impatient) as house:
-        client = await house.connect()
+    async with serving(impatient) as service:
+        client = await service.connect()
         assert await client.rest() == b""
 
 
 async def test_an_idle_connection_is_kept_for_as_long_as_is_set(impatient: Settings) -> None:
     kept = 4 * PATIENCE
-    async with serving(replace(impatient, keepalive_seconds=kept)) as house:
-        client = await house.connect()
+    async with serving(replace(impatient, keepalive_seconds=kept)) as service:
+        client = await service.connect()
         assert (await client.call(HEALTH)).status == 200
         begun = asyncio.get_running_loop().time()
         assert await client.rest() == b""
@@ -127,20 +127,20 @@ async def test_who_does_not_take_the_answer_is_cut_off_and_who_takes_it_slowly_i
     impatient: Settings,
 ) -> None:
     ask = request("GET", "/large", token=ADMIN)
-    async with serving(impatient) as house:
-        slow = await house.connect(limit=1024)
+    async with serving(impatient) as service:
+        slow = await service.connect(limit=1024)
         slow.send(ask)
         head = (await slow._reader.readuntil(b"\r\n\r\n")).decode()
         assert f"Content-Length: {LARGE}" in head
-        stuck = await house.connect(limit=1024)
+        stuck = await service.connect(limit=1024)
         stuck.send(ask)
-        await until(lambda: len(house.server.open) == 2)
+        await until(lambda: len(service.server.open) == 2)
         begun = asyncio.get_running_loop().time()
         taken = 0
         while asyncio.get_running_loop().time() < begun + 4 * PATIENCE:
             taken += len(await slow._reader.read(200_000))
             await asyncio.sleep(0.02)
-        assert len(house.server.open) == 1
+        assert len(service.server.open) == 1
         while taken < LARGE:
             taken += len(await slow._reader.read(LARGE))
         assert taken == LARGE
@@ -149,17 +149,17 @@ async def test_who_does_not_take_the_answer_is_cut_off_and_who_takes_it_slowly_i
 async def test_beyond_the_limit_one_waits_until_another_has_left(settings: Settings) -> None:
     limited = replace(settings, max_connections=2)
     sending = request("POST", CREATE, token=ADMIN, body=a_poll())
-    async with serving(limited) as house:
-        busy = [await house.connect() for _ in range(2)]
+    async with serving(limited) as service:
+        busy = [await service.connect() for _ in range(2)]
         for client in busy:
             client.send(sending[:-1])
-        await until(lambda: house.server.requests_count == 2)
-        third = await house.connect()  # the kernel says yes
+        await until(lambda: service.server.requests_count == 2)
+        third = await service.connect()  # the kernel says yes
         third.send(HEALTH)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await third.read()
-        assert len(house.server.open) == 2
+        assert len(service.server.open) == 2
         busy[0].close()
         assert (await third.read()).status == 200
         busy[1].send(sending[-1:])
@@ -168,11 +168,11 @@ async def test_beyond_the_limit_one_waits_until_another_has_left(settings: Setti
 
 async def test_at_the_limit_who_is_idle_makes_room(settings: Settings) -> None:
     limited = replace(settings, max_connections=2)
-    async with serving(limited) as house:
-        idle = [await house.connect() for _ in range(2)]
+    async with serving(limited) as service:
+        idle = [await service.connect() for _ in range(2)]
         for client in idle:
             assert (await client.call(HEALTH)).status == 200
-        third = await house.connect()
+        third = await service.connect()
         begun = asyncio.get_running_loop().time()
         assert (await third.call(HEALTH)).status == 200
         assert asyncio.get_running_loop().time() - begun < 3
@@ -180,16 +180,16 @@ async def test_at_the_limit_who_is_idle_makes_room(settings: Settings) -> None:
 
 async def test_many_connections_come_and_go_and_none_is_left(settings: Settings) -> None:
     limited = replace(settings, max_connections=50)
-    async with serving(limited) as house:
+    async with serving(limited) as service:
 
         async def visit() -> int:
-            client = await house.connect()
+            client = await service.connect()
             answer = await client.call(request("GET", "/healthz", connection="close"))
             return answer.status
 
         statuses = await asyncio.gather(*(visit() for _ in range(500)))
         assert statuses == [200] * 500
-        await until(lambda: not house.server.open)
+        await until(lambda: not service.server.open)
 
 
 def test_no_more_connections_are_held_than_files_may_be_open(
@@ -224,7 +224,7 @@ async def test_a_process_without_files_left_accepts_again_when_it_has_some(
     exhausted.listen()
     exhausted.setblocking(False)
     with capture_logs() as lines:
-        async with serving(settings, sockets=[exhausted]) as house:
-            answer = await (await house.connect()).call(HEALTH)
+        async with serving(settings, sockets=[exhausted]) as service:
+            answer = await (await service.connect()).call(HEALTH)
     assert answer.status == 200
     assert "cannot accept connections" in [line["event"] for line in lines]

@@ -25,9 +25,9 @@ PARTS = ("theuser", "thepassword", "127.0.0.1", "thedatabase", "theset")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def knocking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Tries to reach a database that is not there, while the other tests run."""
-    with services_in(tmp_path_factory.mktemp("knocking")) as services:
+    with services_in(tmp_path_factory.mktemp("unreachable")) as services:
         yield services.begin(MONGODB_URI=NOWHERE, POLLS_SECRET=SECRET)
 
 
@@ -57,7 +57,7 @@ def test_a_port_that_is_taken_is_refused_in_a_sentence(services: Services) -> No
         ("POLLS_LOG_LEVEL", "loud"),
     ],
 )
-def test_a_setting_that_cannot_be_is_named(name: str, value: str) -> None:
+def test_an_invalid_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{name} must be "):
         read_settings({name: value})
 
@@ -78,7 +78,7 @@ def test_settings_do_not_show_their_secrets() -> None:
 def test_a_bad_setting_ends_the_process_with_status_2(services: Services) -> None:
     refused = services.run(POLLS_PORT="http")
     assert refused.status == 2
-    assert refused.sentence == "POLLS_PORT must be a whole number from 0 to 65535, and is 'http'."
+    assert refused.sentence == "POLLS_PORT must be a whole number from 0 to 65535, not 'http'."
     assert not services.data_dir.exists()
 
 
@@ -96,7 +96,9 @@ def test_a_bad_setting_stops_every_command(
 def test_a_database_without_a_secret_is_refused(services: Services) -> None:
     refused = services.run(MONGODB_URI=NOWHERE)
     assert refused.status == 2
-    assert refused.sentence.startswith("POLLS_SECRET must be set where MONGODB_URI is")
+    assert refused.sentence.startswith(
+        "POLLS_SECRET or POLLS_SECRET_FILE must be set if MONGODB_URI is"
+    )
     assert not any(part in refused.err for part in PARTS)
 
 
@@ -261,12 +263,12 @@ def test_the_address_that_is_printed_is_the_one_it_listens_on(services: Services
 
 
 def test_a_database_that_cannot_be_reached_is_refused_and_nothing_of_its_address_is_shown(
-    knocking: Service,
+    unreachable: Service,
 ) -> None:
     """Last, since it takes its 10 s."""
-    assert knocking.wait() == 1
-    assert knocking.output == ""
-    (sentence,) = knocking.log.splitlines()
+    assert unreachable.wait() == 1
+    assert unreachable.output == ""
+    (sentence,) = unreachable.log.splitlines()
     assert sentence.startswith("polls: MongoDB cannot be reached within 10 s")
     assert not any(part in sentence for part in PARTS)
-    assert 9 < knocking.last_word_after < 13
+    assert 9 < unreachable.last_word_after < 13

@@ -161,7 +161,7 @@ def test_a_store_whose_engine_does_not_run_here_is_refused_in_one_sentence(
 def test_an_engine_that_nobody_knows_is_refused(services: Services) -> None:
     refused = services.run(POLLS_ENGINE="postgres")
     assert refused.status == 2
-    assert refused.sentence == ("POLLS_ENGINE must be one of mongod, secantus, and is 'postgres'.")
+    assert refused.sentence == "POLLS_ENGINE must be one of mongod, secantus, not 'postgres'."
 
 
 INTRUDER = """
@@ -390,7 +390,7 @@ def test_a_mongod_that_is_named_beside_another_engine_is_refused(services: Servi
     refused = services.run(POLLS_ENGINE="secantus", POLLS_MONGOD="/usr/bin/mongod")
     assert refused.status == 2
     assert refused.sentence == (
-        "POLLS_MONGOD names a mongod, and POLLS_ENGINE is 'secantus': unset one."
+        "POLLS_MONGOD cannot be combined with POLLS_ENGINE=secantus: unset one."
     )
 
 

@@ -68,8 +68,8 @@ async def test_what_differs_is_named_and_mended_and_then_there_is_nothing_to_say
     status, lines, error = await recount(settings)
     assert status == 1
     assert [line.partition(":")[0] for line in lines] == [f"session {one}" for one in spoiled]
-    says = "says {'1': 1, '2': 4, '3': 0} of 1, its ballots {'1': 1, '2': 0, '3': 0} of 1"
-    assert lines[0] == f"session {wrong_count.session}: {says}"
+    said = "results {'1': 1, '2': 4, '3': 0} of 1, counted {'1': 1, '2': 0, '3': 0} of 1"
+    assert lines[0] == f"session {wrong_count.session}: {said}"
     assert error == "polls: 3 of 4 sessions differed from their ballots\n"
     assert list(raw.sessions.find()) == before
 

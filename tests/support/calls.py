@@ -1,4 +1,4 @@
-"""HTTP by hand: requests that a proper client would not send, or not at such a moment."""
+"""HTTP by hand: requests that an ordinary client would not send, or not at that moment."""
 
 import http.client
 import json
@@ -36,7 +36,7 @@ def _read(connection: socket.socket) -> Answer:
 
 
 class Connection:
-    """A connection to a service; what is sent over it is the test's business."""
+    """A connection to a service; the test decides what is sent over it."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -62,7 +62,7 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the other side ends it; to be asked when all was read."""
+        """Whether the other side has closed it; call it after everything was read."""
         return self._socket.recv(1) == b""
 
     def read(self) -> Answer:

@@ -1,4 +1,4 @@
-"""Polls to vote in, under both faces, and what must hold of a session after any vote."""
+"""Polls to vote in through both APIs, and what must hold of a session after any vote."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Headers = dict[str, str]
 
 @dataclass(frozen=True)
 class Run:
-    """One session of a poll with the options 1, 2 and 3; it can be reached through both faces."""
+    """One session of a poll with the options 1, 2 and 3; reachable through both APIs."""
 
     poll_id: str
     number: int
@@ -158,13 +158,13 @@ async def submitted(api: Client, run: Run, *choices: int | str, **how: Any) -> J
 
 
 async def shown(api: Client, run: Run, who: Headers | None = None, **query: str) -> Json:
-    """The PollSession, as somebody sees it."""
+    """The PollSession, as a caller sees it."""
     [session] = (await answered(await api.get(run.url, headers=who, params=query)))["poll_sessions"]
     return dict(session)
 
 
 async def results(api: Client, run: Run, who: Headers | None = None, **query: str) -> Json | None:
-    """``results`` of the content poll as somebody sees them; None where they are left out."""
+    """``results`` of the content poll as a caller sees them; None if they are left out."""
     params = {**run.query, "expand": "results", **query}
     [poll] = await answered(await api.get("/rest", params=params, headers=who))
     found: Json | None = poll.get("results")
@@ -172,7 +172,7 @@ async def results(api: Client, run: Run, who: Headers | None = None, **query: st
 
 
 def tally(raw: Raw, run: Run) -> Json:
-    """The stored results without the zeros, after they were held to the stored ballots."""
+    """The stored results without zeros, after comparing them with the stored ballots."""
     session = raw.sessions.find_one({"_id": run.session})
     assert session is not None
     ballots = list(raw.ballots.find({"session_id": run.session}))

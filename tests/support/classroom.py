@@ -1,4 +1,4 @@
-"""A course with everybody in it, and a poll of its teacher that runs there."""
+"""A course with users of every role, and a poll of its teacher with a session there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class Classroom:
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def fill(self) -> None:
-        """Gives every role its token and its place."""
+        """Gives every role its token and its enrollments."""
         self.headers["admin"] = {"Authorization": f"Bearer {ADMIN}"}
         for role, (user_id, place) in ROLES.items():
             # Grants on content, even on everything, give no right to the polls of a user.

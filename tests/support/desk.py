@@ -1,4 +1,4 @@
-"""Batches under a test's control: they end, and time passes, when the test says so."""
+"""Batches and time under a test's control."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ who: ContextVar[str] = ContextVar("who", default="nobody")
 
 
 class Desk:
-    """The work of a batch, which takes until the test lets it end; gives ten times each item."""
+    """The work of batches, each of which ends when the test says so; gives ten times each item."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -34,7 +34,7 @@ class Desk:
         return [self.refusals.get(item, item * 10) for item in items]
 
     async def end(self, batch: int, error: Exception | None = None) -> None:
-        """Lets the batch of this place end, and everybody who waits for that go on."""
+        """Ends the batch with this index, and lets its callers go on."""
         self._ends[batch].set_result(error)
         await turns()
 

@@ -1,4 +1,4 @@
-"""What a network can do to a commit: it is stored, and nobody is told."""
+"""A network that loses the answer of a commit that was stored."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

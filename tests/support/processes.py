@@ -40,7 +40,7 @@ def until(condition: Callable[[], T | None], what: str, within: float = PATIENCE
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie: who kept it may be slow to bury it."""
+    """Whether a process is there and no zombie: its parent may be slow to reap it."""
     try:
         state = _stat(pid)[0]
     except OSError:
@@ -83,7 +83,7 @@ def address_in(data_dir: Path) -> str:
 
 
 class Service:
-    """A started ``python -m service``, what it printed, and the processes it brought with it."""
+    """A started ``python -m service``, its output, and its child processes."""
 
     def __init__(self, process: subprocess.Popen[bytes], out: Path, log: Path) -> None:
         self._process = process
@@ -179,12 +179,12 @@ class Service:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """Ends it as a crash does: ``kill -9``."""
+        """Kills it as a crash would: ``kill -9``."""
         self._process.kill()
         self._process.wait()
 
     def terminate(self) -> None:
-        """Asks it to stop; ``wait`` says how it did."""
+        """Sends SIGTERM; ``wait`` returns the exit status."""
         self._process.terminate()
 
     def wait(self, within: float = PATIENCE_SECONDS) -> int:

@@ -1,4 +1,4 @@
-"""The requests and documents that many tests start from, and what every refusal looks like."""
+"""Requests and documents that many tests start from, and the body of every refusal."""
 
 import uuid
 from datetime import UTC, datetime
@@ -105,7 +105,7 @@ def stored_polls(raw: Raw) -> list[Json]:
 async def refused(
     response: ClientResponse, status: int, fields: list[str | None] | None = None
 ) -> Json:
-    """Holds a refusal to the one body of all errors, naming ``fields``; returns that body."""
+    """Checks the body of a refusal, with faults of ``fields``, and returns it."""
     text = await response.text()
     assert response.status == status, text[:500]
     assert response.content_type == "application/problem+json"

@@ -305,7 +305,7 @@ class Traffic:
             await self.callers.think()
 
     def require_answers_in_time(self) -> None:
-        """Nobody waited for longer than 5 s, whatever the answer."""
+        """No request took longer than 5 s, whatever the answer."""
         slowest = max(self.callers.calls, key=lambda call: call.seconds)
         assert slowest.seconds < ANSWER_SECONDS, slowest
 

@@ -1,4 +1,4 @@
-"""What the log says of a request, and what it never says."""
+"""What the log contains about a request, and what it never contains."""
 
 import contextlib
 import os
@@ -54,7 +54,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
         yield Logged(services)
 
 
-def test_each_request_has_one_line_that_says_who_did_what(logged: Logged) -> None:
+def test_each_request_has_one_line_with_its_user_and_route(logged: Logged) -> None:
     url, token = logged.service.url, logged.token
     calls: list[tuple[Answer, dict[str, Any]]] = [
         (
@@ -144,7 +144,7 @@ def test_ids_are_new_for_each_request(logged: Logged) -> None:
     assert len(ids) == 20
 
 
-def test_every_line_of_the_log_is_json_and_none_is_lost_at_the_stop(services: Services) -> None:
+def test_every_line_of_the_log_is_json_and_none_is_lost_at_shutdown(services: Services) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
     ids = [call(service.url, "GET", "/healthz").headers["X-Request-Id"] for _ in range(20)]
     assert service.stop() == 0
@@ -184,7 +184,7 @@ except RuntimeError:
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_an_error_is_told_without_what_the_variables_held(is_terminal: bool) -> None:
+def test_a_logged_error_leaves_out_the_values_of_variables(is_terminal: bool) -> None:
     ours, theirs = os.openpty() if is_terminal else os.pipe()
     command = [sys.executable, "-c", FAILING, "a-token-of-somebody"]
     with open(ours, "rb", buffering=0) as told:  # noqa: PTH123 - a descriptor

@@ -1,4 +1,4 @@
-"""What Prometheus reads of a service: counts that are true, and labels that are bounded."""
+"""Prometheus metrics: correct counts, and bounded labels."""
 
 import asyncio
 import re
@@ -54,7 +54,7 @@ async def test_requests_are_counted_by_route_method_and_status(api: Client) -> N
     assert value(again, count, route="/metrics", method="GET", status="200") == 1
 
 
-def test_methods_that_nobody_knows_are_counted_as_one() -> None:
+def test_unknown_methods_are_counted_as_one() -> None:
     metrics = Metrics()
     methods = ("BREW", "WHEN", "PUT")
     metrics.count((0.0, "1", one, None, 405, 1.0, None, None, None) for one in methods)
@@ -157,13 +157,12 @@ async def test_no_label_holds_what_a_caller_sent(api: Client, raw: Raw) -> None:
     )
 
 
-def test_what_was_counted_is_shown_also_where_requests_are_not_logged(services: Services) -> None:
+def test_requests_are_counted_even_if_they_are_not_logged(services: Services) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_LOG_LEVEL="warning")
     call(service.url, "GET", place(), token=ADMIN)
     samples = parse(call(service.url, "GET", "/metrics").body.decode())
-    assert value(
-        samples, "polls_http_requests_total", route="/rest/polls", method="GET", status="200"
-    )
+    labels = {"route": "/rest/polls", "method": "GET", "status": "200"}
+    assert value(samples, "polls_http_requests_total", **labels)
     assert not [line for line in service.log_lines if line.get("event") == "request"]
 
 
@@ -172,7 +171,7 @@ def crew(services: Services) -> Service:
     return services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS="2")
 
 
-def test_any_worker_answers_for_all_of_them(crew: Service) -> None:
+def test_any_worker_reports_for_all_of_them(crew: Service) -> None:
     for _ in range(20):  # each over a connection of its own, so that both workers have some
         call(crew.url, "POST", place(), token=ADMIN, body=POLL)
 
@@ -185,7 +184,7 @@ def test_any_worker_answers_for_all_of_them(crew: Service) -> None:
         until(lambda: posts() == 20, "20 requests, whoever is asked")
 
 
-async def test_numbers_of_a_worker_that_died_stay_but_for_what_was_in_flight(
+async def test_numbers_of_a_dead_worker_stay_except_its_requests_in_flight(
     tmp_path: Any,
 ) -> None:
     died = Metrics(tmp_path)

@@ -1,4 +1,4 @@
-"""Traces: what a span says and never says, and that requests know nothing of the collector."""
+"""Traces: the content of spans, and that a failing collector does not affect requests."""
 
 import socket
 import threading
@@ -256,7 +256,7 @@ def test_the_last_spans_are_exported_at_the_stop(collector: Collector, services:
 
 
 def test_nothing_of_it_is_imported_unless_it_is_asked_for(services: Services) -> None:
-    """The interpreter tells of every module that a running service imports."""
+    """PYTHONPROFILEIMPORTTIME logs every import of a running service."""
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN, PYTHONPROFILEIMPORTTIME="1")
     assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
     assert service.stop() == 0
@@ -286,7 +286,7 @@ async def test_what_opentelemetry_cannot_use_is_refused_in_a_sentence(
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "9999")
     runner = web.AppRunner(create_app(replace(settings, traces=True)))
-    with pytest.raises(StartupRefused, match=r"^A variable of OpenTelemetry cannot be used: "):
+    with pytest.raises(StartupRefused, match=r"^OpenTelemetry does not accept its variables: "):
         await runner.setup()
     await runner.cleanup()
 
@@ -320,8 +320,8 @@ def test_the_standard_variables_ask_for_traces(variables: dict[str, str], are_wa
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({EXPORTER: "zipkin"}, f"^{EXPORTER} must be otlp or none, and is 'zipkin'"),
-        ({EXPORTER: "otlp", PROTOCOL: "grpc"}, f"^{PROTOCOL} must be http/protobuf, and is 'grpc'"),
+        ({EXPORTER: "zipkin"}, f"^{EXPORTER} must be otlp or none, not 'zipkin'"),
+        ({EXPORTER: "otlp", PROTOCOL: "grpc"}, f"^{PROTOCOL} must be http/protobuf, not 'grpc'"),
         ({ENDPOINT: "http://c", TRACES_PROTOCOL: "http/json"}, f"^{TRACES_PROTOCOL} must be "),
     ],
 )

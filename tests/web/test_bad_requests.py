@@ -157,7 +157,9 @@ async def test_a_change_needs_the_id_of_a_poll(api: Client, raw: Raw, method: st
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_a_body_that_is_no_json_object_is_refused(api: Client, raw: Raw, body: bytes) -> None:
+async def test_a_body_other_than_a_json_object_is_refused(
+    api: Client, raw: Raw, body: bytes
+) -> None:
     await expect_unchanged(api, raw, body, JSON, 400, ["body"])
 
 

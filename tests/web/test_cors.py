@@ -1,4 +1,4 @@
-"""CORS: which pages a browser lets read what the service answers, and that by default none may."""
+"""CORS: pages of the configured origins may read responses, by default none may."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -112,7 +112,7 @@ async def test_an_unknown_origin_learns_nothing(begin: Begin, origin: str) -> No
     assert answer.headers.getall("Vary") == ["Origin"]
 
 
-async def test_what_is_no_preflight_is_answered_as_ever(begin: Begin) -> None:
+async def test_a_request_other_than_a_preflight_is_answered_as_usual(begin: Begin) -> None:
     client = await begin(OURS)
     for headers in ({}, {"Origin": OURS}, {"Access-Control-Request-Method": "POST"}):
         answer = await client.options("/rest", headers=headers)
@@ -185,7 +185,7 @@ async def test_unless_origins_are_named_nothing_of_it_is_there(begin: Begin) -> 
     assert len(client.app.middlewares) == 1
 
 
-def test_origins_are_read_as_browsers_write_them() -> None:
+def test_origins_are_read_as_browsers_send_them() -> None:
     given = " https://A.example ,http://localhost:3000,,http://[::1]:80"
     settings = read_settings({"POLLS_CORS_ORIGINS": given})
     assert settings.cors_origins == {
@@ -201,6 +201,6 @@ def test_origins_are_read_as_browsers_write_them() -> None:
     "text",
     ["a.example", "https://a.example/", "https://*.a.example", "https://a/b", "null", "ftp://a"],
 )
-def test_what_is_no_origin_is_refused(text: str) -> None:
-    with pytest.raises(InvalidSetting, match=r"^POLLS_CORS_ORIGINS must list origins, as https:"):
+def test_an_invalid_origin_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"^POLLS_CORS_ORIGINS must be \* or list origins"):
         read_settings({"POLLS_CORS_ORIGINS": f"https://b.example,{text}"})

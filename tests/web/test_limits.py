@@ -1,4 +1,4 @@
-"""Rate limits: of each token, and of each address that sends bad ones."""
+"""Rate limits for each token, and for each address that sends invalid ones."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -93,7 +93,7 @@ async def test_a_token_is_refused_beyond_its_rate_until_its_window_ends(
         problem = await refused(answer, 429)
         wait = 60 - int(at)
         assert problem["detail"] == (
-            f"These are more than 3 requests with one token in 60 s; ask again in {wait} s."
+            f"More than 3 requests with one token in 60 s; try again in {wait} s."
         )
         assert answer.headers["Retry-After"] == str(wait)
         assert answer.headers["RateLimit-Policy"] == POLICY
@@ -110,7 +110,7 @@ async def test_beyond_the_rate_nothing_is_stored(begin: Begin, raw: Raw) -> None
     assert len(stored_polls(raw)) == 1
 
 
-async def test_each_token_counts_for_itself_wherever_it_is_sent_and_for_whomever_it_acts(
+async def test_each_token_is_counted_wherever_it_is_sent_and_whoever_it_acts_for(
     begin: Begin,
 ) -> None:
     client = await begin(token_rate=parse("2/minute"))
@@ -125,7 +125,7 @@ async def test_each_token_counts_for_itself_wherever_it_is_sent_and_for_whomever
     assert (await read(client, "another")).status == 200
 
 
-async def test_what_a_token_is_refused_counts_too_and_says_what_is_left(begin: Begin) -> None:
+async def test_refused_requests_are_counted_too_and_say_what_is_left(begin: Begin) -> None:
     client = await begin(token_rate=THREE)
     await create_token(client, "reader")
     sent = [
@@ -170,7 +170,7 @@ async def test_without_a_rate_of_tokens_nothing_is_counted_or_said(
 ) -> None:
     monkeypatch.delattr("service.app.within_token_rate")
     client = await begin()
-    del seconds.now  # whoever asks for the time fails
+    del seconds.now  # reading the time fails
     for _ in range(3):
         answer = await read(client)
         assert answer.status == 200
@@ -191,7 +191,7 @@ async def test_an_address_with_too_many_bad_tokens_is_refused_while_good_tokens_
     answer = await read(client, "bad 4")
     problem = await refused(answer, 429)
     assert problem["detail"] == (
-        "These are more than 3 bad tokens from one address in 60 s; ask again in 48 s."
+        "More than 3 bad tokens from one address in 60 s; try again in 48 s."
     )
     assert answer.headers["Retry-After"] == "48"
     assert answer.headers["RateLimit-Policy"] == '"bad-tokens";q=3;w=60'
@@ -259,7 +259,9 @@ async def test_behind_a_trusted_proxy_the_address_is_the_clients(
 
 
 @pytest.mark.parametrize("trusted", [(), LOCAL[1:]])
-async def test_nobody_else_says_who_the_client_is(begin: Begin, trusted: Any) -> None:
+async def test_only_trusted_proxies_are_believed_about_the_client(
+    begin: Begin, trusted: Any
+) -> None:
     client = await begin(bad_token_rate=parse("1/minute"), trusted_proxies=trusted)
     assert (await read(client, "bad", **{"X-Forwarded-For": "192.0.2.1"})).status == 403
     assert (await read(client, "bad", **{"X-Forwarded-For": "192.0.2.2"})).status == 429
@@ -277,7 +279,7 @@ def test_a_flood_of_addresses_takes_bounded_memory(
         seconds.now += 0.01
         quota.use(f"address {number}")
         assert len(quota) <= 100
-    for number in range(900, 1000):  # the newest are those that are kept
+    for number in range(900, 1000):  # the newest are kept
         with pytest.raises(QuotaExceeded):
             quota.use(f"address {number}")
     quota.use("address 1")
@@ -303,7 +305,7 @@ def test_rates_are_in_the_notation_of_the_library(text: str, amount: int, second
         assert (rate.amount, rate.get_expiry()) == (amount, seconds)
 
 
-def test_bad_tokens_are_limited_and_good_ones_not_unless_told() -> None:
+def test_by_default_bad_tokens_are_limited_and_valid_ones_are_not() -> None:
     settings = read_settings({})
     assert (settings.token_rate, settings.bad_token_rate) == (None, parse("60/minute"))
     settings = read_settings({"POLLS_TOKEN_RATE": "off", "POLLS_BAD_TOKEN_RATE": "OFF"})
@@ -318,6 +320,8 @@ def test_bad_tokens_are_limited_and_good_ones_not_unless_told() -> None:
         *("9" * 16 + "/day", "9/" + "9" * 16 + "days", "9" * 5000 + "/day"),
     ],
 )
-def test_a_rate_that_is_none_is_refused(name: str, text: str) -> None:
-    with pytest.raises(InvalidSetting, match=f"^{name} must be one rate, as 600/minute, or off"):
+def test_an_invalid_rate_is_refused(name: str, text: str) -> None:
+    with pytest.raises(
+        InvalidSetting, match=f"^{name} must be one rate, such as 600/minute, or off"
+    ):
         read_settings({name: text})

@@ -1,4 +1,4 @@
-"""The base of the links: what the client used, as far as it can be believed (contract, 4)."""
+"""The base of the links: the address that the client used (docs/api.md, section 4)."""
 
 import ipaddress
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Which refusal comes first (contract, section 1): route, token, query, rights, body, the rest."""
+"""The order of checks (docs/api.md, section 1): route, token, query, rights, body, the rest."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Pages: what may be asked for, and the links to their neighbours (contract, section 4)."""
+"""Pagination: valid parameters, and the links to other pages (docs/api.md, section 4)."""
 
 import base64
 
@@ -34,12 +34,12 @@ async def rows_of(api: Client, path: str, **query: str) -> int:
     return len(body if isinstance(body, list) else next(iter(body.values())))
 
 
-def bookmark(text: str) -> str:
+def cursor(text: str) -> str:
     return "bookmark:" + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 async def make_enrollments(api: Client, raw: Raw, count: int) -> None:
-    """One through the service, so that the shape is right, the others as copies of it."""
+    """One poll is created by the service, the others are copies of its document."""
     await enroll(api, 1, 5)
     one = raw.enrollments.find_one()
     assert one is not None
@@ -72,13 +72,13 @@ async def test_a_page_that_cannot_be_is_refused_by_name(api: Client, path: str) 
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_a_broken_bookmark_is_refused_on_every_list(api: Client, path: str) -> None:
+async def test_an_invalid_cursor_is_refused_on_every_list(api: Client, path: str) -> None:
     await make_poll(api, "yes")
     texts = ["", "null", "true", "0", "-1", "1.5", '"1"', "[]", "{}", "[1]", "nan", "[[1]]"]
     texts += [str(2**53), str(2**63), str(2**64), "9" * 400, "1e400", "[" * 5000, '["a", 1, 1]']
     texts += ['{"$gt": 0}', "[1, 1, 1]", "[1, 1, null]", '[1, "1", "1"]', "[1, 1, {}]"]
     other_lists = "5" if path.endswith("choices") else '[1, 1, "1"]'
-    marks = [bookmark(text) for text in [*texts, other_lists]]
+    marks = [cursor(text) for text in [*texts, other_lists]]
     for mark in [*marks, "bookmark:", "bookmark:%", "bookmark:é", "bookmark:\udcff", "BOOKMARK:MQ"]:
         problem = await call(api, "GET", path, 400, params={"page": mark})
         assert [fault["field"] for fault in problem["errors"]] == ["page"]
@@ -91,7 +91,7 @@ async def test_past_the_end_there_is_an_empty_list(api: Client, path: str) -> No
     await enroll(api, 9, 5)
     # The newest poll comes first, so its list ends with number 1; choices go by position.
     after = {LISTS[0]: "1", LISTS[1]: '[2147483647, 1, "1"]'}.get(path, str(2**53 - 1))
-    for page in ("2", "1000000", str(2**53 - 1), bookmark(after)):
+    for page in ("2", "1000000", str(2**53 - 1), cursor(after)):
         for per_page in ("1", "100"):
             assert await rows_of(api, path, page=page, per_page=per_page) == 0
 
@@ -179,7 +179,7 @@ async def test_a_query_cannot_put_links_of_its_own_into_the_header(api: Client) 
     assert "a=%FF%FE" in answer.headers["Link"]
 
 
-async def test_the_links_of_a_user_who_is_acted_for_act_for_that_user(
+async def test_the_links_of_an_acting_caller_keep_as_user_id(
     api: Client, make_token: TokenMaker
 ) -> None:
     await enroll(api, 7, 5, "TeacherEnrollment")

@@ -1,4 +1,4 @@
-"""A service in the process of the test, listening as it does in its own, and its clients."""
+"""A service that listens in the process of the test, and its clients."""
 
 import asyncio
 import io
@@ -59,7 +59,7 @@ class Client:
         return await self.read()
 
     async def trickle(self, data: bytes, every: float = 0.02) -> None:
-        """A byte at a time, until all is sent or somebody had enough."""
+        """Sends one byte at a time, until all are sent or the connection is closed."""
         for byte in data:
             if self._writer.is_closing():
                 return
@@ -67,7 +67,7 @@ class Client:
             await asyncio.sleep(every)
 
     async def rest(self) -> bytes:
-        """What comes until the other side ends the connection; a reset ends it too."""
+        """Everything until the other side closes or resets the connection."""
         received = b""
         try:
             while more := await self._reader.read(65536):
@@ -80,8 +80,8 @@ class Client:
         self._writer.transport.abort()
 
 
-class House:
-    """A service in this process, listening as it does in its own."""
+class RunningService:
+    """A service that listens in this process."""
 
     def __init__(self, runner: Runner, port: int) -> None:
         assert isinstance(runner.server, Server)
@@ -121,7 +121,7 @@ async def serving(
     routes: Mapping[str, Handler] | None = None,
     *,
     sockets: Sequence[socket.socket] | None = None,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[RunningService]:
     """``routes`` are answered beside those of the service, to GET and with a token."""
     app = create_app(settings, request_log=RequestLog(io.BytesIO()))
     for path, handler in {"/large": large, **(routes or {})}.items():
@@ -129,12 +129,12 @@ async def serving(
     runner = Runner(app)
     try:
         await runner.setup()
-        house = House(runner, runner.listen(sockets or open_sockets("127.0.0.1", 0)))
+        service = RunningService(runner, runner.listen(sockets or open_sockets("127.0.0.1", 0)))
         try:
             async with asyncio.timeout(30):
-                yield house
+                yield service
         finally:
-            house.close()
+            service.close()
             await asyncio.sleep(0)
     finally:
         await runner.cleanup()
