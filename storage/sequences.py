@@ -12,12 +12,12 @@ class Sequences:
     async def take(self, name: str) -> int:
         """The next number of ``name``, from 1.
 
-        Taken outside of any transaction, or everything that is numbered would wait for each other;
-        a number whose use fails is a gap, and gaps are fine.
+        Taken outside any transaction, or everything that is numbered would wait for each other; a
+        number whose use fails leaves a gap, and gaps are fine.
         """
         with round_trip():
             while True:
-                # Of several that begin a sequence at once, some find that another was faster.
+                # Of several that start a sequence at once, some find that another was faster.
                 with suppress(DuplicateKeyError):
                     document = await self._sequences.find_one_and_update(
                         {"_id": name},
@@ -26,5 +26,4 @@ class Sequences:
                         return_document=ReturnDocument.AFTER,
                     )
                     if document is not None:
-                        number: int = document["last"]
-                        return number
+                        return int(document["last"])

@@ -10,7 +10,7 @@ from storage.enrollments import Enrollments
 from storage.errors import Unavailable
 from storage.exports import Exports
 from storage.idempotency import Idempotency
-from storage.polls import Polls
+from storage.polls import Polls, touch
 from storage.purges import Purges
 from storage.recounts import Recounts
 from storage.sequences import Sequences
@@ -37,7 +37,7 @@ class Store:
         sequences, idempotency = Sequences(database), Idempotency(database)
         self.purges = Purges(database)
         self.polls = Polls(database, sequences, idempotency, self.purges)
-        self.sessions = Sessions(database, sequences, idempotency, self.polls.touch, self.purges)
+        self.sessions = Sessions(database, sequences, idempotency, touch, self.purges)
         self.ballots = Ballots(database, secret)
         self.enrollments = Enrollments(database, sequences, idempotency)
         self.recounts = Recounts(database)

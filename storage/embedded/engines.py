@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote_plus
 
-from storage.client import found_replica_set
+from storage.client import init_replica_set
 from storage.embedded.directory import DataDirectory, EngineMark, read_private, write_private
 from storage.embedded.guard import Launch
 from storage.errors import StartupRefused
@@ -175,7 +175,7 @@ class Mongod(Engine):
         )
 
     def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
-        found_replica_set(
+        init_replica_set(
             f"{LOOPBACK}:{port}",
             name="polls",
             key=_read(directory / "keyfile"),

@@ -125,7 +125,7 @@ async def test_an_address_that_is_none_is_refused_and_not_shown(
 ) -> None:
     with pytest.raises(StartupRefused) as refused:
         await Database.connect(uri)
-    assert str(refused.value).startswith("MONGODB_URI cannot be used: write it as mongodb://user:")
+    assert str(refused.value).startswith("MONGODB_URI is not valid: write it as mongodb://user:")
     shown = str(refused.value) + "".join(capfd.readouterr())
     assert not any(part in shown for part in PARTS)
 
@@ -267,6 +267,6 @@ def test_a_database_that_cannot_be_reached_is_refused_and_nothing_of_its_address
     assert knocking.wait() == 1
     assert knocking.output == ""
     (sentence,) = knocking.log.splitlines()
-    assert sentence.startswith("polls: MongoDB cannot be reached within 10 s")
+    assert sentence.startswith("polls: MongoDB at MONGODB_URI did not answer within 10 s")
     assert not any(part in sentence for part in PARTS)
     assert 9 < knocking.last_word_after < 13

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from storage.batching import Batcher
-from storage.client import LAST_SECONDS, set_patience
+from storage.client import GRACE_SECONDS, set_time_limit
 from storage.errors import Conflict, Unavailable
 from tests.support.desk import Desk, LoopClock, ask, assert_at_rest, submit, turns, who
 
@@ -236,7 +236,7 @@ async def submit_within(
     """As ``submit``, for a caller that is to be answered within so many seconds."""
 
     async def hurry() -> list[asyncio.Task[int]]:
-        set_patience(seconds - LAST_SECONDS)
+        set_time_limit(seconds - GRACE_SECONDS)
         return await submit(batcher, item)
 
     return await asyncio.create_task(hurry())

@@ -17,7 +17,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from storage import opening
-from storage.client import UNABLE
+from storage.client import UNAVAILABLE_CODES
 from storage.embedded.engines import Mongod
 from storage.errors import Unavailable
 from storage.location import EngineChoice, Location
@@ -260,7 +260,7 @@ def demand_a_checkpoint(data: Path) -> None:
         client.admin.command("fsync")
 
 
-@pytest.mark.parametrize("code", sorted(UNABLE - TRIED_AGAIN))
+@pytest.mark.parametrize("code", sorted(UNAVAILABLE_CODES - TRIED_AGAIN))
 async def test_what_a_database_in_trouble_answers_is_a_503_with_a_line_and_no_traceback(
     api: Client, raw: Raw, code: int
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from storage.client import set_patience
+from storage.client import set_time_limit
 from storage.errors import Unavailable
 from storage.turns import Turns
 
@@ -36,7 +36,7 @@ async def test_who_has_no_patience_left_goes_without_a_turn_and_harms_nobody() -
     turns = Turns()
 
     async def take_without_patience() -> None:
-        set_patience(0.01)
+        set_time_limit(0.01)
         async with turns.take("a"):
             raise AssertionError("it had the turn")
 
