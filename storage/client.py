@@ -26,7 +26,6 @@ from motor.core import (
     AgnosticClient,
     AgnosticClientSession,
     AgnosticCollection,
-    AgnosticCursor,
     AgnosticDatabase,
 )
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -73,7 +72,6 @@ log = get_logger(__name__)
 
 Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
-Cursor = AgnosticCursor[Document]
 Snapshot = AgnosticClientSession
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -117,45 +115,27 @@ ACCESS_CODES = frozenset({13, 18})
 NO_SUCH_TRANSACTION = 251
 UNAVAILABLE_CODES = frozenset(
     {
-        1,  # InternalError, as of WiredTiger after a panic
-        6,  # HostUnreachable
-        7,  # HostNotFound
-        8,  # UnknownError
         *ACCESS_CODES,  # the password or the rights were changed
-        39,  # FileStreamFailed
-        43,  # CursorNotFound: it was on a server that was restarted
-        46,  # LockBusy
-        50,  # MaxTimeMSExpired
-        64,  # WriteConcernFailed
-        89,  # NetworkTimeout
-        91,  # ShutdownInProgress
-        94,  # NotYetInitialized
-        112,  # WriteConflict, of a write outside a transaction
-        133,  # FailedToSatisfyReadPreference
-        134,  # ReadConcernMajorityNotAvailableYet
-        146,  # ExceededMemoryLimit
-        175,  # QueryPlanKilled
-        189,  # PrimarySteppedDown
-        202,  # NetworkInterfaceExceededTimeLimit
-        211,  # KeyNotFound: a new primary that has no keys yet to sign its time with
-        237,  # CursorKilled
-        239,  # SnapshotTooOld
-        246,  # SnapshotUnavailable
-        261,  # TooManyLogicalSessions
-        262,  # ExceededTimeLimit
-        279,  # ClientDisconnect
-        290,  # TransactionExceededLifetimeLimitSeconds
-        365,  # TemporarilyUnavailable
-        391,  # ReauthenticationRequired
-        462,  # IngressRequestRateLimitExceeded
-        9001,  # SocketException
-        10107,  # NotWritablePrimary
-        11600,  # InterruptedAtShutdown
-        11601,  # Interrupted
-        11602,  # InterruptedDueToReplStateChange
-        13435,  # NotPrimaryNoSecondaryOk
-        13436,  # NotPrimaryOrSecondary
-        14031,  # OutOfDiskSpace
+        # HostUnreachable, HostNotFound, NetworkTimeout, NetworkInterfaceExceededTimeLimit,
+        # ClientDisconnect, SocketException
+        *(6, 7, 89, 202, 279, 9001),
+        # ShutdownInProgress, NotYetInitialized, PrimarySteppedDown, NotWritablePrimary,
+        # InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
+        # NotPrimaryOrSecondary; KeyNotFound: a new primary has no keys yet to sign its time with
+        *(91, 94, 189, 10107, 11600, 11602, 13435, 13436, 211),
+        # WriteConcernFailed, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet,
+        # SnapshotTooOld, SnapshotUnavailable
+        *(64, 133, 134, 239, 246),
+        # LockBusy, MaxTimeMSExpired, WriteConflict (outside a transaction), ExceededMemoryLimit,
+        # QueryPlanKilled, TooManyLogicalSessions, ExceededTimeLimit,
+        # TransactionExceededLifetimeLimitSeconds, TemporarilyUnavailable,
+        # IngressRequestRateLimitExceeded, Interrupted
+        *(46, 50, 112, 146, 175, 261, 262, 290, 365, 462, 11601),
+        # CursorNotFound (the server was restarted), CursorKilled, ReauthenticationRequired
+        *(43, 237, 391),
+        # InternalError (as of WiredTiger after a panic), UnknownError, FileStreamFailed,
+        # OutOfDiskSpace
+        *(1, 8, 39, 14031),
     }
 )
 """Codes by which a database says that it cannot serve now, whatever it was asked. Any other code is
@@ -319,24 +299,6 @@ def decode(collection: Collection, raw: bytes) -> Document:
 def stored_size(document: Document) -> int:
     """Bytes of a document as MongoDB stores it (BSON)."""
     return len(bson.encode(document))
-
-
-@asynccontextmanager
-async def closing(collection: Collection, cursor: Cursor) -> AsyncIterator[None]:
-    """Closes a cursor over the collection at the end of the block.
-
-    If its connection broke, the driver believes that it is gone, and the server keeps it.
-    """
-    try:
-        yield
-    except Unavailable:
-        with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
-            ids = [cursor.cursor_id]
-            await collection.database.command("killCursors", collection.name, cursors=ids)
-        raise
-    finally:
-        with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
-            await cursor.close()
 
 
 class RunAgain(Exception):
@@ -558,7 +520,12 @@ class Database:
         MongoDB keeps such a moment for five minutes, and then raises ``Unavailable``.
         """
         async with await self._client.start_session(snapshot=True) as session:
-            yield session
+            try:
+                yield session
+            finally:
+                # Closes its cursors too, also one whose connection broke or that still answers.
+                with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
+                    await self._client.admin.command("killSessions", [session.session_id])
 
     async def transaction(
         self,

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple, cast
 
-from storage.client import Database, Snapshot, closing, round_trip
+from storage.client import Database, Snapshot, round_trip
 from storage.documents import BallotDocument, PollDocument, SessionDocument, poll_in
 from storage.errors import NotFound
 
@@ -62,10 +62,9 @@ class Exports:
             session=snapshot,
             batch_size=BALLOTS_AT_A_TIME,
         ).sort("number", 1)
-        async with closing(self._ballots, cursor):
-            while True:
-                with round_trip(time.monotonic() + BATCH_SECONDS):
-                    found = await cursor.to_list(BALLOTS_AT_A_TIME)
-                if not found:
-                    return
-                yield cast(list[BallotDocument], found)
+        while True:
+            with round_trip(time.monotonic() + BATCH_SECONDS):
+                found = await cursor.to_list(BALLOTS_AT_A_TIME)
+            if not found:
+                return
+            yield cast(list[BallotDocument], found)
