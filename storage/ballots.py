@@ -97,14 +97,12 @@ class Ballots:
             outcomes: dict[int, Cast | StorageError] = {}
             for session_id in sessions:
                 places = [n for n, vote in enumerate(votes) if vote.session_id == session_id]
-                outcomes.update(zip(places, await self._alone(votes, places), strict=True))
+                try:
+                    some = await self._transaction([votes[place] for place in places])
+                except Unavailable as error:
+                    some = [error] * len(places)
+                outcomes.update(zip(places, some, strict=True))
             return [outcomes[place] for place in range(len(votes))]
-
-    async def _alone(self, votes: Sequence[Vote], places: Sequence[int]) -> Outcomes:
-        try:
-            return await self._transaction([votes[place] for place in places])
-        except Unavailable as error:
-            return [error] * len(places)
 
     async def _transaction(
         self, votes: Sequence[Vote], *, max_conflicts: int | None = None

@@ -504,7 +504,10 @@ class Database:
         return True
 
     async def end_sessions(self, sessions: Iterable[bytes]) -> None:
-        """Ends driver sessions by id, and so releases what their transactions hold."""
+        """Ends the driver sessions of a process that died, and releases what they hold.
+
+        Sessions that have ended already, or never began, do no harm. Raises ``Unavailable``.
+        """
         names = [{"id": Binary(name, UUID_SUBTYPE)} for name in sessions]
         with round_trip():
             await self._client.admin.command("killSessions", names)

@@ -8,19 +8,18 @@ from storage.batching import Batcher
 from storage.client import OUTCOME_UNKNOWN, Database, Transaction, round_trip
 from storage.documents import EnrollmentDocument, EnrollmentType
 from storage.errors import NotFound
-from storage.idempotency import Idempotency, IdempotencyKey
+from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pages import Page, Window, read_page
-from storage.sequences import Sequences
+from storage.sequences import next_number
 
 
 class Enrollments:
-    def __init__(self, database: Database, sequences: Sequences, idempotency: Idempotency) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._enrollments = database.collection("enrollments")
         self._reader: Batcher[int, list[EnrollmentDocument]] = Batcher(
             self._find_by_user, staggered=True
         )
-        self._sequences = sequences
-        self._idempotency = idempotency
 
     async def of_user(self, user_id: int) -> list[EnrollmentDocument]:
         """The enrollments of a user; the list is shared, so callers must not change it."""
@@ -51,7 +50,7 @@ class Enrollments:
         """The new enrollment, or the existing one of the same user, course, section and type."""
         enrollment: EnrollmentDocument = {
             "_id": f"{course_id}:{user_id}:{course_section_id or ''}:{kind}",
-            "number": await self._sequences.take("enrollments"),
+            "number": await next_number(self._database, "enrollments"),
             "user_id": user_id,
             "course_id": course_id,
             "course_section_id": course_section_id,
@@ -66,7 +65,7 @@ class Enrollments:
             transaction.insert("enrollments", dict(enrollment))
             return enrollment
 
-        return await self._idempotency.transaction(idempotency_key, work)
+        return await transaction_once(self._database, idempotency_key, work)
 
     async def require(self, course_id: int, number: int) -> None:
         """Raises ``NotFound`` if the course has no such enrollment."""

@@ -39,38 +39,34 @@ class IdempotencyKey:
         return record["outcome"]
 
 
-class Idempotency:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._records = database.collection("idempotency")
+async def find_outcome(database: Database, key: IdempotencyKey | None) -> Any:
+    """What an earlier request under ``key`` made, before anything is begun for this one."""
+    if key is None:
+        return None
+    with round_trip():
+        return key.outcome_in(await database.collection("idempotency").find_one({"_id": key.id}))
 
-    async def find(self, key: IdempotencyKey | None) -> Any:
-        """What an earlier request under ``key`` made, before anything is begun for this one."""
-        if key is None:
-            return None
-        with round_trip():
-            return key.outcome_in(await self._records.find_one({"_id": key.id}))
 
-    async def transaction(self, key: IdempotencyKey | None, work: Work[D]) -> D:
-        """The document that ``work`` makes, or that a request under this key made within 24 h.
+async def transaction_once(database: Database, key: IdempotencyKey | None, work: Work[D]) -> D:
+    """The document that ``work`` makes, or that a request under this key made within 24 h.
 
-        Raises ``Conflict`` if that was another request, and what ``Database.transaction`` raises.
-        """
-        if key is None:
-            return await self._database.transaction(work)
+    Raises ``Conflict`` if that was another request, and what ``Database.transaction`` raises.
+    """
+    if key is None:
+        return await database.transaction(work)
 
-        def once(transaction: Transaction) -> D:
-            earlier = key.outcome_in(transaction.find_one("idempotency", {"_id": key.id}))
-            if earlier is not None:
-                return cast(D, earlier)
-            outcome = work(transaction)
-            record = {
-                "_id": key.id,
-                "fingerprint": key.fingerprint,
-                "outcome": outcome,
-                "created_at": key.sent_at,
-            }
-            transaction.put("idempotency", record)
-            return outcome
+    def once(transaction: Transaction) -> D:
+        earlier = key.outcome_in(transaction.find_one("idempotency", {"_id": key.id}))
+        if earlier is not None:
+            return cast(D, earlier)
+        outcome = work(transaction)
+        record = {
+            "_id": key.id,
+            "fingerprint": key.fingerprint,
+            "outcome": outcome,
+            "created_at": key.sent_at,
+        }
+        transaction.put("idempotency", record)
+        return outcome
 
-        return await self._database.transaction(once)
+    return await database.transaction(once)

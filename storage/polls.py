@@ -28,10 +28,10 @@ from storage.documents import (
     rules_of,
 )
 from storage.errors import Conflict, NotFound, PreconditionFailed
-from storage.idempotency import Idempotency, IdempotencyKey
+from storage.idempotency import IdempotencyKey, find_outcome, transaction_once
 from storage.pages import Page, Window, read_page
 from storage.purges import Purges
-from storage.sequences import Sequences
+from storage.sequences import next_number
 from storage.turns import Turns
 
 Revisions = frozenset[str]
@@ -41,13 +41,7 @@ NO_POLLS = Container([])
 
 
 class Polls:
-    def __init__(
-        self,
-        database: Database,
-        sequences: Sequences,
-        idempotency: Idempotency,
-        purges: Purges,
-    ) -> None:
+    def __init__(self, database: Database, purges: Purges) -> None:
         self._database = database
         self._purges = purges
         self._containers = database.collection("containers")
@@ -56,8 +50,6 @@ class Polls:
         self._reader: RevalidatingReader[str, Container] = RevalidatingReader(
             self._containers, lambda document: Container(document["polls"])
         )
-        self._sequences = sequences
-        self._idempotency = idempotency
 
     async def in_container(self, key: ContainerKey) -> Container:
         """The polls of a container; empty if there is no such container."""
@@ -99,11 +91,11 @@ class Polls:
         Raises ``Conflict`` if the given id is taken by a poll anywhere in the store, or if the
         container is full.
         """
-        made_before = await self._idempotency.find(idempotency_key)
+        made_before = await find_outcome(self._database, idempotency_key)
         if made_before is not None:
             return cast(PollDocument, made_before)
-        number = await self._sequences.take("polls")
-        standing = await self._sequences.take("sessions")
+        number = await next_number(self._database, "polls")
+        standing = await next_number(self._database, "sessions")
         poll = _new_poll(definition, number, owner_id, now, standing_session=standing)
         session = new_session(standing, LocatedPoll(key, poll), now, is_published=True)
 
@@ -122,7 +114,7 @@ class Polls:
             return poll
 
         async with self._turns.take(key.id):
-            return await self._idempotency.transaction(idempotency_key, push)
+            return await transaction_once(self._database, idempotency_key, push)
 
     async def add_own(
         self,
@@ -133,10 +125,10 @@ class Polls:
         idempotency_key: IdempotencyKey | None = None,
     ) -> PollDocument:
         """Stores a new poll in the workspace of users, in a container of its own."""
-        made_before = await self._idempotency.find(idempotency_key)
+        made_before = await find_outcome(self._database, idempotency_key)
         if made_before is not None:
             return cast(PollDocument, made_before)
-        number = await self._sequences.take("polls")
+        number = await next_number(self._database, "polls")
         poll = _new_poll(definition, number, owner_id, now, standing_session=None)
         key = ContainerKey(USERS, str(owner_id), str(number))
 
@@ -146,7 +138,7 @@ class Polls:
             _insert_address(transaction, key, poll)
             return poll
 
-        return await self._idempotency.transaction(idempotency_key, insert)
+        return await transaction_once(self._database, idempotency_key, insert)
 
     async def replace(
         self,
@@ -195,7 +187,7 @@ class Polls:
             return changed
 
         async with self._turns.take(key.id):
-            return await self._idempotency.transaction(idempotency_key, work)
+            return await transaction_once(self._database, idempotency_key, work)
 
     async def delete(
         self, key: ContainerKey, poll_id: str, *, if_match: Revisions | None = None

@@ -15,10 +15,10 @@ from storage.documents import (
     new_session,
 )
 from storage.errors import Conflict, NotFound
-from storage.idempotency import Idempotency, IdempotencyKey
+from storage.idempotency import IdempotencyKey, find_outcome, transaction_once
 from storage.pages import Page, Window, read_page
 from storage.purges import Purges
-from storage.sequences import Sequences
+from storage.sequences import next_number
 
 MAX_SESSIONS_AT_ONCE = 10_000
 
@@ -27,20 +27,11 @@ Touch = Callable[[Transaction, LocatedPoll], PollDocument]
 
 
 class Sessions:
-    def __init__(
-        self,
-        database: Database,
-        sequences: Sequences,
-        idempotency: Idempotency,
-        touch: Touch,
-        purges: Purges,
-    ) -> None:
+    def __init__(self, database: Database, touch: Touch, purges: Purges) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
         self._reader: Reader[int, SessionDocument] = Reader(self._sessions)
         self._purges = purges
-        self._sequences = sequences
-        self._idempotency = idempotency
         self._touch = touch
 
     async def get(self, session_id: int) -> SessionDocument:
@@ -111,10 +102,10 @@ class Sessions:
         It raises the version of the poll's container: a concurrent change of the poll conflicts,
         or the session would keep the old rules for ever. Raises ``NotFound`` if the poll is gone.
         """
-        made_before = await self._idempotency.find(idempotency_key)
+        made_before = await find_outcome(self._database, idempotency_key)
         if made_before is not None:
             return cast(SessionDocument, made_before)
-        number = await self._sequences.take("sessions")
+        number = await next_number(self._database, "sessions")
 
         def work(transaction: Transaction) -> SessionDocument:
             poll = self._touch(transaction, located)
@@ -129,7 +120,7 @@ class Sessions:
             transaction.insert("sessions", dict(made))
             return made
 
-        return await self._idempotency.transaction(idempotency_key, work)
+        return await transaction_once(self._database, idempotency_key, work)
 
     async def update(self, session_id: int, changes: Mapping[str, Any]) -> SessionDocument:
         """Changes course, section or visibility.

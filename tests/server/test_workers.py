@@ -126,7 +126,7 @@ async def test_sessions_that_are_ended_by_name_let_go_of_what_they_wrote(
     assert len(told) == 1
     vote = {"params": {**run.votes, "as_user_id": "7"}, "json": {"optionIds": ["1"]}}
     assert (await api.post("/rest", **vote)).status == 503
-    await store.end_sessions(told)
+    await store.database.end_sessions(told)
     assert (await api.post("/rest", **vote)).status == 200
     abandoned.cancel()
     goes_on.set()

@@ -196,7 +196,7 @@ def test_a_directory_has_one_server_and_who_asks_hears_whose_it_is(tmp_path: Pat
         endpoint = DataDirectory(tmp_path / "data").read_endpoint()
         assert endpoint is not None
         assert endpoint["pid"] == os.getpid()
-        with pytest.raises(StartupRefused, match=f"is held by process {os.getpid()}:"):
+        with pytest.raises(StartupRefused, match=f"is in use by process {os.getpid()}:"):
             start(tmp_path / "data")
     shared = start_or_share(tmp_path / "data")
     assert isinstance(shared, SharedServer)

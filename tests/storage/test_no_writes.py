@@ -108,7 +108,7 @@ async def test_however_many_ask_whether_it_is_ready_a_database_hears_of_one_a_se
         asked += 1
         raise Unavailable("it takes none")
 
-    monkeypatch.setattr(store._database, "check_writes", refuse)
+    monkeypatch.setattr(store.database, "check_writes", refuse)
     begun = time.monotonic()
     while time.monotonic() < begun + 1.5:
         assert not await takes_writes(store)

@@ -3,7 +3,7 @@
 import asyncio
 
 from storage.client import Database
-from storage.sequences import Sequences
+from storage.sequences import next_number
 from tests.conftest import Raw
 
 
@@ -12,10 +12,9 @@ async def test_first_numbers_that_are_taken_at_once_are_all_different(
 ) -> None:
     database = await Database.connect(mongodb_uri)
     await database.ensure("sequences", [])
-    sequences = Sequences(database)
     for turn in range(10):
         name = f"sequence {turn}"
-        numbers = await asyncio.gather(*(sequences.take(name) for _ in range(20)))
+        numbers = await asyncio.gather(*(next_number(database, name) for _ in range(20)))
         assert len(set(numbers)) == 20
         stored = raw.sequences.find_one({"_id": name})
         assert stored is not None

@@ -24,7 +24,7 @@ from storage.client import (
 )
 from storage.errors import Conflict, Unavailable
 from storage.indexes import ensure_indexes
-from storage.sequences import Sequences
+from storage.sequences import next_number
 from tests.conftest import Raw
 from tests.support.fleet import eventually
 from tests.support.processes import failing, slow
@@ -378,7 +378,7 @@ async def test_what_is_answered_is_on_the_disks_of_a_majority(
     try:
         assert watched.collection("tokens").write_concern == WriteConcern("majority", j=True)
         await watched.transaction(Work())
-        await Sequences(watched).take("polls")
+        await next_number(watched, "polls")
     finally:
         client.close()
     first, *_ = heard.of("find")
@@ -390,16 +390,14 @@ async def test_what_is_answered_is_on_the_disks_of_a_majority(
 
 
 async def test_a_hundred_numbers_taken_at_once_are_1_to_100(database: Database) -> None:
-    sequences = Sequences(database)
-    assert await sequences.take("polls") == 1
-    taken = await asyncio.gather(*(sequences.take("polls") for _ in range(99)))
+    assert await next_number(database, "polls") == 1
+    taken = await asyncio.gather(*(next_number(database, "polls") for _ in range(99)))
     assert sorted(taken) == list(range(2, 101))
-    assert await sequences.take("sessions") == 1
+    assert await next_number(database, "sessions") == 1
 
 
 async def test_the_first_numbers_of_all_are_unique_with_gaps_at_most(database: Database) -> None:
-    sequences = Sequences(database)
     for name in map(str, range(10)):
-        taken = await asyncio.gather(*(sequences.take(name) for _ in range(100)))
+        taken = await asyncio.gather(*(next_number(database, name) for _ in range(100)))
         assert len(set(taken)) == 100
         assert min(taken) >= 1
