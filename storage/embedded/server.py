@@ -72,16 +72,16 @@ class EmbeddedServer:
     def __init__(self, path: Path, holder: Holder, wanted: EngineChoice = ANY_ENGINE) -> None:
         self._directory = DataDirectory(path)
         self._holder: Holder = holder
-        self._guard = _Guard(self._directory)
+        self._lock = os.fdopen(_claim(self._directory), "rb")
+        self._guard = _Guard(self._directory, self._lock.fileno())
         try:
-            self._guard.await_claim()
             self.engine, self.passed_over = choose(self._directory, wanted)
             self._port = self._launch()
             if self._directory.read_mark() is None:
                 self._directory.write_mark(self.engine.mark)
             self._publish(FIRST_SECONDS)
         except BaseException:
-            self._guard.end()
+            self.stop()
             raise
         self.uri = self.engine.uri(self._directory, self._port)
 
@@ -98,10 +98,6 @@ class EmbeddedServer:
             f"{engine.title} {engine.version}, embedded, in {self.path}. "
             f"{engine.limits}{passed_over}"
         )
-
-    @property
-    def guard_pid(self) -> int:
-        return self._guard.pid
 
     def _launch(self) -> int:
         for _ in range(MAX_PORTS):
@@ -131,23 +127,20 @@ class EmbeddedServer:
                 if self._guard.is_dead:
                     log.warning("the guard of the embedded server ended, and is restarted")
                     self._guard.end()
-                    self._guard = _Guard(self._directory)
-                    await asyncio.to_thread(self._relaunch, self._guard)
+                    self._guard = _Guard(self._directory, self._lock.fileno())
+                    await asyncio.to_thread(self._relaunch)
                 if not self._is_published:
                     await asyncio.to_thread(self._publish, AGAIN_SECONDS)
-            except DirectoryTaken:
-                pass  # the dead guard's server has not ended yet
             except Exception as error:
                 # Nothing awaits this task: it would end, and the service never recover.
                 log.warning("the embedded server is not ready yet", reason=str(error))
                 await asyncio.sleep(1.0)
 
-    def _relaunch(self, guard: "_Guard") -> None:
+    def _relaunch(self) -> None:
         self._is_published = False
-        guard.await_claim()
         launch = self.engine.launch(self._directory, self._port)
         # Whether or not it listens now, the guard keeps trying.
-        guard.launch(Launch(**{**launch, "is_known": True}))
+        self._guard.launch(Launch(**{**launch, "is_known": True}))
 
     def restart(self) -> None:
         """Ends the server and starts it again on its port; returns at once."""
@@ -157,18 +150,19 @@ class EmbeddedServer:
     def stop(self) -> None:
         """Returns when guard and server have ended."""
         self._guard.end()
+        self._lock.close()
 
 
 class _Guard:
     """The process of ``storage.embedded.guard``, and the conversation with it."""
 
-    def __init__(self, directory: DataDirectory) -> None:
-        self._directory = directory
+    def __init__(self, directory: DataDirectory, lock: int) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
             [
                 *(sys.executable, "-P", "-m", "storage.embedded.guard"),
-                *(str(directory.path), str(os.getpid())),
+                *(str(lock), str(directory.path), str(os.getpid())),
             ],
+            pass_fds=(lock,),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": ROOT},
@@ -178,45 +172,23 @@ class _Guard:
         self._from_guard = cast("IO[bytes]", self._process.stdout)
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def is_dead(self) -> bool:
         return self._process.poll() is not None
-
-    def await_claim(self) -> None:
-        """Returns once the guard holds the directory.
-
-        Raises ``DirectoryTaken`` or ``StartupRefused``; the guard has ended then.
-        """
-        answer = self._hear()
-        if "taken" in answer:
-            raise DirectoryTaken(self._directory)
-        if "claimed" not in answer:
-            path = self._directory.path
-            raise StartupRefused(
-                answer.get("failed") or f"The data directory {path} cannot be used."
-            )
 
     def launch(self, launch: Launch) -> bool:
         """Whether the server listens."""
         self.say(launch)
-        return bool(self._hear().get("listening"))
+        poll = select.poll()  # select() fails if a thousand connections took the lower numbers
+        poll.register(self._from_guard, select.POLLIN)
+        ready = poll.poll((START_SECONDS + STOP_SECONDS) * 1000)
+        line = self._from_guard.readline() if ready else b""
+        return bool(json.loads(line or b"{}").get("listening"))
 
     def say(self, words: Any) -> None:
         # That a guard is dead is found out by ``keep``.
         with contextlib.suppress(BrokenPipeError, ValueError):
             self._to_guard.write(json.dumps(words).encode() + b"\n")
             self._to_guard.flush()
-
-    def _hear(self) -> dict[str, Any]:
-        poll = select.poll()  # select() fails if a thousand connections took the lower numbers
-        poll.register(self._from_guard, select.POLLIN)
-        ready = poll.poll((START_SECONDS + STOP_SECONDS) * 1000)
-        line = self._from_guard.readline() if ready else b""
-        answer: dict[str, Any] = json.loads(line or b"{}")
-        return answer
 
     def end(self) -> None:
         """Asks it to stop by closing its standard input, and returns when it has ended."""
@@ -228,6 +200,23 @@ class _Guard:
             self._process.kill()
             self._process.wait()
         self._from_guard.close()
+
+
+def _claim(directory: DataDirectory) -> int:
+    """The lock of the directory; raises ``DirectoryTaken`` or ``StartupRefused``."""
+    try:
+        lock = directory.claim()
+    except BlockingIOError:
+        raise DirectoryTaken(directory) from None
+    except OSError as error:
+        reason = str(error)
+        if error.strerror:
+            reason = f"{error.strerror}; set POLLS_DATA_DIR to another, or set MONGODB_URI"
+        raise StartupRefused(
+            f"The data directory {directory.path} cannot be used: {reason}."
+        ) from error
+    directory.remove_endpoint()
+    return lock
 
 
 def start(
