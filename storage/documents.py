@@ -19,6 +19,7 @@ SEPARATOR = "\x1f"
 MAX_POLLS = 500
 IDEMPOTENCY_SECONDS = 24 * 60 * 60
 """How long an Idempotency-Key is remembered."""
+KEY_REUSED = "This Idempotency-Key was used before, with a different request."
 MAX_CONTAINER_BYTES = 4 * 1024 * 1024
 NUMBERED_ID_DIGITS = 18
 """The longest option id that counts as a number: it fits 64 bits, in the store and in clients."""

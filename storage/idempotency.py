@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from storage.client import Database, Transaction, Work, round_trip
-from storage.documents import IDEMPOTENCY_SECONDS
+from storage.documents import IDEMPOTENCY_SECONDS, KEY_REUSED
 from storage.errors import Conflict
 
 D = TypeVar("D", bound=Mapping[str, Any])
@@ -35,7 +35,7 @@ class IdempotencyKey:
         if record is None or record["created_at"] <= day_ago:
             return None
         if record["fingerprint"] != self.fingerprint:
-            raise Conflict("This Idempotency-Key was used before, with a different request.")
+            raise Conflict(KEY_REUSED)
         return record["outcome"]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from storage.client import time_left
 from storage.errors import Unavailable
@@ -16,25 +17,19 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._interested: dict[str, int] = {}
+        # A lock exists as long as a caller holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def take(self, key: str) -> AsyncIterator[None]:
         """Raises ``Unavailable`` if the turn does not come within the caller's time limit."""
         lock = self._locks.setdefault(key, asyncio.Lock())
-        self._interested[key] = self._interested.get(key, 0) + 1
         try:
-            try:
-                async with asyncio.timeout(time_left()):
-                    await lock.acquire()
-            except TimeoutError as error:
-                raise Unavailable("The service is too busy; nothing was changed.") from error
-            try:
-                yield
-            finally:
-                lock.release()
+            async with asyncio.timeout(time_left()):
+                await lock.acquire()
+        except TimeoutError as error:
+            raise Unavailable("The service is too busy; nothing was changed.") from error
+        try:
+            yield
         finally:
-            self._interested[key] -= 1
-            if not self._interested[key]:
-                del self._interested[key], self._locks[key]
+            lock.release()

@@ -13,10 +13,10 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from storage.embedded.directory import DataDirectory
-from storage.embedded.engines import Mongod, choose
+from storage.embedded.engines import ENGINES, Mongod, choose
 from storage.embedded.server import EmbeddedServer, start
 from storage.errors import StartupRefused
-from storage.location import EngineChoice
+from storage.location import ENGINE_NAMES, EngineChoice
 from tests.conftest import ADMIN, SECRET
 from tests.support import engine
 from tests.support.calls import POLL, call, place
@@ -156,6 +156,10 @@ def test_a_store_whose_engine_does_not_run_here_is_refused_in_one_sentence(
         choose(data, EngineChoice(mongod=broken))
     begun = f"was created with mongod {mongod.version}, which does not run here"
     assert begun in str(refused.value)
+
+
+def test_the_settings_name_every_engine_in_its_order() -> None:
+    assert tuple(kind.name for kind in ENGINES) == ENGINE_NAMES
 
 
 def test_an_engine_that_nobody_knows_is_refused(services: Services) -> None:
