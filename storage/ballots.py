@@ -19,7 +19,7 @@ from storage.client import (
     round_trip,
 )
 from storage.documents import BallotDocument, SessionDocument
-from storage.errors import NotFound, StorageError, Unavailable
+from storage.errors import NotFound, StorageError, Unavailable, require
 from storage.meters import batch_meter
 from storage.pages import Page, Window, read_page
 from storage.voting import Cast, Vote, decide
@@ -75,9 +75,7 @@ class Ballots:
         """A ballot by its number; raises ``NotFound``."""
         with round_trip():
             found = await self._ballots.find_one({"session_id": session_id, "number": number})
-        if found is None:
-            raise NotFound("There is no such poll submission.")
-        return cast(BallotDocument, found)
+        return cast(BallotDocument, require(found, "poll submission"))
 
     async def of_session(self, session_id: int, window: Window) -> Page[BallotDocument]:
         """The ballots of a session by their random numbers, which are the bookmarks."""

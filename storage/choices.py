@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from storage.documents import OptionDefinition, OptionDocument, PollDocument, number_options
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, require
 
 
 def of(poll: PollDocument, option_id: str) -> OptionDocument:
     """Raises ``NotFound``."""
-    for option in poll["options"]:
-        if option["id"] == option_id:
-            return option
-    raise NotFound("There is no such poll choice.")
+    found = next((option for option in poll["options"] if option["id"] == option_id), None)
+    return require(found, "poll choice")
 
 
 def added(poll: PollDocument, choice: Mapping[str, Any], *, most: int) -> PollDocument:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, require
 
 USERS = "users"
 """The workspace of the polls that users made under ``/api/v1``: content is the owner, container
@@ -312,10 +312,7 @@ def has_passed(end: datetime | None, now: datetime) -> bool:
 
 def poll_in(polls: Iterable[PollDocument], poll_id: str) -> PollDocument:
     """Raises ``NotFound``."""
-    for poll in polls:
-        if poll["id"] == poll_id:
-            return poll
-    raise NotFound("There is no such poll.")
+    return require(next((poll for poll in polls if poll["id"] == poll_id), None), "poll")
 
 
 def is_open(session: SessionDocument, now: datetime) -> bool:

@@ -7,7 +7,7 @@ from typing import cast
 from storage.batching import Batcher
 from storage.client import OUTCOME_UNKNOWN, Database, Transaction, round_trip
 from storage.documents import EnrollmentDocument, EnrollmentType
-from storage.errors import NotFound
+from storage.errors import require
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pages import Page, Window, read_page
 from storage.sequences import next_number
@@ -71,15 +71,11 @@ class Enrollments:
         """Raises ``NotFound`` if the course has no such enrollment."""
         query = {"course_id": course_id, "number": number}
         with round_trip():
-            found = await self._enrollments.find_one(query, {"_id": 1})
-        if found is None:
-            raise NotFound("There is no such enrollment.")
+            require(await self._enrollments.find_one(query, {"_id": 1}), "enrollment")
 
     async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
         """Returns the deleted enrollment; raises ``NotFound``."""
         query = {"course_id": course_id, "number": number}
         with round_trip(unavailable=OUTCOME_UNKNOWN):
             found = await self._enrollments.find_one_and_delete(query)
-        if found is None:
-            raise NotFound("There is no such enrollment.")
-        return cast(EnrollmentDocument, found)
+        return cast(EnrollmentDocument, require(found, "enrollment"))

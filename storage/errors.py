@@ -1,5 +1,9 @@
 """The errors that storage raises; their texts may be shown to clients."""
 
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class StorageError(Exception):
     """The base of the errors below, but ``StartupRefused``."""
@@ -19,6 +23,13 @@ class PreconditionFailed(StorageError):
 
 class Unavailable(StorageError):
     """The database did not answer in time. Nothing is half-done, and a retry is safe."""
+
+
+def require(found: T | None, kind: str) -> T:
+    """``found``; raises ``NotFound`` if it is None."""
+    if found is None:
+        raise NotFound(f"There is no such {kind}.")
+    return found
 
 
 class StartupRefused(Exception):

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 from storage.client import Database, Snapshot, round_trip
 from storage.documents import BallotDocument, PollDocument, SessionDocument, poll_in
-from storage.errors import NotFound
+from storage.errors import require
 
 BALLOTS_AT_A_TIME = 500
 BATCH_SECONDS = 20.0
@@ -43,9 +43,10 @@ class Exports:
         """
         async with self._database.snapshot() as snapshot:
             with round_trip():
-                session = await self._sessions.find_one({"_id": session_id}, session=snapshot)
-                if session is None:
-                    raise NotFound("There is no such poll session.")
+                session = require(
+                    await self._sessions.find_one({"_id": session_id}, session=snapshot),
+                    "poll session",
+                )
                 container = await self._containers.find_one(
                     {"_id": session["container"]}, session=snapshot
                 )

@@ -27,7 +27,7 @@ from storage.documents import (
     revision,
     rules_of,
 )
-from storage.errors import Conflict, NotFound, PreconditionFailed
+from storage.errors import Conflict, PreconditionFailed, require
 from storage.idempotency import IdempotencyKey, find_outcome, transaction_once
 from storage.pages import Page, Window, read_page
 from storage.purges import Purges
@@ -63,9 +63,7 @@ class Polls:
         """A poll by its number or its UUID, in whichever container; raises ``NotFound``."""
         field = "number" if isinstance(reference, int) else "_id"
         with round_trip():
-            address = await self._addresses.find_one({field: reference})
-        if address is None:
-            raise NotFound("There is no such poll.")
+            address = require(await self._addresses.find_one({field: reference}), "poll")
         key = ContainerKey.of(address["container"])
         return LocatedPoll(key, await self.get(key, address["_id"]))
 
@@ -230,9 +228,7 @@ def _read(transaction: Transaction, key: ContainerKey) -> ContainerDocument | No
 def _read_poll(
     transaction: Transaction, key: ContainerKey, poll_id: str, if_match: Revisions | None
 ) -> tuple[ContainerDocument, PollDocument]:
-    container = _read(transaction, key)
-    if container is None:
-        raise NotFound("There is no such poll.")
+    container = require(_read(transaction, key), "poll")
     poll = poll_in(container["polls"], poll_id)
     if if_match is not None and revision(poll) not in if_match:
         raise PreconditionFailed("The poll has changed since the revision in If-Match.")

@@ -14,7 +14,7 @@ from storage.documents import (
     is_open,
     new_session,
 )
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, require
 from storage.idempotency import IdempotencyKey, find_outcome, transaction_once
 from storage.pages import Page, Window, read_page
 from storage.purges import Purges
@@ -36,7 +36,7 @@ class Sessions:
 
     async def get(self, session_id: int) -> SessionDocument:
         """Raises ``NotFound``."""
-        return _required(await self._reader.get(session_id))
+        return require(await self._reader.get(session_id), "poll session")
 
     async def find_all(self, session_ids: Iterable[int]) -> dict[int, SessionDocument]:
         """The sessions that exist, by number."""
@@ -129,7 +129,7 @@ class Sessions:
         section once there are submissions.
         """
 
-        def require(found: SessionDocument) -> Mapping[str, Any]:
+        def check(found: SessionDocument) -> None:
             _require_course(found)
             course = (found["course_id"], found["course_section_id"])
             after = {**found, **changes}
@@ -137,9 +137,8 @@ class Sessions:
                 raise Conflict(
                     "The course and section of a session that has submissions cannot be changed."
                 )
-            return changes
 
-        return await self._set(session_id, require)
+        return await self._set(session_id, changes, check)
 
     async def set_published(
         self, session_id: int, now: datetime, *, is_published: bool
@@ -149,13 +148,12 @@ class Sessions:
         Raises ``NotFound``, and ``Conflict`` if the poll closes on its end date, which has passed.
         """
 
-        def require(found: SessionDocument) -> Mapping[str, Any]:
+        def check(found: SessionDocument) -> None:
             opened: SessionDocument = {**found, "is_published": True}
             if is_published and not is_open(opened, now):
                 raise Conflict("The end date of the poll has passed: the session stays closed.")
-            return {"is_published": is_published}
 
-        return await self._set(session_id, require)
+        return await self._set(session_id, {"is_published": is_published}, check)
 
     async def delete(self, session_id: int) -> None:
         """Raises ``NotFound``, and ``Conflict`` for the standing session."""
@@ -171,13 +169,14 @@ class Sessions:
     async def _set(
         self,
         session_id: int,
-        require: Callable[[SessionDocument], Mapping[str, Any]],
+        changes: Mapping[str, Any],
+        check: Callable[[SessionDocument], None],
     ) -> SessionDocument:
         """Every change raises ``casts``: votes are ordered against it."""
 
         def work(transaction: Transaction) -> SessionDocument:
             found = _read(transaction, session_id)
-            changes = require(found)
+            check(found)
             update = {"$set": changes, "$inc": {"casts": 1}}
             transaction.update("sessions", {"_id": session_id}, update)
             return cast(SessionDocument, {**found, **changes})
@@ -186,13 +185,8 @@ class Sessions:
 
 
 def _read(transaction: Transaction, session_id: int) -> SessionDocument:
-    return _required(transaction.find_one("sessions", {"_id": session_id}))
-
-
-def _required(found: Mapping[str, Any] | None) -> SessionDocument:
-    if found is None:
-        raise NotFound("There is no such poll session.")
-    return cast(SessionDocument, found)
+    found = transaction.find_one("sessions", {"_id": session_id})
+    return cast(SessionDocument, require(found, "poll session"))
 
 
 def _reached(reach: Reach) -> dict[str, Any]:

@@ -29,24 +29,18 @@ class _Read(NamedTuple):
     asked_at: float
 
 
-class _Recent:
-    """Reads of the last ``FRESH_SECONDS``, bounded: the oldest goes first."""
+class _Recent(dict[str, _Read]):
+    """Bounded: the oldest goes first."""
 
-    def __init__(self) -> None:
-        self._reads: dict[str, _Read] = {}
-
-    def get(self, identifier: str, now: float) -> _Read | None:
-        read = self._reads.get(identifier)
+    def fresh(self, identifier: str, now: float) -> _Read | None:
+        read = self.get(identifier)
         return read if read is not None and now - read.asked_at < FRESH_SECONDS else None
 
-    def put(self, identifier: str, read: _Read) -> None:
-        self._reads.pop(identifier, None)
-        if len(self._reads) >= MAX_RECENT:
-            del self._reads[next(iter(self._reads))]
-        self._reads[identifier] = read
-
-    def clear(self) -> None:
-        self._reads.clear()
+    def keep(self, identifier: str, read: _Read) -> None:
+        self.pop(identifier, None)
+        if len(self) >= MAX_RECENT:
+            del self[next(iter(self))]
+        self[identifier] = read
 
 
 class Tokens:
@@ -63,7 +57,7 @@ class Tokens:
 
     def recall(self, identifier: str, now: datetime) -> Token | None:
         """What ``find`` returns if it was read recently; None if the database must be asked."""
-        recent = self._known.get(identifier, self._monotonic())
+        recent = self._known.fresh(identifier, self._monotonic())
         return _valid(recent.token, now) if recent is not None else None
 
     async def find(self, identifier: str, now: datetime) -> Token | None:
@@ -73,11 +67,13 @@ class Tokens:
         database was asked.
         """
         asked_at = self._monotonic()
-        recent = self._known.get(identifier, asked_at) or self._unknown.get(identifier, asked_at)
+        recent = self._known.fresh(identifier, asked_at) or self._unknown.fresh(
+            identifier, asked_at
+        )
         if recent is None:
             found = await self._reader.get(identifier)
             recent = _Read(None if found is None else Token.of(found), asked_at)
-            (self._unknown if found is None else self._known).put(identifier, recent)
+            (self._unknown if found is None else self._known).keep(identifier, recent)
         return _valid(recent.token, now)
 
     async def create(

@@ -94,7 +94,7 @@ class Decision(NamedTuple):
 
 
 def ballot_id(secret: bytes, session_id: int, user_id: int) -> str:
-    """The ``_id`` of a voter's ballot in a session; the store without the secret hides the voter."""
+    """The ``_id`` of a voter's ballot in a session; without the secret it hides the voter."""
     return f"{session_id}:{_keyed_hash(secret, f'voter:{session_id}:{user_id}')}"
 
 
@@ -118,7 +118,7 @@ def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) 
     ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
     """
     if ballot is not None and vote.request is not None:
-        earlier = _find_request(ballot, vote)
+        earlier = _find_request(ballot, vote.request, vote.cast_at)
         if earlier is not None:
             answered: BallotDocument = {
                 **ballot,
@@ -204,12 +204,11 @@ def _count(
     return {**session, "results": results}
 
 
-def _find_request(ballot: BallotDocument, vote: Vote) -> BallotRequest | None:
-    assert vote.request is not None  # noqa: S101 - for the type checker
-    day_ago = vote.cast_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
+def _find_request(ballot: BallotDocument, key: VoteKey, now: datetime) -> BallotRequest | None:
+    day_ago = now - timedelta(seconds=IDEMPOTENCY_SECONDS)
     for request in ballot["requests"]:
-        if request["key"] == vote.request.key and request["at"] > day_ago:
-            if request["fingerprint"] != vote.request.fingerprint:
+        if request["key"] == key.key and request["at"] > day_ago:
+            if request["fingerprint"] != key.fingerprint:
                 raise Conflict(KEY_REUSED)
             return request
     return None

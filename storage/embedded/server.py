@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from structlog import get_logger
 
@@ -50,13 +50,11 @@ class DirectoryTaken(StartupRefused):
         return bool(endpoint and endpoint["holder"] == "service" and is_alive(endpoint["pid"]))
 
 
-class SharedServer:
+class SharedServer(NamedTuple):
     """The server of a service that runs on the directory; it is not ours to stop."""
 
-    description = "the embedded server of a running service."
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    uri: str
+    description: str = "the embedded server of a running service."
 
     def stop(self) -> None:
         """Leaves the server to the service."""

@@ -201,7 +201,7 @@ async def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     await make(cache, clock, "a", "b", "c", "d")
     for secret in "abcd":
         assert await is_good(cache, clock, secret)
-    assert list(cache._known._reads) == [token_id(secret) for secret in "bcd"]
+    assert list(cache._known) == [token_id(secret) for secret in "bcd"]
     raw.tokens.delete_many({})
     assert [await is_good(cache, clock, secret) for secret in "bcda"] == [True, True, True, False]
 
@@ -213,7 +213,7 @@ async def test_unknown_tokens_do_not_push_out_good_ones_and_are_bounded_too(
     assert await is_good(cache, clock, "good")
     for number in range(10):
         assert not await is_good(cache, clock, f"guess-{number}")
-    assert len(cache._unknown._reads) == 3
+    assert len(cache._unknown) == 3
     raw.tokens.delete_many({})
     assert await is_good(cache, clock, "good")
 
