@@ -283,14 +283,10 @@ class RevalidatingReader(Reader[Key, Shape]):
         loaded = self._kept.get(raw)
         if loaded is None:
             document = decode(self._collection, raw)
-            loaded = cast(Key, document["_id"]), self._shape(document)
-            self._keep(raw, loaded)
+            loaded = self._kept[raw] = cast(Key, document["_id"]), self._shape(document)
+            self._kept_bytes += len(raw)
+            while self._kept_bytes > self._max_bytes:
+                oldest = next(iter(self._kept))
+                del self._kept[oldest]
+                self._kept_bytes -= len(oldest)
         return loaded
-
-    def _keep(self, raw: bytes, loaded: tuple[Key, Shape]) -> None:
-        self._kept[raw] = loaded
-        self._kept_bytes += len(raw)
-        while self._kept_bytes > self._max_bytes:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            self._kept_bytes -= len(oldest)

@@ -22,23 +22,9 @@ import pymongo.cursor
 import pymongo.database
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
-from motor.core import (
-    AgnosticClient,
-    AgnosticClientSession,
-    AgnosticCollection,
-    AgnosticDatabase,
-)
+from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import (
-    DeleteOne,
-    IndexModel,
-    MongoClient,
-    ReadPreference,
-    ReplaceOne,
-    ReturnDocument,
-    UpdateOne,
-    WriteConcern,
-)
+from pymongo import DeleteOne, IndexModel, ReadPreference, ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     BulkWriteError,
@@ -174,10 +160,7 @@ def _deadline(seconds: float | None = None) -> float:
 
 @contextmanager
 def round_trip(
-    deadline: float | None = None,
-    *,
-    unavailable: str = NOTHING_CHANGED,
-    is_logged: bool = True,
+    deadline: float | None = None, *, unavailable: str = NOTHING_CHANGED, is_logged: bool = True
 ) -> Iterator[None]:
     """Bounds the driver's calls inside, and raises ``Unavailable`` if the database cannot serve.
 
@@ -381,7 +364,7 @@ class Database:
             name,
             read_preference=ReadPreference.PRIMARY,
             read_concern=ReadConcern("majority"),
-            write_concern=WriteConcern("majority", j=True),
+            write_concern=pymongo.WriteConcern("majority", j=True),
         )
         self._blocking = cast("pymongo.database.Database[Document]", self._database.delegate)
         # Each call of Motor passes through the event loop twice, which under load takes longer
@@ -497,10 +480,8 @@ class Database:
         try:
             with round_trip():
                 await self._client.admin.command("hello", read_preference=ReadPreference.NEAREST)
-        except Unavailable as error:
-            return isinstance(error.__cause__, OperationFailure)
-        except OperationFailure:
-            return True
+        except (Unavailable, OperationFailure) as error:
+            return isinstance(error.__cause__ or error, OperationFailure)
         return True
 
     async def end_sessions(self, sessions: Iterable[bytes]) -> None:
@@ -531,11 +512,7 @@ class Database:
                     await self._client.admin.command("killSessions", [session.session_id])
 
     async def transaction(
-        self,
-        work: Work[T],
-        *,
-        max_conflicts: int | None = None,
-        seconds: float | None = None,
+        self, work: Work[T], *, max_conflicts: int | None = None, seconds: float | None = None
     ) -> T:
         """Runs ``work`` in a thread until its transaction is committed, and returns its result.
 
@@ -598,7 +575,7 @@ class Database:
                 self.watch(name)
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"),
-                write_concern=WriteConcern("majority", j=True),
+                write_concern=pymongo.WriteConcern("majority", j=True),
             )
             try:
                 result, refusal = await self._in_thread(self._run, work, session, attempt, deadline)
@@ -635,25 +612,17 @@ class Database:
             # transaction" may be the second answer to one that was stored.
             refusals += not _is_lost(error)
             is_unknown = isinstance(error, OperationFailure) and error.code == NO_SUCH_TRANSACTION
-            if is_unknown or refusals == MAX_COMMIT_REFUSALS:
-                return await self._has_mark(attempt, deadline)
+            asks_mark = is_unknown or refusals >= MAX_COMMIT_REFUSALS
+            if asks_mark:
+                # Not cut short by the time limit of the caller.
+                with suppress(Unavailable), round_trip(time.monotonic() + ROUND_TRIP_SECONDS):
+                    return await self.collection("attempts").find_one({"_id": attempt}) is not None
             if time.monotonic() >= deadline:
                 raise Unavailable(OUTCOME_UNKNOWN) from error
             await _pause()
-            error = await self._in_thread(_commit, session)
+            if not asks_mark:
+                error = await self._in_thread(_commit, session)
         return True
-
-    async def _has_mark(self, attempt: str, deadline: float) -> bool:
-        while True:
-            try:
-                # Not cut short by the time limit of the caller.
-                until = time.monotonic() + ROUND_TRIP_SECONDS
-                with round_trip(until, unavailable=OUTCOME_UNKNOWN):
-                    return await self.collection("attempts").find_one({"_id": attempt}) is not None
-            except Unavailable:
-                if time.monotonic() >= deadline:
-                    raise
-                await _pause()
 
     async def _in_thread(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         """Runs ``function`` in a thread, in this context, to its end even if it is cancelled."""
@@ -715,7 +684,7 @@ def init_replica_set(
     repeat, also after a start on another port, which the set must be told. Blocks until the node
     accepts writes; raises ``StartupRefused`` if it does not within ``seconds``.
     """
-    with MongoClient[Document](
+    with pymongo.MongoClient[Document](
         address,
         username="__system",
         password=key,
@@ -736,7 +705,7 @@ def init_replica_set(
             ) from error
 
 
-def _configure_set(client: MongoClient[Document], name: str, address: str) -> None:
+def _configure_set(client: pymongo.MongoClient[Document], name: str, address: str) -> None:
     config = client["local"]["system.replset"].find_one()
     if config is None:
         members = [{"_id": 0, "host": address}]
@@ -757,7 +726,7 @@ def _configure_set(client: MongoClient[Document], name: str, address: str) -> No
                 return
 
 
-def _ensure_user(client: MongoClient[Document], user: str, password: str) -> None:
+def _ensure_user(client: pymongo.MongoClient[Document], user: str, password: str) -> None:
     try:
         client.admin.command("createUser", user, pwd=password, roles=["root"])
     except OperationFailure as error:

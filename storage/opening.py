@@ -30,10 +30,7 @@ log = get_logger(__name__)
 
 @asynccontextmanager
 async def open_store(
-    location: Location,
-    *,
-    holder: Holder = "service",
-    watch: SessionWatch | None = None,
+    location: Location, *, holder: Holder = "service", watch: SessionWatch | None = None
 ) -> AsyncIterator[Store]:
     """Opens the store for a service, which keeps an embedded server running, or for a command.
 

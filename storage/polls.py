@@ -150,11 +150,12 @@ class Polls:
 
         Raises like ``edit``.
         """
-
-        def redefine(poll: PollDocument) -> PollDocument:
-            return cast(PollDocument, {**poll, **_defined(definition, poll)})
-
-        return await self.edit(key, poll_id, redefine, if_match=if_match)
+        return await self.edit(
+            key,
+            poll_id,
+            lambda poll: cast(PollDocument, {**poll, **_defined(definition, poll)}),
+            if_match=if_match,
+        )
 
     async def edit(
         self,

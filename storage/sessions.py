@@ -167,10 +167,7 @@ class Sessions:
         self._purges.wake()
 
     async def _set(
-        self,
-        session_id: int,
-        changes: Mapping[str, Any],
-        check: Callable[[SessionDocument], None],
+        self, session_id: int, changes: Mapping[str, Any], check: Callable[[SessionDocument], None]
     ) -> SessionDocument:
         """Every change raises ``casts``: votes are ordered against it."""
 

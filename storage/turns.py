@@ -1,9 +1,9 @@
 """Taking turns within one process, so that concurrent changes queue instead of conflicting."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
 
 from storage.client import time_left
 from storage.errors import Unavailable
@@ -17,19 +17,23 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        # A lock exists as long as a caller holds it or waits for it.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._interested: Counter[str] = Counter()
 
     @asynccontextmanager
     async def take(self, key: str) -> AsyncIterator[None]:
         """Raises ``Unavailable`` if the turn does not come within the caller's time limit."""
         lock = self._locks.setdefault(key, asyncio.Lock())
+        self._interested[key] += 1
         try:
-            async with asyncio.timeout(time_left()):
-                await lock.acquire()
+            async with asyncio.timeout(time_left()) as limit, lock:
+                limit.reschedule(None)
+                yield
         except TimeoutError as error:
+            if not limit.expired():
+                raise
             raise Unavailable("The service is too busy; nothing was changed.") from error
-        try:
-            yield
         finally:
-            lock.release()
+            self._interested[key] -= 1
+            if not self._interested[key]:
+                del self._interested[key], self._locks[key]

@@ -124,11 +124,11 @@ class DataDirectory:
         try:
             read = json.loads(self._endpoint.read_bytes())
             holder: Holder = "service" if read["holder"] == "service" else "command"
-            endpoint = Endpoint(port=int(read["port"]), pid=int(read["pid"]), holder=holder)
+            port, pid = int(read["port"]), int(read["pid"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
-        is_possible = 0 < endpoint["port"] < 2**16 and 0 < endpoint["pid"] < 2**31
-        return endpoint if is_possible else None
+        is_possible = 0 < port < 2**16 and 0 < pid < 2**31
+        return Endpoint(port=port, pid=pid, holder=holder) if is_possible else None
 
     def write_endpoint(self, endpoint: Endpoint) -> None:
         write_private(self._endpoint, json.dumps(endpoint))

@@ -68,16 +68,7 @@ class Guard:
             signal.signal(number, self._note_stop)
 
     def run(self) -> None:
-        """Returns when the guard is to stop and its server has ended."""
-        try:
-            self._keep_running()
-        finally:
-            # First, or commands would still try to reach what is about to end.
-            self._directory.remove_endpoint()
-            self._end_server()
-
-    def _keep_running(self) -> None:
-        """Launches what the parent says, and launches it again when it ended."""
+        """Launches what the parent says, and again whenever it ended, until the parent is gone."""
         launch: Launch | None = None
         launched_at = 0.0
         pause = RELAUNCH_SECONDS[0]
@@ -104,26 +95,23 @@ class Guard:
 
     def _launch(self, launch: Launch) -> bool:
         """Starts the server; false if it has ended, or does not listen in time."""
-        self._end_server()
+        self.end_server()
         try:
-            return self._run(launch)
+            with self._directory.log.open("ab") as log:
+                said_before = log.tell()
+                self._server = subprocess.Popen(  # noqa: S603 - our parent's own engine
+                    launch["command"],
+                    cwd=self._directory.path,
+                    env=launch["environment"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(self._lock,),
+                    # Safe here: this process has one thread.
+                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                )
         except OSError:
             return False  # the program is missing, or there is no room for its log
-
-    def _run(self, launch: Launch) -> bool:
-        with self._directory.log.open("ab") as log:
-            said_before = log.tell()
-            self._server = subprocess.Popen(  # noqa: S603 - our parent's own engine
-                launch["command"],
-                cwd=self._directory.path,
-                env=launch["environment"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(self._lock,),
-                # Safe here: this process has one thread.
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
-            )
         ready = launch["ready"].encode()
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and not self._is_to_stop:
@@ -142,7 +130,7 @@ class Guard:
             if self._directory.log.stat().st_size > LOG_BYTES:
                 os.truncate(self._directory.log, 0)
 
-    def _end_server(self) -> None:
+    def end_server(self) -> None:
         if self._server is not None and self._server.poll() is None:
             self._server.terminate()
             try:
@@ -196,12 +184,18 @@ def _die_with_parent(number: int = signal.SIGKILL) -> None:
 def main(arguments: list[str]) -> int:
     lock, directory, parent = arguments
     os.umask(0o077)
-    guard = Guard(DataDirectory(Path(directory)), int(lock))
+    data = DataDirectory(Path(directory))
+    guard = Guard(data, int(lock))
     if sys.platform == "linux":
         _die_with_parent(signal.SIGTERM)
         if os.getppid() != int(parent):
             return 1  # it died before we asked for the signal
-    guard.run()
+    try:
+        guard.run()
+    finally:
+        # First, or commands would still try to reach what is about to end.
+        data.remove_endpoint()
+        guard.end_server()
     return 0
 
 
