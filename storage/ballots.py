@@ -11,11 +11,13 @@ from storage.client import (
     BulkWriteError,
     Database,
     DeleteOne,
+    InsertOne,
     ReplaceOne,
     RunAgain,
     TooManyConflicts,
     Transaction,
     UpdateOne,
+    Write,
     round_trip,
 )
 from storage.documents import BallotDocument, SessionDocument
@@ -134,12 +136,10 @@ class Ballots:
         updates = tally.session_updates()
         if updates:
             transaction.bulk_write("sessions", updates)
-        inserts, others = tally.ballot_writes()
+        writes = tally.ballot_writes()
         try:
-            if inserts:
-                transaction.insert_many("ballots", inserts)
-            if others:
-                transaction.bulk_write("ballots", others)
+            if writes:
+                transaction.bulk_write("ballots", writes)
         except BulkWriteError as error:
             # The same ballot was cast since it was read here: read and decide again.
             raise RunAgain from error
@@ -200,19 +200,16 @@ class _Tally:
             updates.append(UpdateOne({"_id": session_id}, update))
         return updates
 
-    def ballot_writes(
-        self,
-    ) -> tuple[list[dict[str, Any]], list[ReplaceOne[dict[str, Any]] | DeleteOne]]:
-        """The new ballots, and the changes of those that existed."""
-        inserts: list[dict[str, Any]] = []
-        others: list[ReplaceOne[dict[str, Any]] | DeleteOne] = []
+    def ballot_writes(self) -> list[Write]:
+        """The writes of each kind together: the driver sends a command for each series of them."""
+        inserts, replacements, deletions = list[Write](), list[Write](), list[Write]()
         for ballot_id in self._touched:
             ballot = self._ballots[ballot_id]
             if ballot_id not in self._ballots_before:
                 if ballot is not None:
-                    inserts.append(dict(ballot))
+                    inserts.append(InsertOne(dict(ballot)))
             elif ballot is None:
-                others.append(DeleteOne({"_id": ballot_id}))
+                deletions.append(DeleteOne({"_id": ballot_id}))
             else:
-                others.append(ReplaceOne({"_id": ballot_id}, dict(ballot)))
-        return inserts, others
+                replacements.append(ReplaceOne({"_id": ballot_id}, dict(ballot)))
+        return [*inserts, *replacements, *deletions]

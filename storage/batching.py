@@ -239,9 +239,12 @@ class Reader(Generic[Key, Shape]):
         if not wanted:
             return {}
         with round_trip():
-            # One more than there can be: a full batch leaves the cursor open for another request.
-            cursor = self._collection.find({"_id": {"$in": wanted}}, batch_size=len(wanted) + 1)
-            return {one["_id"]: cast(Shape, one) for one in await cursor.to_list(None)}
+            return await self._read(wanted)
+
+    async def _read(self, wanted: list[Key]) -> dict[Key, Shape]:
+        # One more than there can be: a full batch leaves the cursor open for another request.
+        cursor = self._collection.find({"_id": {"$in": wanted}}, batch_size=len(wanted) + 1)
+        return {one["_id"]: cast(Shape, one) for one in await cursor.to_list(None)}
 
     async def _find_in_order(self, keys: Sequence[Key]) -> Sequence[Shape | None]:
         found = await self.get_all(keys)
@@ -270,14 +273,8 @@ class RevalidatingReader(Reader[Key, Shape]):
         self._kept: dict[bytes, tuple[Key, Shape]] = {}
         self._kept_bytes = 0
 
-    async def get_all(self, keys: Iterable[Key]) -> dict[Key, Shape]:
-        """The documents that exist, by ``_id``."""
-        wanted = list(set(keys))
-        if not wanted:
-            return {}
-        with round_trip():
-            found = await find_raw(self._collection, wanted)
-        return dict(map(self._load, found))
+    async def _read(self, wanted: list[Key]) -> dict[Key, Shape]:
+        return dict(map(self._load, await find_raw(self._collection, wanted)))
 
     def _load(self, raw: bytes) -> tuple[Key, Shape]:
         loaded = self._kept.get(raw)

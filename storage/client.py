@@ -24,7 +24,7 @@ from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
 from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import DeleteOne, IndexModel, ReadPreference, ReplaceOne, ReturnDocument, UpdateOne
+from pymongo import DeleteOne, IndexModel, InsertOne, ReadPreference, ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     BulkWriteError,
@@ -49,8 +49,8 @@ __all__ = [
     "DeleteOne",
     "DuplicateKeyError",
     "IndexModel",
+    "InsertOne",
     "ReplaceOne",
-    "ReturnDocument",
     "UpdateOne",
 ]
 
@@ -62,6 +62,7 @@ Snapshot = AgnosticClientSession
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 SessionWatch = Callable[[bytes], None]
+Write = InsertOne[Document] | UpdateOne | ReplaceOne[Document] | DeleteOne
 
 DEFAULT_DATABASE = "polls"
 
@@ -343,9 +344,25 @@ class Transaction:
         """Deletes all documents that match."""
         self._database[name].delete_many(query, session=self._session)
 
-    def bulk_write(
-        self, name: str, writes: Sequence[UpdateOne | ReplaceOne[Document] | DeleteOne]
-    ) -> None:
+    def next_number(self, sequence: str) -> int:
+        """The next number of a sequence, from 1: small, increasing, never used before.
+
+        Taken outside the transaction, or everything that is numbered would wait for each other; a
+        run that fails leaves a gap, and gaps are fine.
+        """
+        while True:
+            # Of several that start a sequence at once, some find that another was faster.
+            with suppress(DuplicateKeyError):
+                document = self._database["sequences"].find_one_and_update(
+                    {"_id": sequence},
+                    {"$inc": {"last": 1}},
+                    upsert=True,
+                    return_document=pymongo.ReturnDocument.AFTER,
+                )
+                if document is not None:
+                    return int(document["last"])
+
+    def bulk_write(self, name: str, writes: Sequence[Write]) -> None:
         self._database[name].bulk_write(writes, session=self._session)
 
 

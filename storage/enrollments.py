@@ -10,7 +10,6 @@ from storage.documents import EnrollmentDocument, EnrollmentType
 from storage.errors import require
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pages import Page, Window, read_page
-from storage.sequences import next_number
 
 
 class Enrollments:
@@ -48,20 +47,21 @@ class Enrollments:
         idempotency_key: IdempotencyKey | None = None,
     ) -> EnrollmentDocument:
         """The new enrollment, or the existing one of the same user, course, section and type."""
-        enrollment: EnrollmentDocument = {
-            "_id": f"{course_id}:{user_id}:{course_section_id or ''}:{kind}",
-            "number": await next_number(self._database, "enrollments"),
-            "user_id": user_id,
-            "course_id": course_id,
-            "course_section_id": course_section_id,
-            "type": kind,
-            "created_at": now,
-        }
+        key = f"{course_id}:{user_id}:{course_section_id or ''}:{kind}"
 
         def work(transaction: Transaction) -> EnrollmentDocument:
-            existing = transaction.find_one("enrollments", {"_id": enrollment["_id"]})
+            existing = transaction.find_one("enrollments", {"_id": key})
             if existing is not None:
                 return cast(EnrollmentDocument, existing)
+            enrollment: EnrollmentDocument = {
+                "_id": key,
+                "number": transaction.next_number("enrollments"),
+                "user_id": user_id,
+                "course_id": course_id,
+                "course_section_id": course_section_id,
+                "type": kind,
+                "created_at": now,
+            }
             transaction.insert("enrollments", dict(enrollment))
             return enrollment
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from storage.client import Database, Transaction, Work, round_trip
+from storage.client import Database, Transaction, Work
 from storage.documents import IDEMPOTENCY_SECONDS, KEY_REUSED
 from storage.errors import Conflict
 
@@ -37,14 +37,6 @@ class IdempotencyKey:
         if record["fingerprint"] != self.fingerprint:
             raise Conflict(KEY_REUSED)
         return record["outcome"]
-
-
-async def find_outcome(database: Database, key: IdempotencyKey | None) -> Any:
-    """What an earlier request under ``key`` made, before anything is begun for this one."""
-    if key is None:
-        return None
-    with round_trip():
-        return key.outcome_in(await database.collection("idempotency").find_one({"_id": key.id}))
 
 
 async def transaction_once(database: Database, key: IdempotencyKey | None, work: Work[D]) -> D:

@@ -28,10 +28,9 @@ from storage.documents import (
     rules_of,
 )
 from storage.errors import Conflict, PreconditionFailed, require
-from storage.idempotency import IdempotencyKey, find_outcome, transaction_once
+from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pages import Page, Window, read_page
 from storage.purges import Purges
-from storage.sequences import next_number
 from storage.turns import Turns
 
 Revisions = frozenset[str]
@@ -89,15 +88,11 @@ class Polls:
         Raises ``Conflict`` if the given id is taken by a poll anywhere in the store, or if the
         container is full.
         """
-        made_before = await find_outcome(self._database, idempotency_key)
-        if made_before is not None:
-            return cast(PollDocument, made_before)
-        number = await next_number(self._database, "polls")
-        standing = await next_number(self._database, "sessions")
-        poll = _new_poll(definition, number, owner_id, now, standing_session=standing)
-        session = new_session(standing, LocatedPoll(key, poll), now, is_published=True)
 
         def push(transaction: Transaction) -> PollDocument:
+            number, standing = map(transaction.next_number, ("polls", "sessions"))
+            poll = _new_poll(definition, number, owner_id, now, standing_session=standing)
+            session = new_session(standing, LocatedPoll(key, poll), now, is_published=True)
             container = _read(transaction, key)
             polls = container["polls"] if container else []
             if len(polls) >= MAX_POLLS:
@@ -123,14 +118,11 @@ class Polls:
         idempotency_key: IdempotencyKey | None = None,
     ) -> PollDocument:
         """Stores a new poll in the workspace of users, in a container of its own."""
-        made_before = await find_outcome(self._database, idempotency_key)
-        if made_before is not None:
-            return cast(PollDocument, made_before)
-        number = await next_number(self._database, "polls")
-        poll = _new_poll(definition, number, owner_id, now, standing_session=None)
-        key = ContainerKey(USERS, str(owner_id), str(number))
 
         def insert(transaction: Transaction) -> PollDocument:
+            number = transaction.next_number("polls")
+            poll = _new_poll(definition, number, owner_id, now, standing_session=None)
+            key = ContainerKey(USERS, str(owner_id), str(number))
             container = {**_new_container(key, poll), "owner_id": owner_id, "number": number}
             transaction.insert("containers", container)
             _insert_address(transaction, key, poll)

@@ -15,10 +15,9 @@ from storage.documents import (
     new_session,
 )
 from storage.errors import Conflict, require
-from storage.idempotency import IdempotencyKey, find_outcome, transaction_once
+from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pages import Page, Window, read_page
 from storage.purges import Purges
-from storage.sequences import next_number
 
 MAX_SESSIONS_AT_ONCE = 10_000
 
@@ -102,15 +101,11 @@ class Sessions:
         It raises the version of the poll's container: a concurrent change of the poll conflicts,
         or the session would keep the old rules for ever. Raises ``NotFound`` if the poll is gone.
         """
-        made_before = await find_outcome(self._database, idempotency_key)
-        if made_before is not None:
-            return cast(SessionDocument, made_before)
-        number = await next_number(self._database, "sessions")
 
         def work(transaction: Transaction) -> SessionDocument:
             poll = self._touch(transaction, located)
             made = new_session(
-                number,
+                transaction.next_number("sessions"),
                 LocatedPoll(located.key, poll),
                 now,
                 course_id=course_id,

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 from urllib.parse import quote_plus
 
 from storage.client import init_replica_set
@@ -241,17 +241,11 @@ ENGINES: tuple[type[Engine], ...] = (Mongod, Secantus)
 """In the order in which a new directory tries them; ``location.ENGINE_NAMES`` names them."""
 
 
-class Chosen(NamedTuple):
-    """The engine of a directory, and why better ones were passed over."""
-
-    engine: Engine
-    reasons: tuple[str, ...]
-
-
-def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
+def choose(directory: DataDirectory, wanted: EngineChoice) -> tuple[Engine, list[str]]:
     """The engine that the store was created with, or for a new directory the first that runs.
 
-    The lock of the directory must be held. Raises ``StartupRefused`` with what can be done.
+    Beside it, why better ones were passed over. The lock of the directory must be held. Raises
+    ``StartupRefused`` with what can be done.
     """
     mark = _mark_of(directory)
     asked = wanted.name or (Mongod.name if wanted.mongod else None)
@@ -284,7 +278,7 @@ def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
     # The files of one version can be opened by the next, and seldom by the one after it.
     series = mark["version"].split(".")[:2] if mark is not None else []
     alike = (one for one in engines if one.version.split(".")[:2] == series)
-    return Chosen(next(alike, engines[0]), tuple(reasons))
+    return next(alike, engines[0]), reasons
 
 
 def uri_of(directory: DataDirectory, port: int) -> str:

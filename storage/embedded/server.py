@@ -69,6 +69,7 @@ class EmbeddedServer:
 
     def __init__(self, path: Path, holder: Holder, wanted: EngineChoice = ANY_ENGINE) -> None:
         self._directory = DataDirectory(path)
+        self.path = self._directory.path
         self._holder: Holder = holder
         self._lock = os.fdopen(_claim(self._directory), "rb")
         self._guard = _Guard(self._directory, self._lock.fileno())
@@ -82,10 +83,6 @@ class EmbeddedServer:
             self.stop()
             raise
         self.uri = self.engine.uri(self._directory, self._port)
-
-    @property
-    def path(self) -> Path:
-        return self._directory.path
 
     @property
     def description(self) -> str:

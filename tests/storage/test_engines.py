@@ -77,9 +77,9 @@ def test_a_mongod_on_the_path(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     data = DataDirectory(tmp_path / "data")
     os.close(data.claim())
-    chosen = choose(data, EngineChoice())
-    assert chosen.engine.program != tmp_path / "mongod"
-    [passed_over] = chosen.reasons
+    chosen, reasons = choose(data, EngineChoice())
+    assert chosen.program != tmp_path / "mongod"
+    [passed_over] = reasons
     assert passed_over.startswith(str(tmp_path / "mongod"))
     with pytest.raises(StartupRefused, match=reason):
         choose(DataDirectory(tmp_path / "other"), EngineChoice(mongod=tmp_path / "mongod"))
@@ -150,7 +150,8 @@ def test_a_store_whose_engine_does_not_run_here_is_refused_in_one_sentence(
 ) -> None:
     data = DataDirectory(tmp_path / "data")
     os.close(data.claim())
-    data.write_mark(choose(data, EngineChoice(mongod=mongod.program)).engine.mark)
+    chosen, _ = choose(data, EngineChoice(mongod=mongod.program))
+    data.write_mark(chosen.mark)
     broken = a_program(tmp_path / "broken", LACKS_A_LIBRARY)
     with pytest.raises(StartupRefused) as refused:
         choose(data, EngineChoice(mongod=broken))

@@ -24,7 +24,6 @@ from storage.client import (
 )
 from storage.errors import Conflict, Unavailable
 from storage.indexes import ensure_indexes
-from storage.sequences import next_number
 from tests.conftest import Raw
 from tests.support.fleet import eventually
 from tests.support.processes import failing, slow
@@ -378,7 +377,7 @@ async def test_what_is_answered_is_on_the_disks_of_a_majority(
     try:
         assert watched.collection("tokens").write_concern == WriteConcern("majority", j=True)
         await watched.transaction(Work())
-        await next_number(watched, "polls")
+        await watched.transaction(lambda transaction: transaction.next_number("polls"))
     finally:
         client.close()
     first, *_ = heard.of("find")
@@ -389,15 +388,19 @@ async def test_what_is_answered_is_on_the_disks_of_a_majority(
     assert len(heard.of("commitTransaction")) == 1
 
 
+async def taken(database: Database, sequence: str) -> int:
+    return await database.transaction(lambda transaction: transaction.next_number(sequence))
+
+
 async def test_a_hundred_numbers_taken_at_once_are_1_to_100(database: Database) -> None:
-    assert await next_number(database, "polls") == 1
-    taken = await asyncio.gather(*(next_number(database, "polls") for _ in range(99)))
-    assert sorted(taken) == list(range(2, 101))
-    assert await next_number(database, "sessions") == 1
+    assert await taken(database, "polls") == 1
+    numbers = await asyncio.gather(*(taken(database, "polls") for _ in range(99)))
+    assert sorted(numbers) == list(range(2, 101))
+    assert await taken(database, "sessions") == 1
 
 
 async def test_the_first_numbers_of_all_are_unique_with_gaps_at_most(database: Database) -> None:
     for name in map(str, range(10)):
-        taken = await asyncio.gather(*(next_number(database, name) for _ in range(100)))
-        assert len(set(taken)) == 100
-        assert min(taken) >= 1
+        numbers = await asyncio.gather(*(taken(database, name) for _ in range(100)))
+        assert len(set(numbers)) == 100
+        assert min(numbers) >= 1
