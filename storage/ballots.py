@@ -22,7 +22,7 @@ from storage.client import (
 )
 from storage.documents import BallotDocument, SessionDocument
 from storage.errors import NotFound, StorageError, Unavailable, require
-from storage.meters import batch_meter
+from storage.meters import batch_meters
 from storage.pages import Page, Window, read_page
 from storage.voting import Cast, Vote, decide
 
@@ -44,7 +44,7 @@ class Ballots:
         self._casts = Batcher(
             self._cast_all,
             max_size=MAX_BATCH,
-            meter=batch_meter("casts"),
+            meter=batch_meters["casts"],
             unanswered=OUTCOME_UNKNOWN,
         )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)

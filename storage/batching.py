@@ -23,7 +23,7 @@ from storage.client import (
     round_trip,
 )
 from storage.errors import StorageError, Unavailable
-from storage.meters import BatchMeter, batch_meter
+from storage.meters import BatchMeter, batch_meters
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -226,7 +226,7 @@ class Reader(Generic[Key, Shape]):
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self._batcher: Batcher[Key, Shape | None] = Batcher(
-            self._find_in_order, staggered=True, meter=batch_meter(collection.name)
+            self._find_in_order, staggered=True, meter=batch_meters[collection.name]
         )
 
     def get(self, key: Key) -> Awaitable[Shape | None]:

@@ -148,12 +148,6 @@ def answer_by() -> float:
     return _time_limit.get() + GRACE_SECONDS
 
 
-def time_left() -> float | None:
-    """The seconds that the caller may still wait; None without a time limit."""
-    until = _time_limit.get()
-    return None if until == float("inf") else max(until - time.monotonic(), 0.0)
-
-
 def _deadline(seconds: float | None = None) -> float:
     limit = ROUND_TRIP_SECONDS if seconds is None else seconds
     return min(_time_limit.get(), time.monotonic() + limit)
@@ -326,9 +320,6 @@ class Transaction:
 
     def insert(self, name: str, document: Document) -> None:
         self._database[name].insert_one(document, session=self._session)
-
-    def insert_many(self, name: str, documents: Sequence[Document]) -> None:
-        self._database[name].insert_many(documents, session=self._session)
 
     def put(self, name: str, document: Document) -> None:
         """Stores the document in place of the one with its ``_id``, if there is one."""

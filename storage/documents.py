@@ -340,9 +340,8 @@ def number_options(
     highest = max([highest, *(number for number in map(_as_number, given) if number is not None)])
     numbered: list[OptionDocument] = []
     for option in options:
-        if "id" in option:
-            option_id = option["id"]
-        else:
+        option_id = option.get("id")
+        if option_id is None:
             highest += 1
             option_id = str(highest)
             if len(option_id) > NUMBERED_ID_DIGITS:

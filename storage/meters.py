@@ -4,7 +4,7 @@ They are only counted here, and rendered elsewhere, so that counting costs next 
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -37,18 +37,9 @@ class BatchMeter:
         self.waits = Histogram(SECONDS)
 
 
-_batches: dict[str, BatchMeter] = {}
+batch_meters: defaultdict[str, BatchMeter] = defaultdict(BatchMeter)
+"""By the kind of the batches of this process."""
 
 database_errors: Counter[str] = Counter()
 """Failed round trips: ``network``, ``timeout``, ``transient`` (a conflict, an election), ``other``;
 a transaction that ran again counts each run that failed."""
-
-
-def batch_meter(kind: str) -> BatchMeter:
-    """The meter of all batches of this kind in this process."""
-    return _batches.setdefault(kind, BatchMeter())
-
-
-def batch_meters() -> dict[str, BatchMeter]:
-    """All meters, by kind."""
-    return dict(_batches)

@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
-from storage.client import Database, Transaction, round_trip
+from storage.client import Database, InsertOne, Transaction, round_trip
 from storage.documents import utc_now
 from storage.errors import Unavailable
 
@@ -36,7 +37,7 @@ class Purges:
         """Notes sessions whose ballots must go, in the transaction that removes the sessions."""
         notes = [{"_id": number, "leased_until": NEVER_LEASED} for number in session_ids]
         if notes:
-            transaction.insert_many("purges", notes)
+            transaction.bulk_write("purges", [InsertOne(note) for note in notes])
 
     def wake(self) -> None:
         """Makes ``run`` look at once, after the transaction of a note was committed."""
@@ -63,21 +64,21 @@ class Purges:
 
     async def _sweep_one(self) -> bool:
         """Sweeps one session that no other process is sweeping; false if there is none."""
-        now = self._clock()
+        ended = {"leased_until": {"$lte": self._clock()}}
         with round_trip():
-            note = await self._purges.find_one_and_update(
-                {"leased_until": {"$lte": now}}, {"$set": {"leased_until": _lease(now)}}
-            )
+            note = await self._purges.find_one_and_update(ended, self._lease())
         if note is None:
             return False
         session = {"_id": note["_id"]}
         while await self._sweep_some(note["_id"]):
             with round_trip():
-                lease = {"leased_until": _lease(self._clock())}
-                await self._purges.update_one(session, {"$set": lease})
+                await self._purges.update_one(session, self._lease())
         with round_trip():
             await self._purges.delete_one(session)
         return True
+
+    def _lease(self) -> dict[str, Any]:
+        return {"$set": {"leased_until": self._clock() + timedelta(seconds=LEASE_SECONDS)}}
 
     async def _sweep_some(self, session_id: int) -> bool:
         with round_trip():
@@ -87,7 +88,3 @@ class Purges:
             with round_trip():
                 await self._ballots.delete_many({"_id": {"$in": some}})
         return bool(some)
-
-
-def _lease(now: datetime) -> datetime:
-    return now + timedelta(seconds=LEASE_SECONDS)

@@ -21,12 +21,16 @@ from storage.purges import Purges
 
 MAX_SESSIONS_AT_ONCE = 10_000
 
-Touch = Callable[[Transaction, LocatedPoll], PollDocument]
-"""Raises the version of a poll's container within a transaction, and returns the poll."""
-
 
 class Sessions:
-    def __init__(self, database: Database, touch: Touch, purges: Purges) -> None:
+    """``touch`` is that of ``storage.polls``."""
+
+    def __init__(
+        self,
+        database: Database,
+        touch: Callable[[Transaction, LocatedPoll], PollDocument],
+        purges: Purges,
+    ) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
         self._reader: Reader[int, SessionDocument] = Reader(self._sessions)

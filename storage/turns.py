@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from storage.client import time_left
+from storage.client import answer_by
 from storage.errors import Unavailable
 
 
@@ -22,11 +22,11 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, key: str) -> AsyncIterator[None]:
-        """Raises ``Unavailable`` if the turn does not come within the caller's time limit."""
+        """Raises ``Unavailable`` if the turn does not come before the caller must be answered."""
         lock = self._locks.setdefault(key, asyncio.Lock())
         self._interested[key] += 1
         try:
-            async with asyncio.timeout(time_left()) as limit, lock:
+            async with asyncio.timeout_at(answer_by()) as limit, lock:
                 limit.reschedule(None)
                 yield
         except TimeoutError as error:

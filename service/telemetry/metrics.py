@@ -91,7 +91,7 @@ class Metrics:
                 yield figures
 
     def _figures(self) -> Figures:
-        batches = meters.batch_meters()
+        batches = meters.batch_meters
         return {
             "in_flight": self.in_flight,
             "requests": [[*labels, count] for labels, count in self._requests.items()],

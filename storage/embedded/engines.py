@@ -160,12 +160,7 @@ class Mongod(Engine):
             # There is no other node to hand over to at a stop.
             *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
         ]
-        return Launch(
-            command=command,
-            environment=ENVIRONMENT,
-            ready="Waiting for connections",
-            is_known=False,
-        )
+        return Launch(command=command, environment=ENVIRONMENT, ready="Waiting for connections")
 
     def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
         init_replica_set(
@@ -223,7 +218,6 @@ class Secantus(Engine):
             command=command,
             environment={**ENVIRONMENT, "HOME": str(directory.path)},
             ready=f"listening on {LOOPBACK}:{port}",
-            is_known=False,
         )
 
     def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:

@@ -22,7 +22,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from storage.embedded.directory import DataDirectory
 
@@ -45,7 +45,7 @@ class Launch(TypedDict):
     command: list[str]
     environment: dict[str, str]
     ready: str
-    is_known: bool
+    is_known: NotRequired[bool]
 
 
 class Guard:
@@ -76,7 +76,7 @@ class Guard:
             word = self._hear(within=0.2)
             if word is not None and "command" in word:
                 is_listening = self._launch(word)
-                launch = word if is_listening or word["is_known"] else None
+                launch = word if is_listening or word.get("is_known") else None
                 launched_at = time.monotonic()
                 with suppress(BrokenPipeError):  # a parent that is gone needs no answer
                     print(json.dumps({"listening": is_listening}), flush=True)
