@@ -171,7 +171,7 @@ def round_trip(
     except PyMongoError as error:
         database_errors[_kind_of(error)] += 1
         if _is_unavailable(error):
-            if is_logged:
+            if is_logged and not _is_transient(error):  # which is mostly a conflict, and retried
                 _trouble.note(error)
             raise Unavailable(unavailable) from error
         raise
@@ -197,8 +197,6 @@ class _Trouble:
         self._unlogged = 0
 
     def note(self, error: PyMongoError) -> None:
-        if _is_transient(error):
-            return  # mostly a conflict, which is retried
         now = time.monotonic()
         if now < self._silent_until:
             self._unlogged += 1
@@ -724,14 +722,13 @@ def _configure_set(client: pymongo.MongoClient[Document], name: str, address: st
         while True:
             try:
                 client.admin.command("replSetReconfig", config, force=True)
+                break
             except OperationFailure as error:
                 # It listens before it has read its own configuration: first it looks for itself at
                 # the old address, where another program that does not answer may listen now.
                 if error.code != NOT_YET_INITIALIZED:
                     raise
                 time.sleep(0.01)
-            else:
-                return
 
 
 def _ensure_user(client: pymongo.MongoClient[Document], user: str, password: str) -> None:

@@ -43,13 +43,10 @@ class Exports:
         """
         async with self._database.snapshot() as snapshot:
             with round_trip():
-                session = require(
-                    await self._sessions.find_one({"_id": session_id}, session=snapshot),
-                    "poll session",
-                )
-                container = await self._containers.find_one(
-                    {"_id": session["container"]}, session=snapshot
-                )
+                found = await self._sessions.find_one({"_id": session_id}, session=snapshot)
+                session = require(found, "poll session")
+                query = {"_id": session["container"]}
+                container = await self._containers.find_one(query, session=snapshot)
             poll = poll_in(container["polls"] if container else [], session["poll_id"])
             async with aclosing(self._iterate(session_id, snapshot)) as ballots:
                 yield Export(cast(SessionDocument, session), poll, ballots)

@@ -25,19 +25,6 @@ class IdempotencyKey:
     fingerprint: str
     sent_at: datetime
 
-    def outcome_in(self, record: Mapping[str, Any] | None) -> Any:
-        """What the recorded request made; None if it is older than 24 h.
-
-        Raises ``Conflict`` if it was another request.
-        """
-        # The database removes expired records once a minute, so this may be one.
-        day_ago = self.sent_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
-        if record is None or record["created_at"] <= day_ago:
-            return None
-        if record["fingerprint"] != self.fingerprint:
-            raise Conflict(KEY_REUSED)
-        return record["outcome"]
-
 
 async def transaction_once(database: Database, key: IdempotencyKey | None, work: Work[D]) -> D:
     """The document that ``work`` makes, or that a request under this key made within 24 h.
@@ -48,9 +35,13 @@ async def transaction_once(database: Database, key: IdempotencyKey | None, work:
         return await database.transaction(work)
 
     def once(transaction: Transaction) -> D:
-        earlier = key.outcome_in(transaction.find_one("idempotency", {"_id": key.id}))
-        if earlier is not None:
-            return cast(D, earlier)
+        record = transaction.find_one("idempotency", {"_id": key.id})
+        # The database removes expired records once a minute, so this may be one.
+        day_ago = key.sent_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
+        if record is not None and record["created_at"] > day_ago:
+            if record["fingerprint"] != key.fingerprint:
+                raise Conflict(KEY_REUSED)
+            return cast(D, record["outcome"])
         outcome = work(transaction)
         record = {
             "_id": key.id,

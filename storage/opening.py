@@ -1,13 +1,12 @@
 """Opening and closing a store: the database, the embedded server, the agreed secret."""
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 
 from structlog import get_logger
 
@@ -51,10 +50,8 @@ async def open_store(
     try:
         async with _connected(location, server.uri, server.description, watch) as store:
             if isinstance(server, EmbeddedServer):
-                tasks = [
-                    asyncio.create_task(server.keep()),
-                    asyncio.create_task(_restart_when_stuck(server, store)),
-                ]
+                work = (server.keep(), _restart_when_stuck(server, store))
+                tasks = [asyncio.create_task(one) for one in work]
             try:
                 yield store
             finally:
@@ -105,7 +102,7 @@ async def _connected(
             "its server.log."
         ) from error
     database.watch = watch
-    with contextlib.closing(database):
+    with closing(database):
         await ensure_indexes(database)
         secret = await _agreed_secret(database, location)
         yield Store(database, secret, uri=uri, description=description)

@@ -47,8 +47,7 @@ class Sessions:
 
     async def all_of_poll(self, poll_id: str) -> list[SessionDocument]:
         """Every session of a poll, by number."""
-        page = await self.of_poll(poll_id, Window(limit=MAX_SESSIONS_AT_ONCE))
-        return list(page.rows)
+        return list((await self.of_poll(poll_id, Window(limit=MAX_SESSIONS_AT_ONCE))).rows)
 
     async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
         """The sessions of a poll by number, which is the bookmark."""
@@ -61,11 +60,9 @@ class Sessions:
         if not reach:
             return Page([])
         ended = {"rules.closes_at": {"$lte": open_at}}
-        if is_open:
-            state: dict[str, Any] = {"is_published": True, "$nor": [ended]}
-        else:
-            state = {"$or": [{"is_published": False}, ended]}
-        query = {"$and": [_reached(reach), state]}
+        opened: dict[str, Any] = {"is_published": True, "$nor": [ended]}
+        closed: dict[str, Any] = {"$or": [{"is_published": False}, ended]}
+        query = {"$and": [_reached(reach), opened if is_open else closed]}
         return await read_page(self._sessions, query, window, "_id")
 
     async def reaches(self, poll_id: str, reach: Reach) -> bool:
@@ -79,11 +76,9 @@ class Sessions:
     async def total_results(self, poll_ids: Iterable[str]) -> dict[str, dict[str, int]]:
         """By poll, the sum over its sessions of the counts of each option."""
         totals: dict[str, dict[str, int]] = {}
+        query = {"poll_id": {"$in": list(poll_ids)}}
         with round_trip():
-            cursor = self._sessions.find(
-                {"poll_id": {"$in": list(poll_ids)}}, {"poll_id": 1, "results": 1}
-            )
-            found = await cursor.to_list(None)
+            found = await self._sessions.find(query, {"poll_id": 1, "results": 1}).to_list(None)
         for session in found:
             total = totals.setdefault(session["poll_id"], {})
             for option_id, votes in session["results"].items():

@@ -74,7 +74,7 @@ class EmbeddedServer:
         self._lock = os.fdopen(_claim(self._directory), "rb")
         self._guard = _Guard(self._directory, self._lock.fileno())
         try:
-            self.engine, self.passed_over = choose(self._directory, wanted)
+            self.engine, passed_over = choose(self._directory, wanted)
             self._port = self._launch()
             if self._directory.read_mark() is None:
                 self._directory.write_mark(self.engine.mark)
@@ -83,16 +83,11 @@ class EmbeddedServer:
             self.stop()
             raise
         self.uri = self.engine.uri(self._directory, self._port)
-
-    @property
-    def description(self) -> str:
-        """Which engine serves, where, what it is not for, and why no better one does."""
-        engine = self.engine
-        passed_over = "".join(f" ({reason}.)" for reason in self.passed_over)
-        return (
-            f"{engine.title} {engine.version}, embedded, in {self.path}. "
-            f"{engine.limits}{passed_over}"
+        self.description = (
+            f"{self.engine.title} {self.engine.version}, embedded, in {self.path}. "
+            f"{self.engine.limits}" + "".join(f" ({reason}.)" for reason in passed_over)
         )
+        """Which engine serves, where, what it is not for, and why no better one does."""
 
     def _launch(self) -> int:
         for _ in range(MAX_PORTS):
