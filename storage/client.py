@@ -666,8 +666,8 @@ def _abort(session: ClientSession, deadline: float, error: BaseException) -> Non
     """Ends a transaction that failed with ``error``.
 
     Until the server is told, it holds what the transaction wrote, and the next run conflicts: for a
-    minute on MongoDB, for ever on SecantusDB. The driver does not report an abort that was lost, so
-    after a broken connection the session is ended by its id.
+    minute on MongoDB, without end on SecantusDB. The driver does not report an abort that was lost,
+    so after a broken connection the session is ended by its id.
     """
     # After a broken connection the driver looks for the server for half a second or more.
     until = max(deadline, time.monotonic() + 0.5)

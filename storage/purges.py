@@ -58,7 +58,7 @@ class Purges:
                 log.exception("removing ballots failed, and is tried again")
             with suppress(TimeoutError):
                 # Not wait_for(): in Python 3.11 it loses a cancellation that comes together with
-                # the wake-up, and a stop would wait for this task for ever.
+                # the wake-up, and a stop would wait for this task without end.
                 async with asyncio.timeout(LOOK_AGAIN_SECONDS):
                     await self._noted.wait()
 

@@ -98,16 +98,11 @@ class Recounts:
         self, transaction: Transaction, sessions: Sequence[Document], stored: int
     ) -> list[Recount]:
         """These sessions, given in order, with their ballots; about ``stored`` ballots exist."""
-        recounts = {
-            one["_id"]: Recount(
-                one["_id"],
-                one["results"],
-                one["participants"],
-                counted=dict.fromkeys(one["rules"]["options"], 0),
-                ballots=0,
-            )
-            for one in sessions
-        }
+        recounts = {}
+        for one in sessions:
+            counted = dict.fromkeys(one["rules"]["options"], 0)
+            stated = one["results"], one["participants"]
+            recounts[one["_id"]] = Recount(one["_id"], *stated, counted, ballots=0)
         if not recounts:
             return []
         is_scan = SCAN_FROM * sum(one["participants"] for one in sessions) >= stored

@@ -98,7 +98,7 @@ class Sessions:
         """A new session of a poll in a course, not open yet.
 
         It raises the version of the poll's container: a concurrent change of the poll conflicts,
-        or the session would keep the old rules for ever. Raises ``NotFound`` if the poll is gone.
+        or the session would keep the old rules. Raises ``NotFound`` if the poll is gone.
         """
 
         def work(transaction: Transaction) -> SessionDocument:

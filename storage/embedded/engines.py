@@ -209,7 +209,7 @@ class Secantus(Engine):
             "--sync-on-commit",
             # Without it: 2 GB of disk, and recovery in 5 to 16 s instead of under 1.
             *("--log-file-max", "64MB"),
-            # With 128M a document of 11 MB, or a large index, makes it spin for ever.
+            # With 128M a document of 11 MB, or a large index, makes it spin without end.
             *("--cache-size", "512M"),
             *("--config", str(directory / "server.toml")),
             *("--log-level", "WARNING"),
