@@ -383,9 +383,11 @@ async def test_what_is_answered_is_on_the_disks_of_a_majority(
     first, *_ = heard.of("find")
     assert first["startTransaction"] is True
     assert first["readConcern"]["level"] == "snapshot"
-    for command in (*heard.of("commitTransaction"), *heard.of("findAndModify")):
+    sent, [number] = heard.of("commitTransaction"), heard.of("findAndModify")
+    assert len(sent) == 2
+    assert "autocommit" not in number  # it waits for no transaction, and none for it
+    for command in (*sent, number):
         assert command["writeConcern"] == {"w": "majority", "j": True}
-    assert len(heard.of("commitTransaction")) == 1
 
 
 async def taken(database: Database, sequence: str) -> int:
