@@ -1,4 +1,4 @@
-"""The errors that storage raises; their texts may be shown to clients."""
+"""The errors that storage raises; their texts may be shown to clients and operators."""
 
 from typing import TypeVar
 
@@ -6,7 +6,7 @@ T = TypeVar("T")
 
 
 class StorageError(Exception):
-    """The base of the errors below, but ``StartupRefused``."""
+    """The base of what storage raises once the store is open."""
 
 
 class NotFound(StorageError):
@@ -25,12 +25,12 @@ class Unavailable(StorageError):
     """The database did not answer in time. Nothing is half-done, and a retry is safe."""
 
 
+class StartupRefused(Exception):
+    """The store cannot be opened; the text is one sentence for the operator."""
+
+
 def require(found: T | None, kind: str) -> T:
     """``found``; raises ``NotFound`` if it is None."""
     if found is None:
         raise NotFound(f"There is no such {kind}.")
     return found
-
-
-class StartupRefused(Exception):
-    """The store cannot be opened; the text is one sentence for the operator."""

@@ -1,4 +1,4 @@
-"""Batches that wait for nobody: every property that the architecture lists.
+"""Batching: every property that the architecture lists.
 
 Batches end when a test says so, and the loop's clock goes as far as a test sets it.
 """
@@ -259,7 +259,7 @@ async def test_who_has_long_waited_for_a_batch_without_a_database_is_not_let_wai
     assert_at_rest(batcher)
 
 
-async def test_a_small_patience_works_on_the_real_clock_too(desk: Desk) -> None:
+async def test_a_short_wait_works_on_the_real_clock_too(desk: Desk) -> None:
     batcher = Batcher(desk.run, wait_seconds=0.01)
     [hanging] = await submit(batcher, 1)
     with pytest.raises(Unavailable):

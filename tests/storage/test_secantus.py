@@ -1,4 +1,4 @@
-"""What only the stand-in does otherwise than MongoDB; all of it runs on the stand-in."""
+"""What only the stand-in does differently from MongoDB; all of it runs on the stand-in."""
 
 from collections.abc import Iterator
 from pathlib import Path

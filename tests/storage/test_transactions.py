@@ -264,7 +264,7 @@ async def test_endless_conflicts_end_in_time(
 
 
 @pytest.mark.parametrize("command", ["find", "update", "insert"])
-async def test_a_store_that_hangs_is_waited_for_no_longer_than_the_patience_lasts(
+async def test_a_store_that_hangs_is_waited_for_within_the_time_limit(
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
 ) -> None:
     started = time.monotonic()
@@ -275,7 +275,7 @@ async def test_a_store_that_hangs_is_waited_for_no_longer_than_the_patience_last
     assert applied(raw) == 0
 
 
-async def test_patience_is_for_all_that_is_done_with_it_together(
+async def test_the_time_limit_is_for_all_round_trips_together(
     database: Database, admin: pymongo.MongoClient[Any]
 ) -> None:
     started = time.monotonic()
@@ -289,7 +289,7 @@ async def test_patience_is_for_all_that_is_done_with_it_together(
         assert time.monotonic() - started < 1.2
 
 
-async def test_a_commit_that_was_sent_is_not_cut_short_by_impatience(
+async def test_a_commit_that_was_sent_is_not_cut_short_by_the_time_limit(
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
 ) -> None:
     set_time_limit(0.5)
