@@ -1,1 +1,1 @@
-"""Everything that knows MongoDB; above this package nobody does."""
+"""Everything that knows MongoDB; the packages above use it through this one."""

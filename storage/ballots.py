@@ -8,25 +8,30 @@ from storage import voting
 from storage.batching import Batcher, Reader
 from storage.client import (
     OUTCOME_UNKNOWN,
-    BlockingSession,
     BulkWriteError,
     Database,
     DeleteOne,
+    InsertOne,
     ReplaceOne,
     RunAgain,
     TooManyConflicts,
+    Transaction,
     UpdateOne,
+    Write,
     round_trip,
 )
 from storage.documents import BallotDocument, SessionDocument
-from storage.errors import NotFound, StorageError, Unavailable
-from storage.meters import batch_meter
-from storage.pages import Page, Window, page_of
+from storage.errors import NotFound, StorageError, Unavailable, require
+from storage.meters import batch_meters
+from storage.pages import Page, Window, read_page
 from storage.voting import Cast, Vote, decide
 
 MAX_CONFLICTS = 3
-"""After so many, each session's votes run alone: a busy one must not hold the others."""
+"""After so many, each session's votes run alone: a busy session must not delay the others."""
 MAX_BATCH = 500
+
+Outcomes = Sequence[Cast | StorageError]
+"""One for each vote of a batch, in the order of the votes."""
 
 
 class Ballots:
@@ -36,12 +41,10 @@ class Ballots:
         self._database = database
         self._secret = secret
         self._ballots = database.collection("ballots")
-        self._blocking_sessions = database.blocking_collection("sessions")
-        self._blocking_ballots = database.blocking_collection("ballots")
         self._casts = Batcher(
             self._cast_all,
             max_size=MAX_BATCH,
-            meter=batch_meter("casts"),
+            meter=batch_meters["casts"],
             unanswered=OUTCOME_UNKNOWN,
         )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
@@ -51,13 +54,13 @@ class Ballots:
         return voting.ballot_id(self._secret, session_id, user_id)
 
     def vote_key(self, key: str, fingerprint: str) -> voting.VoteKey:
-        """An Idempotency-Key and the request it came with, as they are stored on a ballot."""
+        """An Idempotency-Key and its request, as they are stored on a ballot."""
         return voting.vote_key(self._secret, key, fingerprint)
 
     async def cast(self, vote: Vote) -> Cast:
-        """Casts, changes or withdraws one vote; the answer is on the disk before it is given.
+        """Casts, changes or withdraws one vote; it is on disk before this returns.
 
-        Raises ``NotFound`` where there is no such session, ``Unavailable``, and what
+        Raises ``NotFound`` if there is no such session, ``Unavailable``, and what
         ``voting.decide`` raises; nothing is stored then.
         """
         return await self._casts.submit(vote)
@@ -67,102 +70,85 @@ class Ballots:
         return await self._reader.get(ballot_id)
 
     async def find_all(self, ballot_ids: Iterable[str]) -> dict[str, BallotDocument]:
-        """Those of the ballots that are there, by ``_id``."""
+        """The ballots that exist, by ``_id``."""
         return await self._reader.get_all(ballot_ids)
 
     async def get(self, session_id: int, number: int) -> BallotDocument:
         """A ballot by its number; raises ``NotFound``."""
         with round_trip():
             found = await self._ballots.find_one({"session_id": session_id, "number": number})
-        if found is None:
-            raise NotFound("There is no such poll submission.")
-        return cast(BallotDocument, found)
+        return cast(BallotDocument, require(found, "poll submission"))
 
     async def of_session(self, session_id: int, window: Window) -> Page[BallotDocument]:
-        """The ballots of a session in the order of their random numbers, their bookmarks."""
-        query: dict[str, Any] = {"session_id": session_id}
-        if window.after is not None:
-            query["number"] = {"$gt": window.after}
-        with round_trip():
-            cursor = self._ballots.find(query).sort("number", 1)
-            found = await cursor.skip(window.skip).limit(window.limit + 1).to_list(None)
-        return page_of(cast(list[BallotDocument], found), window, lambda one: one["number"])
+        """The ballots of a session by their random numbers, which are the bookmarks."""
+        return await read_page(self._ballots, {"session_id": session_id}, window, "number")
 
     async def drain(self) -> None:
+        """Returns when every vote that was cast has its outcome."""
         await self._casts.drain()
 
-    async def _cast_all(self, votes: Sequence[Vote]) -> Sequence[Cast | StorageError]:
-        session_ids = sorted({vote.session_id for vote in votes})
-        if len(session_ids) == 1:
+    async def _cast_all(self, votes: Sequence[Vote]) -> Outcomes:
+        sessions = sorted({vote.session_id for vote in votes})
+        if len(sessions) == 1:
             return await self._transaction(votes)
         try:
             return await self._transaction(votes, max_conflicts=MAX_CONFLICTS)
         except TooManyConflicts:
             outcomes: dict[int, Cast | StorageError] = {}
-            for session_id in session_ids:
+            for session_id in sessions:
                 places = [n for n, vote in enumerate(votes) if vote.session_id == session_id]
-                outcomes.update(zip(places, await self._alone(votes, places), strict=True))
+                try:
+                    some = await self._transaction([votes[place] for place in places])
+                except Unavailable as error:
+                    some = [error] * len(places)
+                outcomes.update(zip(places, some, strict=True))
             return [outcomes[place] for place in range(len(votes))]
-
-    async def _alone(
-        self, votes: Sequence[Vote], places: Sequence[int]
-    ) -> Sequence[Cast | StorageError]:
-        try:
-            return await self._transaction([votes[place] for place in places])
-        except Unavailable as error:
-            return [error] * len(places)
 
     async def _transaction(
         self, votes: Sequence[Vote], *, max_conflicts: int | None = None
-    ) -> Sequence[Cast | StorageError]:
-        def work(session: BlockingSession) -> Sequence[Cast | StorageError]:
-            tally = self._read(session, votes)
+    ) -> Outcomes:
+        def work(transaction: Transaction) -> Outcomes:
+            tally = self._read(transaction, votes)
             outcomes = [tally.take(vote) for vote in votes]
             if all(isinstance(outcome, StorageError) for outcome in outcomes):
                 raise _AllRefused(outcomes)
-            self._write(session, tally)
+            self._write(transaction, tally)
             return outcomes
 
         try:
-            return await self._database.transaction_at_once(work, max_conflicts=max_conflicts)
+            return await self._database.transaction(work, max_conflicts=max_conflicts)
         except _AllRefused as refused:
             return refused.outcomes
 
-    def _read(self, session: BlockingSession, votes: Sequence[Vote]) -> "_Tally":
-        session_ids = sorted({vote.session_id for vote in votes})
-        ballot_ids = list({vote.ballot_id for vote in votes})
-        # Batches have room for one more, or a full one would be asked for what comes after it.
-        sessions = self._blocking_sessions.find(
-            {"_id": {"$in": session_ids}}, session=session, batch_size=len(session_ids) + 1
-        )
-        ballots = self._blocking_ballots.find(
-            {"_id": {"$in": ballot_ids}}, session=session, batch_size=len(ballot_ids) + 1
-        )
+    def _read(self, transaction: Transaction, votes: Sequence[Vote]) -> "_Tally":
+        def read(name: str, ids: list[Any]) -> dict[Any, Any]:
+            # Room for one more, or a full batch would be followed by a request for the next.
+            found = transaction.find(name, {"_id": {"$in": ids}}, batch_size=len(ids) + 1)
+            return {one["_id"]: one for one in found}
+
         return _Tally(
-            {one["_id"]: cast(SessionDocument, one) for one in sessions},
-            {one["_id"]: cast(BallotDocument, one) for one in ballots},
+            read("sessions", sorted({vote.session_id for vote in votes})),
+            read("ballots", list({vote.ballot_id for vote in votes})),
         )
 
-    def _write(self, session: BlockingSession, tally: "_Tally") -> None:
-        """The sessions first: who closes one of them meanwhile conflicts before much is written."""
+    def _write(self, transaction: Transaction, tally: "_Tally") -> None:
+        """The sessions first: if one is being closed, this conflicts before much is written."""
         updates = tally.session_updates()
         if updates:
-            self._blocking_sessions.bulk_write(updates, session=session)
-        inserts, others = tally.ballot_writes()
+            transaction.bulk_write("sessions", updates)
+        writes = tally.ballot_writes()
         try:
-            if inserts:
-                self._blocking_ballots.insert_many(inserts, session=session)
-            if others:
-                self._blocking_ballots.bulk_write(others, session=session)
+            if writes:
+                transaction.bulk_write("ballots", writes)
         except BulkWriteError as error:
-            # Somebody cast the same ballot since we read: read again, and decide again.
+            # The same ballot was cast since it was read here: read and decide again.
             raise RunAgain from error
 
 
 class _AllRefused(Exception):
     """Nothing is to be stored, so there is nothing to commit."""
 
-    def __init__(self, outcomes: Sequence[Cast | StorageError]) -> None:
+    def __init__(self, outcomes: Outcomes) -> None:
         super().__init__()
         self.outcomes = outcomes
 
@@ -197,7 +183,7 @@ class _Tally:
         return decision.cast
 
     def session_updates(self) -> list[UpdateOne]:
-        """Each really changes its session, by ``casts``, also where the counts cancel out.
+        """Each really changes its session, by ``casts``, even if the counts cancel out.
 
         Otherwise two revotes that cross would not conflict with a close, and could commit after it.
         """
@@ -214,19 +200,16 @@ class _Tally:
             updates.append(UpdateOne({"_id": session_id}, update))
         return updates
 
-    def ballot_writes(
-        self,
-    ) -> tuple[list[dict[str, Any]], list[ReplaceOne[dict[str, Any]] | DeleteOne]]:
-        """The new ballots, and what becomes of those that were there."""
-        inserts: list[dict[str, Any]] = []
-        others: list[ReplaceOne[dict[str, Any]] | DeleteOne] = []
+    def ballot_writes(self) -> list[Write]:
+        """The writes of each kind together: the driver sends a command for each series of them."""
+        inserts, replacements, deletions = list[Write](), list[Write](), list[Write]()
         for ballot_id in self._touched:
             ballot = self._ballots[ballot_id]
             if ballot_id not in self._ballots_before:
                 if ballot is not None:
-                    inserts.append(dict(ballot))
+                    inserts.append(InsertOne(dict(ballot)))
             elif ballot is None:
-                others.append(DeleteOne({"_id": ballot_id}))
+                deletions.append(DeleteOne({"_id": ballot_id}))
             else:
-                others.append(ReplaceOne({"_id": ballot_id}, dict(ballot)))
-        return inserts, others
+                replacements.append(ReplaceOne({"_id": ballot_id}, dict(ballot)))
+        return [*inserts, *replacements, *deletions]

@@ -1,15 +1,14 @@
-"""Batches that wait for nobody: many concurrent callers, one round trip.
+"""Batching: many concurrent callers, one round trip, without waiting for more callers.
 
-If nothing is in flight, a caller's item goes at once. While a batch is in flight, what arrives
-waits together and goes as the next one. There is no timer and nothing is stale: a caller only ever
-joins a batch that has not started, so a read begins after it was asked for, and an idle service
-answers as fast as without batches.
+If nothing is in flight, an item goes at once. While a batch is in flight, new items wait together
+and go as the next one. There is no timer and nothing is stale: a caller only ever joins a batch
+that has not started, so a read begins after it was asked for, and an idle service answers as fast
+as without batches.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar, cast
 
@@ -24,7 +23,7 @@ from storage.client import (
     round_trip,
 )
 from storage.errors import StorageError, Unavailable
-from storage.meters import BatchMeter, batch_meter
+from storage.meters import BatchMeter, batch_meters
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +31,7 @@ Key = TypeVar("Key", bound=Hashable)
 Shape = TypeVar("Shape")
 
 Run = Callable[[Sequence[Item]], Awaitable[Sequence[Result | StorageError]]]
-"""Does the work of a batch; gives one result, or one refusal, for each item, in their order."""
+"""Does the work of a batch: one result, or one refusal, for each item, in their order."""
 
 MAX_WAITING = 10_000
 STAGGER_SECONDS = 0.020
@@ -40,12 +39,12 @@ SHARED_FATE_SECONDS = 0.5
 NEVER = float("inf")
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 """Of documents as they are stored; decoded they take up to eight times as much."""
-
+TOO_BUSY = "The service is too busy; nothing was changed."
 
 Waiting = tuple[Item, asyncio.Future[Result], float, float]
-"""An item in the queue, what its caller awaits, when it came, and when it must be answered.
+"""An item, the future that its caller awaits, when it came, and when it must be answered.
 
-A plain tuple: each caller makes one.
+A plain tuple, since every caller makes one.
 """
 
 
@@ -53,9 +52,10 @@ class Batcher(Generic[Item, Result]):
     """Runs items in batches, one batch in flight.
 
     With ``staggered`` a second may start when the first is older than 20 ms, so that one slow round
-    trip does not hold everybody. ``max_size`` bounds a batch, ``max_waiting`` the queue: beyond it,
-    and for an item whose batch has not started after 4 s, ``submit`` raises ``Unavailable``. So it
-    does with the text ``unanswered`` for an item in flight whose caller can wait no longer.
+    trip does not delay everything. ``max_size`` bounds a batch, ``max_waiting`` the queue: beyond
+    it, and for an item whose batch has not started after ``wait_seconds``, ``submit`` raises
+    ``Unavailable``. For an item in flight whose caller must be answered (``client.answer_by``), it
+    raises ``Unavailable`` with the text ``unanswered``.
     """
 
     def __init__(
@@ -78,55 +78,59 @@ class Batcher(Generic[Item, Result]):
         self._meter = meter
         self._unanswered = unanswered
         self._queue: deque[Waiting[Item, Result]] = deque()
-        # Strong references: the loop itself keeps only weak ones. The values are starting times.
-        self._in_flight: dict[asyncio.Task[None], float] = {}
+        # Strong references, since the loop itself keeps only weak ones; when each batch started,
+        # and its items.
+        self._in_flight: dict[asyncio.Task[None], tuple[float, list[Waiting[Item, Result]]]] = {}
         self._stagger: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
     def submit(self, item: Item) -> "asyncio.Future[Result]":
-        """To be awaited at once: what comes of ``item``.
+        """The result for ``item``; to be awaited at once.
 
-        Raises ``Unavailable``, or what the batch raised for this item. A caller who is cancelled
-        takes only the own item along, and only while it has not started.
+        Raises ``Unavailable``, or what the batch raised for this item. A caller that is cancelled
+        withdraws its own item only, and only if that has not started.
         """
         if len(self._queue) >= self._max_waiting:
-            raise Unavailable("The service is too busy; nothing was changed.")
+            raise Unavailable(TOO_BUSY)
         outcome: asyncio.Future[Result] = self._loop.create_future()
         waiting = (item, outcome, self._loop.time(), answer_by())
         self._queue.append(waiting)
         if not self._in_flight:
             self._start()
-        elif (
-            self._expiry is None
-            or (self._staggered and self._stagger is None)
-            or self._expires(waiting) < self._expiry.when()
-        ):
-            self._arm()
+        elif self._staggered:
+            self._arm_stagger()
+        expires = self._expires(waiting)
+        if self._expiry is None or expires < self._expiry.when():
+            self._arm_expiry(expires)
         return outcome
 
     async def drain(self) -> None:
-        """Returns when all that was submitted has come to its end."""
+        """Returns when everything that was submitted has its outcome."""
         while self._in_flight:
             await asyncio.wait(self._in_flight)
 
     def _start(self) -> None:
-        """Sends the next batch; whoever comes before its task runs goes with it."""
-        # In an empty context, or it would log and give up as its first caller.
-        task = asyncio.create_task(self._send_next(), context=Context())
-        self._in_flight[task] = self._loop.time()
+        """Sends the next batch; items that arrive before its task runs go with it."""
+        batch: list[Waiting[Item, Result]] = []
+        # In an empty context, or it would log, and give up, as its first caller.
+        task = asyncio.create_task(self._send_next(batch), context=Context())
+        self._in_flight[task] = self._loop.time(), batch
 
-    async def _send_next(self) -> None:
-        batch = self._take()
-        if self._queue:
-            self._arm()
+    async def _send_next(self, batch: list[Waiting[Item, Result]]) -> None:
+        while self._queue and len(batch) < self._max_size:
+            waiting = self._queue.popleft()
+            if not waiting[1].done():  # else its caller was cancelled
+                batch.append(waiting)
+        if self._queue and self._staggered:
+            self._arm_stagger()
         outcomes: Sequence[Result | Exception] = []
         try:
             if batch:
-                with self._answering_late(batch):
-                    outcomes = await self._run_all(batch)
+                outcomes = await self._run_all(batch)
         except asyncio.CancelledError:
-            # The driver or the loop is being closed: nobody else would wake the callers.
-            outcomes = [Unavailable("The service stops; ask whether it was changed.")] * len(batch)
+            # The driver or the loop is being closed: nothing else would wake the callers.
+            stopping = Unavailable("The service is stopping; it is not known what was changed.")
+            outcomes = [stopping] * len(batch)
             raise
         finally:
             # The next batch goes before these callers are woken: it is under way while they answer.
@@ -134,46 +138,18 @@ class Batcher(Generic[Item, Result]):
             for (_, outcome, _, _), result in zip(batch, outcomes, strict=True):
                 _settle(outcome, result)
 
-    @contextmanager
-    def _answering_late(self, batch: list[Waiting[Item, Result]]) -> Iterator[None]:
-        """Answers those whose batch is still in flight when they can wait no longer."""
-        timer: asyncio.TimerHandle | None = None
-
-        def arm() -> None:
-            nonlocal timer
-            until = min((by for _, outcome, _, by in batch if not outcome.done()), default=NEVER)
-            timer = self._loop.call_at(until, answer) if until < NEVER else None
-
-        def answer() -> None:
-            for _, outcome, _, by in batch:
-                if by <= self._loop.time():
-                    _settle(outcome, Unavailable(self._unanswered))
-            arm()
-
-        arm()
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def _take(self) -> list[Waiting[Item, Result]]:
-        batch: list[Waiting[Item, Result]] = []
-        while self._queue and len(batch) < self._max_size:
-            waiting = self._queue.popleft()
-            if not waiting[1].done():  # else its caller has gone
-                batch.append(waiting)
-        return batch
-
     def _end(self, task: "asyncio.Task[None]") -> None:
-        """Who is left in the queue waits for a batch that is young now: the timers begin anew."""
         del self._in_flight[task]
-        self._disarm()
+        if self._stagger is not None:  # the next batch is young
+            self._stagger.cancel()
+            self._stagger = None
         if self._queue:
             self._start()
+        elif not self._in_flight:
+            self._arm_expiry(NEVER)
 
     async def _run_all(self, batch: list[Waiting[Item, Result]]) -> Sequence[Result | Exception]:
-        """What comes of each item of ``batch``, which those who share its fate are added to."""
+        """An outcome for each item of ``batch``, and of those that are added to share its fate."""
         items = [item for item, _, _, _ in batch]
         if self._meter is not None:
             self._meter.sizes.observe(len(batch))
@@ -181,12 +157,16 @@ class Batcher(Generic[Item, Result]):
         try:
             return await self._run(items)
         except Unavailable as error:
-            batch += self._take_patient()
+            # So do those that have long waited for it: with a batch of their own they would wait
+            # as long again.
+            came_before = self._loop.time() - SHARED_FATE_SECONDS
+            while self._queue and self._queue[0][2] <= came_before:
+                batch.append(self._queue.popleft())
             return [error] * len(batch)
         except Exception as error:
             if len(items) == 1:
                 return [error]
-        # One of them is to blame, and the others shall not fail with it.
+        # One of them is to blame, and the others must not fail with it.
         return [await self._run_alone(item) for item in items]
 
     async def _run_alone(self, item: Item) -> Result | Exception:
@@ -196,51 +176,39 @@ class Batcher(Generic[Item, Result]):
             return error
         return result
 
-    def _take_patient(self) -> list[Waiting[Item, Result]]:
-        """Those who have long waited for a batch that now failed for want of the database.
-
-        They share its fate: with a batch of their own they would wait as long again.
-        """
-        came_before = self._loop.time() - SHARED_FATE_SECONDS
-        patient: list[Waiting[Item, Result]] = []
-        while self._queue and self._queue[0][2] <= came_before:
-            patient.append(self._queue.popleft())
-        return patient
-
-    def _expires(self, waiting: Waiting[Item, Result]) -> float:
-        """When an item is given up whose batch has not started."""
-        _, _, came, by = waiting
-        return min(came + self._wait_seconds, by)
-
-    def _arm(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._expiry = self._loop.call_at(min(map(self._expires, self._queue)), self._expire)
-        if self._staggered and self._stagger is None and len(self._in_flight) == 1:
-            started = next(iter(self._in_flight.values()))
+    def _arm_stagger(self) -> None:
+        if self._stagger is None and len(self._in_flight) == 1:
+            [(started, _)] = self._in_flight.values()
             self._stagger = self._loop.call_at(started + STAGGER_SECONDS, self._start_second)
-
-    def _disarm(self) -> None:
-        for handle in (self._expiry, self._stagger):
-            if handle is not None:
-                handle.cancel()
-        self._expiry = self._stagger = None
 
     def _start_second(self) -> None:
         self._stagger = None
         if self._queue:
             self._start()
 
+    def _expires(self, waiting: Waiting[Item, Result]) -> float:
+        """When an item is given up if its batch has not started."""
+        _, _, came, by = waiting
+        return min(came + self._wait_seconds, by)
+
+    def _arm_expiry(self, until: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self._loop.call_at(until, self._expire) if until < NEVER else None
+
     def _expire(self) -> None:
-        """Lets those go who have waited long enough."""
-        self._expiry = None
+        """Answers the callers that have waited as long as they may, queued or in flight."""
         now = self._loop.time()
+        in_flight = [waiting for _, batch in self._in_flight.values() for waiting in batch]
         for waiting in self._queue:
             if self._expires(waiting) <= now:
-                _settle(waiting[1], Unavailable("The service is too busy; nothing was changed."))
+                _settle(waiting[1], Unavailable(TOO_BUSY))
+        for _, outcome, _, by in in_flight:
+            if by <= now:
+                _settle(outcome, Unavailable(self._unanswered))
         self._queue = deque(waiting for waiting in self._queue if not waiting[1].done())
-        if self._queue:
-            self._arm()
+        ends = [by for _, outcome, _, by in in_flight if not outcome.done()]
+        self._arm_expiry(min([*map(self._expires, self._queue), *ends], default=NEVER))
 
 
 def _settle(outcome: asyncio.Future[Result], result: Result | Exception) -> None:
@@ -253,27 +221,30 @@ def _settle(outcome: asyncio.Future[Result], result: Result | Exception) -> None
 
 
 class Reader(Generic[Key, Shape]):
-    """The documents of one collection; what it gives is shared, and nobody changes it."""
+    """The documents of one collection; results are shared, so callers must not change them."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self._batcher: Batcher[Key, Shape | None] = Batcher(
-            self._find_in_order, staggered=True, meter=batch_meter(collection.name)
+            self._find_in_order, staggered=True, meter=batch_meters[collection.name]
         )
 
     def get(self, key: Key) -> Awaitable[Shape | None]:
-        """The document with this ``_id``, as it is after this was called."""
+        """The document with this ``_id``, read after this was called; None if there is none."""
         return self._batcher.submit(key)
 
     async def get_all(self, keys: Iterable[Key]) -> dict[Key, Shape]:
-        """Those that are there, by ``_id``; a round trip of its own, since it is one batch."""
+        """The documents that exist, by ``_id``; a round trip of its own, since it is one batch."""
         wanted = list(set(keys))
         if not wanted:
             return {}
         with round_trip():
-            # One more than there can be: a full batch leaves the cursor open, to be asked again.
-            cursor = self._collection.find({"_id": {"$in": wanted}}, batch_size=len(wanted) + 1)
-            return {one["_id"]: cast(Shape, one) for one in await cursor.to_list(None)}
+            return await self._read(wanted)
+
+    async def _read(self, wanted: list[Key]) -> dict[Key, Shape]:
+        # One more than there can be: a full batch leaves the cursor open for another request.
+        cursor = self._collection.find({"_id": {"$in": wanted}}, batch_size=len(wanted) + 1)
+        return {one["_id"]: cast(Shape, one) for one in await cursor.to_list(None)}
 
     async def _find_in_order(self, keys: Sequence[Key]) -> Sequence[Shape | None]:
         found = await self.get_all(keys)
@@ -281,11 +252,11 @@ class Reader(Generic[Key, Shape]):
 
 
 class RevalidatingReader(Reader[Key, Shape]):
-    """A reader for documents that change seldom: it decodes only those that have changed.
+    """A reader for documents that seldom change: it decodes only those that have changed.
 
-    Each read asks the database like any other. What was decoded is kept by the bytes that it was
-    decoded from, up to ``max_bytes`` of them, so it is never stale: a document that has changed has
-    other bytes. ``shape`` makes what callers share of a decoded document.
+    Each read asks the database, like any other. Decoded documents are kept by the bytes that they
+    were decoded from, up to ``max_bytes`` of them, so they are never stale: a document that has
+    changed has other bytes. ``shape`` makes what callers share from a decoded document.
     """
 
     def __init__(
@@ -302,27 +273,17 @@ class RevalidatingReader(Reader[Key, Shape]):
         self._kept: dict[bytes, tuple[Key, Shape]] = {}
         self._kept_bytes = 0
 
-    async def get_all(self, keys: Iterable[Key]) -> dict[Key, Shape]:
-        """Those that are there, by ``_id``."""
-        wanted = list(set(keys))
-        if not wanted:
-            return {}
-        with round_trip():
-            found = await find_raw(self._collection, wanted)
-        return dict(map(self._load, found))
+    async def _read(self, wanted: list[Key]) -> dict[Key, Shape]:
+        return dict(map(self._load, await find_raw(self._collection, wanted)))
 
     def _load(self, raw: bytes) -> tuple[Key, Shape]:
         loaded = self._kept.get(raw)
         if loaded is None:
             document = decode(self._collection, raw)
-            loaded = cast(Key, document["_id"]), self._shape(document)
-            self._keep(raw, loaded)
+            loaded = self._kept[raw] = cast(Key, document["_id"]), self._shape(document)
+            self._kept_bytes += len(raw)
+            while self._kept_bytes > self._max_bytes:
+                oldest = next(iter(self._kept))
+                del self._kept[oldest]
+                self._kept_bytes -= len(oldest)
         return loaded
-
-    def _keep(self, raw: bytes, loaded: tuple[Key, Shape]) -> None:
-        self._kept[raw] = loaded
-        self._kept_bytes += len(raw)
-        while self._kept_bytes > self._max_bytes:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            self._kept_bytes -= len(oldest)

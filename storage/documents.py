@@ -1,26 +1,25 @@
-"""The stored shapes, and the pure rules that hold within one document.
+"""The stored documents, and the pure rules within one of them.
 
-Settings keep the names of the content API: they are the words of the field, and no read has to
-translate them.
+Settings keep the names that the content API gives them, so that no read has to translate them.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
-from storage.errors import Conflict
+from storage.errors import Conflict, require
 
 USERS = "users"
 """The workspace of the polls that users made under ``/api/v1``: content is the owner, container
 the number of the one poll in it."""
 
 SEPARATOR = "\x1f"
-"""Between the parts of a container's key; control characters are refused at the door."""
+"""Between the parts of a container's key; no request may have control characters in them."""
 
 MAX_POLLS = 500
-MAX_OPTIONS = 100
 IDEMPOTENCY_SECONDS = 24 * 60 * 60
 """How long an Idempotency-Key is remembered."""
+KEY_REUSED = "This Idempotency-Key was used before, with a different request."
 MAX_CONTAINER_BYTES = 4 * 1024 * 1024
 NUMBERED_ID_DIGITS = 18
 """The longest option id that counts as a number: it fits 64 bits, in the store and in clients."""
@@ -50,8 +49,8 @@ class OptionDefinition(TypedDict):
 class PollDefinition(TypedDict):
     """A poll as a caller defines it.
 
-    ``id`` is there only when it is moved here from elsewhere; ``closes_at`` is the end date of a
-    poll that closes on it, else None.
+    ``id`` is given only when a poll is moved here from another system; ``closes_at`` is the end
+    date of a poll that closes on it, else None.
     """
 
     id: NotRequired[str]
@@ -70,7 +69,7 @@ class OptionDocument(TypedDict):
 
 
 class PollDocument(TypedDict):
-    """``highest_option`` is the highest number that an option id of this poll ever was."""
+    """``highest_option`` is the highest number that an option of this poll ever had as its id."""
 
     id: str
     number: int
@@ -87,10 +86,10 @@ class PollDocument(TypedDict):
 
 
 class ContainerDocument(TypedDict):
-    """Polls stand in the order in which they were made.
+    """Polls are in the order in which they were created.
 
-    ``owner_id`` and ``number`` are there in the workspace of users only: a user's list of own polls
-    goes by them.
+    Only the workspace of users has ``owner_id`` and ``number``: the list of a user's own polls is
+    read by them.
     """
 
     _id: str
@@ -104,9 +103,9 @@ class ContainerDocument(TypedDict):
 
 
 class Container:
-    """The polls of a container as one read has found them, oldest first; nobody changes them.
+    """The polls of a container as one read found them, oldest first; callers must not change them.
 
-    ``shown`` is for whoever shows them: what all who read the same are shown is rendered once.
+    ``shown`` is for the view: polls that all callers see alike are rendered once.
     """
 
     __slots__ = ("polls", "shown")
@@ -151,8 +150,8 @@ class SessionRules(TypedDict):
 class SessionDocument(TypedDict):
     """One run of a poll; the standing session of a content poll has no course.
 
-    ``results`` has every option of the poll. ``casts`` rises with each vote, opening and closing:
-    they are ordered by it, never by clocks.
+    ``results`` has every option of the poll. ``casts`` rises with each vote, opening and closing,
+    which are ordered by it, never by clocks.
     """
 
     _id: int
@@ -172,7 +171,7 @@ class SessionDocument(TypedDict):
 
 
 class BallotRequest(TypedDict):
-    """A cast that came with an Idempotency-Key: keyed hashes, and what it was answered with."""
+    """A cast with an Idempotency-Key: keyed hashes of key and request, and the answer to it."""
 
     key: str
     fingerprint: str
@@ -185,7 +184,7 @@ class BallotDocument(TypedDict):
     """What one voter chose in one session; ``_id`` (see ``voting.ballot_id``) is unique.
 
     ``user_id`` is None unless names were saved when it was cast. ``number`` is random, so that it
-    tells nothing of the order of votes.
+    does not show the order of votes.
     """
 
     _id: str
@@ -203,7 +202,7 @@ EnrollmentType = Literal["StudentEnrollment", "TeacherEnrollment", "TaEnrollment
 
 
 class EnrollmentDocument(TypedDict):
-    """``_id`` names course, user, section and type together: there is one of each."""
+    """``_id`` joins course, user, section and type, so there is one enrollment of each."""
 
     _id: str
     number: int
@@ -215,7 +214,7 @@ class EnrollmentDocument(TypedDict):
 
 
 class TokenDocument(TypedDict):
-    """``_id`` is the SHA-256 of the secret, in hex; ``live_names`` says which names are held."""
+    """``_id`` is the SHA-256 of the secret, in hex; ``live_names`` holds the names in use."""
 
     _id: str
     name: str
@@ -229,7 +228,7 @@ class TokenDocument(TypedDict):
 
 
 class Token(NamedTuple):
-    """A token as it is asked about; ``id`` is the SHA-256 of its secret, in hex."""
+    """A token as requests check it; ``id`` is the SHA-256 of its secret, in hex."""
 
     id: str
     name: str
@@ -255,12 +254,12 @@ class Token(NamedTuple):
 
     def is_valid(self, now: datetime) -> bool:
         """Neither revoked nor expired."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+        return self.revoked_at is None and not has_passed(self.expires_at, now)
 
 
 Reach = Mapping[int, frozenset[int | None] | None]
-"""Courses whose sessions a user reads: those of the named sections (None: those without one), or
-all of them where there is None in place of the set."""
+"""By course, the sections whose sessions a user may read (None: sessions without a section); None
+in place of the set means all sessions of the course."""
 
 
 def new_session(
@@ -273,7 +272,7 @@ def new_session(
     is_published: bool = False,
     has_public_results: bool = False,
 ) -> SessionDocument:
-    """A session of this poll that nobody has voted in."""
+    """A session of this poll without votes."""
     poll = located.poll
     return {
         "_id": number,
@@ -294,7 +293,7 @@ def new_session(
 
 
 def rules_of(poll: PollDocument) -> SessionRules:
-    """What the sessions of this poll carry of it."""
+    """The copy of the poll's rules that its sessions carry."""
     return {
         "settings": poll["settings"],
         "options": [option["id"] for option in poll["options"]],
@@ -306,14 +305,23 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def has_passed(end: datetime | None, now: datetime) -> bool:
+    """Whether it is ``end`` or later; None never comes."""
+    return end is not None and end <= now
+
+
+def poll_in(polls: Iterable[PollDocument], poll_id: str) -> PollDocument:
+    """Raises ``NotFound``."""
+    return require(next((poll for poll in polls if poll["id"] == poll_id), None), "poll")
+
+
 def is_open(session: SessionDocument, now: datetime) -> bool:
-    """Published, and not past the end of a poll that closes by itself (contract, section 5)."""
-    closes_at = session["rules"]["closes_at"]
-    return session["is_published"] and (closes_at is None or now < closes_at)
+    """Published, and not past the end of a poll that closes on it (docs/api.md, section 5)."""
+    return session["is_published"] and not has_passed(session["rules"]["closes_at"], now)
 
 
 def revision(poll: PollDocument) -> str:
-    """Names this definition among all there ever were, also after a delete and a new start."""
+    """Identifies this definition among all that ever existed, also after a poll was deleted."""
     return f"{poll['number']}-{poll['version']}"
 
 
@@ -322,9 +330,9 @@ def number_options(
 ) -> tuple[list[OptionDocument], int]:
     """Gives every option an id; returns the options and the highest number used so far.
 
-    An option without an id gets the number after the highest that the poll ever used, the given
-    ids of this definition included, so that no id ever means two options. Options that keep their
-    id keep ``is_correct`` (contract, section 3). Raises ``Conflict`` where numbers have run out.
+    An option without an id gets the number after the highest that the poll ever used, including
+    the given ids of this definition, so that no id ever means two options. Options that keep their
+    id keep ``is_correct`` (docs/api.md, section 3). Raises ``Conflict`` if no number is left.
     """
     options = list(options)
     was_correct = {option["id"]: option["is_correct"] for option in kept}
@@ -332,13 +340,14 @@ def number_options(
     highest = max([highest, *(number for number in map(_as_number, given) if number is not None)])
     numbered: list[OptionDocument] = []
     for option in options:
-        if "id" in option:
-            option_id = option["id"]
-        else:
+        option_id = option.get("id")
+        if option_id is None:
             highest += 1
             option_id = str(highest)
             if len(option_id) > NUMBERED_ID_DIGITS:
-                raise Conflict("The option ids of this poll leave no higher number: give an id.")
+                raise Conflict(
+                    "No higher option number is left in this poll: give the option an id."
+                )
         numbered.append(
             OptionDocument(
                 id=option_id,

@@ -1,25 +1,36 @@
-"""What storage says when it cannot do what was asked."""
+"""The errors that storage raises; their texts may be shown to clients and operators."""
+
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class StorageError(Exception):
-    """The base of all errors below; its text may be shown to callers."""
+    """The base of what storage raises once the store is open."""
 
 
 class NotFound(StorageError):
-    """No such container, poll or token: callers cannot tell a missing one from one elsewhere."""
+    """There is no such document; it is not told apart from one that exists elsewhere."""
 
 
 class Conflict(StorageError):
-    """The request contradicts what is stored; the text names what."""
+    """The request contradicts what is stored; the text says how."""
 
 
 class PreconditionFailed(StorageError):
-    """The stored revision is none of those that the caller would accept (``If-Match``)."""
+    """The stored revision is not one that the caller accepts (``If-Match``)."""
 
 
 class Unavailable(StorageError):
-    """The database gave no answer in time. Nothing is half-done; asking again is safe."""
+    """The database did not answer in time. Nothing is half-done, and a retry is safe."""
 
 
 class StartupRefused(Exception):
-    """The store cannot be opened as asked; the text is one sentence for who starts it."""
+    """The store cannot be opened; the text is one sentence for the operator."""
+
+
+def require(found: T | None, kind: str) -> T:
+    """``found``; raises ``NotFound`` if it is None."""
+    if found is None:
+        raise NotFound(f"There is no such {kind}.")
+    return found

@@ -1,17 +1,17 @@
 """What a POST with an ``Idempotency-Key`` made, so that the same POST finds it again.
 
-A record is written in the transaction of what it vouches for: there is never one without the
-other. Requests at once under one key conflict there, and all but one find the record when they run
+A record is written in the transaction of what it records: neither exists without the other.
+Concurrent requests under one key conflict there, and all but one find the record when they run
 again.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from storage.client import Database, Session, round_trip
-from storage.documents import IDEMPOTENCY_SECONDS
+from storage.client import Database, Transaction, Work
+from storage.documents import IDEMPOTENCY_SECONDS, KEY_REUSED
 from storage.errors import Conflict
 
 D = TypeVar("D", bound=Mapping[str, Any])
@@ -26,54 +26,30 @@ class IdempotencyKey:
     sent_at: datetime
 
 
-class Idempotency:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._records = database.collection("idempotency")
+async def transaction_once(database: Database, key: IdempotencyKey | None, work: Work[D]) -> D:
+    """The document that ``work`` makes, or that a request under this key made within 24 h.
 
-    async def find(self, key: IdempotencyKey | None) -> Mapping[str, Any] | None:
-        """What an earlier request under ``key`` made, before anything is begun for this one."""
-        if key is None:
-            return None
-        with round_trip():
-            return await self._outcome(key, None)
+    Raises ``Conflict`` if that was another request, and what ``Database.transaction`` raises.
+    """
+    if key is None:
+        return await database.transaction(work)
 
-    async def transaction(
-        self, key: IdempotencyKey | None, work: Callable[[Session], Awaitable[D]]
-    ) -> D:
-        """``work``'s document, or the one that a request under this key made within 24 h.
-
-        Raises ``Conflict`` where that was another request, and what ``Database.transaction``
-        raises.
-        """
-        if key is None:
-            return await self._database.transaction(work)
-
-        async def once(session: Session) -> D:
-            made_before = await self._outcome(key, session)
-            if made_before is not None:
-                return cast(D, made_before)
-            outcome = await work(session)
-            record = {
-                "_id": key.id,
-                "fingerprint": key.fingerprint,
-                "outcome": outcome,
-                "created_at": key.sent_at,
-            }
-            await self._records.replace_one({"_id": key.id}, record, upsert=True, session=session)
-            return outcome
-
-        return await self._database.transaction(once)
-
-    async def _outcome(
-        self, key: IdempotencyKey, session: Session | None
-    ) -> Mapping[str, Any] | None:
-        record = await self._records.find_one({"_id": key.id}, session=session)
-        # The database sweeps once a minute, so a record may still lie there when its day is over.
+    def once(transaction: Transaction) -> D:
+        record = transaction.find_one("idempotency", {"_id": key.id})
+        # The database removes expired records once a minute, so this may be one.
         day_ago = key.sent_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
-        if record is None or record["created_at"] <= day_ago:
-            return None
-        if record["fingerprint"] != key.fingerprint:
-            raise Conflict("This Idempotency-Key was sent before, with another request.")
-        outcome: Mapping[str, Any] = record["outcome"]
+        if record is not None and record["created_at"] > day_ago:
+            if record["fingerprint"] != key.fingerprint:
+                raise Conflict(KEY_REUSED)
+            return cast(D, record["outcome"])
+        outcome = work(transaction)
+        record = {
+            "_id": key.id,
+            "fingerprint": key.fingerprint,
+            "outcome": outcome,
+            "created_at": key.sent_at,
+        }
+        transaction.put("idempotency", record)
         return outcome
+
+    return await database.transaction(once)

@@ -1,4 +1,4 @@
-"""Every collection and every index; made before traffic, on collections that are still empty."""
+"""Every collection and every index; created before traffic, on empty collections."""
 
 from storage.client import Database, IndexModel
 from storage.documents import IDEMPOTENCY_SECONDS
@@ -14,10 +14,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
     "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True)],
     "purges": [],
-    "enrollments": [
-        IndexModel("user_id"),
-        IndexModel([("course_id", 1), ("number", 1)]),
-    ],
+    "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
     "tokens": [],
     "live_names": [],
     "sequences": [],
@@ -28,6 +25,6 @@ INDEXES: dict[str, list[IndexModel]] = {
 
 
 async def ensure_indexes(database: Database) -> None:
-    """Creates what is missing; safe to run in several processes at once."""
+    """Creates what is missing; several processes may do so at once."""
     for name, indexes in INDEXES.items():
         await database.ensure(name, indexes)

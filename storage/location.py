@@ -1,17 +1,17 @@
-"""Where a store is, as the settings say it; knows no driver."""
+"""Where a store is, as the settings say; loads no driver."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 ENGINE_NAMES = ("mongod", "secantus")
-"""Those of ``storage.embedded.engines``, in the order in which a new directory tries them."""
+"""The names of ``storage.embedded.engines.ENGINES``, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """What the operator says about engines; what is None is left to what runs here.
+    """The operator's choice of an engine; for what is None, the first that runs is taken.
 
-    ``name`` is that of an engine for new directories, ``mongod`` the path of a ``mongod``.
+    ``name`` is the engine for new directories, ``mongod`` the path of a ``mongod``.
     """
 
     name: str | None = None
@@ -23,11 +23,11 @@ ANY_ENGINE = EngineChoice()
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a store is: at ``uri``, or embedded in ``data_dir`` where ``uri`` is None.
+    """Where a store is: at ``uri``, or embedded in ``data_dir`` if ``uri`` is None.
 
     ``secret`` keys the hashes of voters. None, which only an embedded store allows, stands for the
-    one that is kept in the data directory and made on its first start. ``engine`` is what the
-    operator says about the embedded server.
+    one that is kept in the data directory and created at its first start. ``engine`` is for the
+    embedded server.
     """
 
     uri: str | None

@@ -1,10 +1,10 @@
-"""What this process has done in its store: plain numbers, shown by who serves metrics.
+"""What this process has done in its store, as plain numbers for the metrics of the service.
 
-They are counted here and nowhere rendered, so that counting costs next to nothing.
+They are only counted here, and rendered elsewhere, so that counting costs next to nothing.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -12,9 +12,9 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Histogram:
-    """How many values were at most each of ``bounds``, and what all of them sum up to.
+    """How many values fell below or on each of ``bounds``, and the sum of all values.
 
-    ``counts`` holds one more than there are bounds: the last is of values above them all.
+    ``counts`` has one more member than ``bounds``: the number of values above them all.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -37,18 +37,9 @@ class BatchMeter:
         self.waits = Histogram(SECONDS)
 
 
-_batches: dict[str, BatchMeter] = {}
+batch_meters: defaultdict[str, BatchMeter] = defaultdict(BatchMeter)
+"""By the kind of the batches of this process."""
 
 database_errors: Counter[str] = Counter()
 """Failed round trips: ``network``, ``timeout``, ``transient`` (a conflict, an election), ``other``;
 a transaction that ran again counts each run that failed."""
-
-
-def batch_meter(kind: str) -> BatchMeter:
-    """That of all batches of this kind in this process."""
-    return _batches.setdefault(kind, BatchMeter())
-
-
-def batch_meters() -> dict[str, BatchMeter]:
-    """All of them, by kind."""
-    return dict(_batches)

@@ -1,18 +1,20 @@
-"""Sweeping the ballots of sessions that were deleted.
+"""Removing the ballots of sessions that were deleted.
 
 Deleting is two steps. One transaction removes the session and notes it here: from then on it is
-gone for everybody, and a cast finds no session. Its ballots, which may be very many, are removed
-afterwards, some at a time, by whichever process holds the lease; after a kill another goes on.
+gone for every caller, and no vote finds it. Its ballots, which may be very many, are removed
+afterwards, some at a time, by whichever process holds the lease. If that process is killed, another
+continues when the lease ends.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
-from storage.client import Database, Session, round_trip
+from storage.client import Database, InsertOne, Transaction, round_trip
 from storage.documents import utc_now
 from storage.errors import Unavailable
 
@@ -31,62 +33,58 @@ class Purges:
         self._clock = clock
         self._noted = asyncio.Event()
 
-    async def note(self, session: Session, session_ids: Iterable[int]) -> None:
-        """Marks sessions for sweeping, in the transaction that removes them."""
+    def note(self, transaction: Transaction, session_ids: Iterable[int]) -> None:
+        """Notes sessions whose ballots must go, in the transaction that removes the sessions."""
         notes = [{"_id": number, "leased_until": NEVER_LEASED} for number in session_ids]
         if notes:
-            await self._purges.insert_many(notes, session=session)
+            transaction.bulk_write("purges", [InsertOne(note) for note in notes])
 
     def wake(self) -> None:
-        """Lets ``run`` look at once, after the transaction of a note was committed."""
+        """Makes ``run`` look at once, after the transaction of a note was committed."""
         self._noted.set()
 
     async def run(self) -> None:
-        """Sweeps whatever is noted, here or elsewhere; never returns."""
+        """Removes the ballots of every noted session, of all processes; never returns."""
         while True:
             self._noted.clear()
-            # What cannot be reached now is swept when it can.
+            # What cannot be reached now is removed later.
             try:
                 while await self._sweep_one():
                     pass
             except Unavailable:
                 pass
             except Exception:
-                # Nobody awaits this task: it would end, and nothing be swept until a new start.
-                log.exception("sweeping failed, and is tried again")
+                # Nothing awaits this task: it would end, and nothing be removed until a restart.
+                log.exception("removing ballots failed, and is tried again")
             with suppress(TimeoutError):
-                # Not wait_for(): in Python 3.11 that forgets a cancellation which comes with the
-                # wake-up, and a stop would wait for this task for ever.
+                # Not wait_for(): in Python 3.11 it loses a cancellation that comes together with
+                # the wake-up, and a stop would wait for this task without end.
                 async with asyncio.timeout(LOOK_AGAIN_SECONDS):
                     await self._noted.wait()
 
     async def _sweep_one(self) -> bool:
-        """Sweeps one session that nobody else is sweeping; false where there is none."""
-        now = self._clock()
+        """Sweeps one session that no other process is sweeping; false if there is none."""
+        ended = {"leased_until": {"$lte": self._clock()}}
         with round_trip():
-            note = await self._purges.find_one_and_update(
-                {"leased_until": {"$lte": now}}, {"$set": {"leased_until": _lease(now)}}
-            )
+            note = await self._purges.find_one_and_update(ended, self._lease())
         if note is None:
             return False
+        session = {"_id": note["_id"]}
         while await self._sweep_some(note["_id"]):
             with round_trip():
-                lease = {"leased_until": _lease(self._clock())}
-                await self._purges.update_one({"_id": note["_id"]}, {"$set": lease})
+                await self._purges.update_one(session, self._lease())
         with round_trip():
-            await self._purges.delete_one({"_id": note["_id"]})
+            await self._purges.delete_one(session)
         return True
+
+    def _lease(self) -> dict[str, Any]:
+        return {"$set": {"leased_until": self._clock() + timedelta(seconds=LEASE_SECONDS)}}
 
     async def _sweep_some(self, session_id: int) -> bool:
         with round_trip():
             cursor = self._ballots.find({"session_id": session_id}, {"_id": 1})
             some = [one["_id"] for one in await cursor.limit(BALLOTS_AT_A_TIME).to_list(None)]
-        if not some:
-            return False
-        with round_trip():
-            await self._ballots.delete_many({"_id": {"$in": some}})
-        return True
-
-
-def _lease(now: datetime) -> datetime:
-    return now + timedelta(seconds=LEASE_SECONDS)
+        if some:
+            with round_trip():
+                await self._ballots.delete_many({"_id": {"$in": some}})
+        return bool(some)

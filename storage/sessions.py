@@ -1,13 +1,12 @@
 """Sessions: runs of a poll, each with results of its own."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
 from storage.batching import Reader
-from storage.client import Database, Session, round_trip
+from storage.client import Database, Transaction, round_trip
 from storage.documents import (
-    ContainerKey,
     LocatedPoll,
     PollDocument,
     Reach,
@@ -15,67 +14,56 @@ from storage.documents import (
     is_open,
     new_session,
 )
-from storage.errors import Conflict, NotFound
-from storage.idempotency import Idempotency, IdempotencyKey
-from storage.pages import Page, Window, page_of
+from storage.errors import Conflict, require
+from storage.idempotency import IdempotencyKey, transaction_once
+from storage.pages import Page, Window, read_page
 from storage.purges import Purges
-from storage.sequences import Sequences
 
 MAX_SESSIONS_AT_ONCE = 10_000
 
-Touch = Callable[[Session, ContainerKey, str], Awaitable[PollDocument]]
-"""Raises the version of a poll's container within a transaction, and returns the poll."""
-
 
 class Sessions:
+    """``touch`` is that of ``storage.polls``."""
+
     def __init__(
         self,
         database: Database,
-        sequences: Sequences,
-        idempotency: Idempotency,
-        touch: Touch,
+        touch: Callable[[Transaction, LocatedPoll], PollDocument],
         purges: Purges,
     ) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
         self._reader: Reader[int, SessionDocument] = Reader(self._sessions)
         self._purges = purges
-        self._sequences = sequences
-        self._idempotency = idempotency
         self._touch = touch
 
     async def get(self, session_id: int) -> SessionDocument:
         """Raises ``NotFound``."""
-        found = await self._reader.get(session_id)
-        if found is None:
-            raise NotFound("There is no such poll session.")
-        return found
+        return require(await self._reader.get(session_id), "poll session")
 
     async def find_all(self, session_ids: Iterable[int]) -> dict[int, SessionDocument]:
-        """Those of the sessions that are there, by number."""
+        """The sessions that exist, by number."""
         return await self._reader.get_all(session_ids)
 
     async def all_of_poll(self, poll_id: str) -> list[SessionDocument]:
         """Every session of a poll, by number."""
-        page = await self._list({"poll_id": poll_id}, Window(limit=MAX_SESSIONS_AT_ONCE))
-        return list(page.rows)
+        return list((await self.of_poll(poll_id, Window(limit=MAX_SESSIONS_AT_ONCE))).rows)
 
     async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
-        """All sessions of a poll by id, which is their bookmark."""
-        return await self._list({"poll_id": poll_id}, window)
+        """The sessions of a poll by number, which is the bookmark."""
+        return await read_page(self._sessions, {"poll_id": poll_id}, window, "_id")
 
     async def within(
         self, reach: Reach, window: Window, *, open_at: datetime, is_open: bool
     ) -> Page[SessionDocument]:
-        """The sessions that a user reaches and that are open, or are not, at ``open_at``; by id."""
+        """The sessions that a user reaches and that are open (or not) at ``open_at``; by number."""
         if not reach:
             return Page([])
         ended = {"rules.closes_at": {"$lte": open_at}}
-        if is_open:
-            state: dict[str, Any] = {"is_published": True, "$nor": [ended]}
-        else:
-            state = {"$or": [{"is_published": False}, ended]}
-        return await self._list({"$and": [_reached(reach), state]}, window)
+        opened: dict[str, Any] = {"is_published": True, "$nor": [ended]}
+        closed: dict[str, Any] = {"$or": [{"is_published": False}, ended]}
+        query = {"$and": [_reached(reach), opened if is_open else closed]}
+        return await read_page(self._sessions, query, window, "_id")
 
     async def reaches(self, poll_id: str, reach: Reach) -> bool:
         """Whether a user reaches any session of this poll."""
@@ -88,11 +76,9 @@ class Sessions:
     async def total_results(self, poll_ids: Iterable[str]) -> dict[str, dict[str, int]]:
         """By poll, the sum over its sessions of the counts of each option."""
         totals: dict[str, dict[str, int]] = {}
+        query = {"poll_id": {"$in": list(poll_ids)}}
         with round_trip():
-            cursor = self._sessions.find(
-                {"poll_id": {"$in": list(poll_ids)}}, {"poll_id": 1, "results": 1}
-            )
-            found = await cursor.to_list(None)
+            found = await self._sessions.find(query, {"poll_id": 1, "results": 1}).to_list(None)
         for session in found:
             total = totals.setdefault(session["poll_id"], {})
             for option_id, votes in session["results"].items():
@@ -111,28 +97,24 @@ class Sessions:
     ) -> SessionDocument:
         """A new session of a poll in a course, not open yet.
 
-        It raises the version of the poll's container: a change of the poll meanwhile conflicts, or
-        the session would keep the old rules for ever. Raises ``NotFound`` where the poll is gone.
+        It raises the version of the poll's container: a concurrent change of the poll conflicts,
+        or the session would keep the old rules. Raises ``NotFound`` if the poll is gone.
         """
-        made_before = await self._idempotency.find(idempotency_key)
-        if made_before is not None:
-            return cast(SessionDocument, made_before)
-        number = await self._sequences.take("sessions")
 
-        async def work(session: Session) -> SessionDocument:
-            poll = await self._touch(session, located.key, located.poll["id"])
+        def work(transaction: Transaction) -> SessionDocument:
+            poll = self._touch(transaction, located)
             made = new_session(
-                number,
+                transaction.next_number("sessions"),
                 LocatedPoll(located.key, poll),
                 now,
                 course_id=course_id,
                 course_section_id=course_section_id,
                 has_public_results=has_public_results,
             )
-            await self._sessions.insert_one(dict(made), session=session)
+            transaction.insert("sessions", dict(made))
             return made
 
-        return await self._idempotency.transaction(idempotency_key, work)
+        return await transaction_once(self._database, idempotency_key, work)
 
     async def update(self, session_id: int, changes: Mapping[str, Any]) -> SessionDocument:
         """Changes course, section or visibility.
@@ -141,73 +123,61 @@ class Sessions:
         section once there are submissions.
         """
 
-        def require(found: SessionDocument) -> Mapping[str, Any]:
+        def check(found: SessionDocument) -> None:
             _require_course(found)
             course = (found["course_id"], found["course_section_id"])
             after = {**found, **changes}
             if found["participants"] and (after["course_id"], after["course_section_id"]) != course:
-                raise Conflict("The session has submissions: its course and section stay.")
-            return changes
+                raise Conflict(
+                    "The course and section of a session that has submissions cannot be changed."
+                )
 
-        return await self._set(session_id, require)
+        return await self._set(session_id, changes, check)
 
     async def set_published(
         self, session_id: int, now: datetime, *, is_published: bool
     ) -> SessionDocument:
         """Opens or closes one session.
 
-        Raises ``NotFound``, and ``Conflict`` where a poll that closes on its end date is past it.
+        Raises ``NotFound``, and ``Conflict`` if the poll closes on its end date, which has passed.
         """
 
-        def require(found: SessionDocument) -> Mapping[str, Any]:
+        def check(found: SessionDocument) -> None:
             opened: SessionDocument = {**found, "is_published": True}
             if is_published and not is_open(opened, now):
-                raise Conflict("The poll is past its end date: the session stays closed.")
-            return {"is_published": is_published}
+                raise Conflict("The end date of the poll has passed: the session stays closed.")
 
-        return await self._set(session_id, require)
+        return await self._set(session_id, {"is_published": is_published}, check)
 
     async def delete(self, session_id: int) -> None:
         """Raises ``NotFound``, and ``Conflict`` for the standing session."""
 
-        async def work(session: Session) -> None:
-            _require_course(await self._read(session_id, session))
-            await self._sessions.delete_one({"_id": session_id}, session=session)
-            await self._purges.note(session, [session_id])
+        def work(transaction: Transaction) -> None:
+            _require_course(_read(transaction, session_id))
+            transaction.delete("sessions", {"_id": session_id})
+            self._purges.note(transaction, [session_id])
 
         await self._database.transaction(work)
         self._purges.wake()
 
     async def _set(
-        self,
-        session_id: int,
-        require: Callable[[SessionDocument], Mapping[str, Any]],
+        self, session_id: int, changes: Mapping[str, Any], check: Callable[[SessionDocument], None]
     ) -> SessionDocument:
         """Every change raises ``casts``: votes are ordered against it."""
 
-        async def work(session: Session) -> SessionDocument:
-            found = await self._read(session_id, session)
-            changes = require(found)
-            await self._sessions.update_one(
-                {"_id": session_id}, {"$set": changes, "$inc": {"casts": 1}}, session=session
-            )
+        def work(transaction: Transaction) -> SessionDocument:
+            found = _read(transaction, session_id)
+            check(found)
+            update = {"$set": changes, "$inc": {"casts": 1}}
+            transaction.update("sessions", {"_id": session_id}, update)
             return cast(SessionDocument, {**found, **changes})
 
         return await self._database.transaction(work)
 
-    async def _read(self, session_id: int, session: Session) -> SessionDocument:
-        found = await self._sessions.find_one({"_id": session_id}, session=session)
-        if found is None:
-            raise NotFound("There is no such poll session.")
-        return cast(SessionDocument, found)
 
-    async def _list(self, query: dict[str, Any], window: Window) -> Page[SessionDocument]:
-        if window.after is not None:
-            query = {**query, "_id": {"$gt": window.after}}
-        with round_trip():
-            cursor = self._sessions.find(query).sort("_id", 1)
-            found = await cursor.skip(window.skip).limit(window.limit + 1).to_list(None)
-        return page_of(cast(list[SessionDocument], found), window, lambda one: one["_id"])
+def _read(transaction: Transaction, session_id: int) -> SessionDocument:
+    found = transaction.find_one("sessions", {"_id": session_id})
+    return cast(SessionDocument, require(found, "poll session"))
 
 
 def _reached(reach: Reach) -> dict[str, Any]:

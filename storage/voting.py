@@ -1,7 +1,7 @@
-"""The rules of casting: pure, one place for both faces (contract, section 5).
+"""The rules of casting, pure, for both APIs (docs/api.md, section 5).
 
-Deciding looks at a session and at the voter's ballot in it, as one transaction has read them, and
-says what they become. It knows neither the database nor who may vote: that is asked before.
+``decide`` looks at a session and at the voter's ballot in it, as one transaction has read them, and
+says what they become. It knows neither the database nor who may vote, which is checked before.
 """
 
 import hmac
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from storage.documents import (
     IDEMPOTENCY_SECONDS,
+    KEY_REUSED,
     BallotDocument,
     BallotRequest,
     SessionDocument,
@@ -23,17 +24,17 @@ MAX_REQUESTS = 20
 
 
 class SessionClosed(Conflict):
-    """The session takes no votes any more, or not yet."""
+    """The session is closed, or not open yet."""
 
 
 class AlreadyVoted(Conflict):
-    """One submission a user and session, and the poll does not allow to change it."""
+    """The user has voted in this session, and the poll does not allow changing a vote."""
 
 
 class InvalidVote(Conflict):
-    """The vote does not fit the poll: none, too many or repeated options, or a comment.
+    """No option, too many or repeated options, or a comment that the poll does not allow.
 
-    The text is a predicate of the options, or of the comment where ``is_comment``.
+    The text is a predicate of the options, or with ``is_comment`` of the comment.
     """
 
     def __init__(self, predicate: str, *, is_comment: bool = False) -> None:
@@ -50,16 +51,16 @@ class NoVote(NotFound):
 
 
 class VoteKey(NamedTuple):
-    """An Idempotency-Key of a cast: keyed hashes of the key and of the whole request."""
+    """Keyed hashes of the Idempotency-Key of a cast and of its whole request."""
 
     key: str
     fingerprint: str
 
 
 class Vote(NamedTuple):
-    """What a user casts in a session; ``options`` None withdraws the vote that is there.
+    """What a user casts in a session; ``options`` None withdraws the existing vote.
 
-    ``ballot_id`` names session and voter; ``number`` is for a ballot that is new.
+    ``ballot_id`` names session and voter; ``number`` is the one of a ballot that is new.
     """
 
     session_id: int
@@ -73,7 +74,7 @@ class Vote(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """What came of a vote: the ballot to answer with, and the session's rules at that moment."""
+    """The ballot to answer a vote with, and the session's rules at that moment."""
 
     ballot: BallotDocument
     rules: SessionRules
@@ -82,7 +83,7 @@ class Cast(NamedTuple):
 class Decision(NamedTuple):
     """What a vote changes.
 
-    ``stored`` is what the ballot becomes, None where it goes; ``is_change`` is false where an
+    ``stored`` is what the ballot becomes, None if it is removed; ``is_change`` is false if an
     earlier request did all this.
     """
 
@@ -93,12 +94,12 @@ class Decision(NamedTuple):
 
 
 def ballot_id(secret: bytes, session_id: int, user_id: int) -> str:
-    """The key of a voter in a session: who has the store but not the secret cannot tell whose."""
+    """The ``_id`` of a voter's ballot in a session; without the secret it hides the voter."""
     return f"{session_id}:{_keyed_hash(secret, f'voter:{session_id}:{user_id}')}"
 
 
 def vote_key(secret: bytes, key: str, fingerprint: str) -> VoteKey:
-    """Both as keyed hashes: neither tells anything to who has the store but not the secret."""
+    """Both as keyed hashes: the store without the secret reveals neither."""
     return VoteKey(
         key=_keyed_hash(secret, f"request:{key}"),
         fingerprint=_keyed_hash(secret, f"body:{fingerprint}"),
@@ -110,14 +111,14 @@ def _keyed_hash(secret: bytes, text: str) -> str:
 
 
 def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) -> Decision:
-    """What ``session`` and ``ballot`` become by ``vote``; the arguments stay as they are.
+    """What ``session`` and ``ballot`` become by ``vote``; the arguments are not changed.
 
-    A request that was answered before gets the same answer, whatever has become of the session.
+    A request that was answered before gets the same answer, even if the session has changed since.
     Raises ``Conflict`` (another request under the same key), ``SessionClosed``, ``UnknownOption``,
     ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
     """
     if ballot is not None and vote.request is not None:
-        earlier = _find_request(ballot, vote)
+        earlier = _find_request(ballot, vote.request, vote.cast_at)
         if earlier is not None:
             answered: BallotDocument = {
                 **ballot,
@@ -146,7 +147,7 @@ def _withdraw(session: SessionDocument, ballot: BallotDocument | None) -> Decisi
     if ballot is None:
         raise NoVote("There is no vote to withdraw.")
     if not session["rules"]["settings"]["allowRevote"]:
-        raise AlreadyVoted("This poll does not allow to change a vote.")
+        raise AlreadyVoted("This poll does not allow changing a vote.")
     counted = _count(session, -1, ballot["choices"])
     counted["participants"] -= 1
     return Decision(Cast(ballot, session["rules"]), None, counted, is_change=True)
@@ -156,21 +157,21 @@ def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str |
     known = set(rules["options"])
     for option_id in options:
         if option_id not in known:
-            raise UnknownOption("must be among those of this poll")
+            raise UnknownOption("must be options of this poll")
     if not options:
         raise InvalidVote("must name at least one option")
     if len(set(options)) < len(options):
-        raise InvalidVote("must not name an option twice")
+        raise InvalidVote("must not repeat an option")
     if len(options) > 1 and not rules["settings"]["allowSelectionOfMultipleOptions"]:
-        raise InvalidVote("must name one option: this poll allows no more")
+        raise InvalidVote("must name one option: this poll allows only one")
     if comment is not None and not rules["settings"]["allowComment"]:
-        raise InvalidVote("must not be sent: this poll takes no comments", is_comment=True)
+        raise InvalidVote("must not be sent: this poll does not allow comments", is_comment=True)
 
 
 def _new_ballot(
     rules: SessionRules, ballot: BallotDocument | None, vote: Vote, options: tuple[str, ...]
 ) -> BallotDocument:
-    """The setting at the time of the cast decides about the name; a revote removes it too."""
+    """Names are saved by the setting at the time of the cast: a revote may also remove one."""
     requests = ballot["requests"] if ballot is not None else []
     if vote.request is not None:
         made = BallotRequest(
@@ -203,12 +204,11 @@ def _count(
     return {**session, "results": results}
 
 
-def _find_request(ballot: BallotDocument, vote: Vote) -> BallotRequest | None:
-    assert vote.request is not None  # noqa: S101 - for the type checker
-    day_ago = vote.cast_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
+def _find_request(ballot: BallotDocument, key: VoteKey, now: datetime) -> BallotRequest | None:
+    day_ago = now - timedelta(seconds=IDEMPOTENCY_SECONDS)
     for request in ballot["requests"]:
-        if request["key"] == vote.request.key and request["at"] > day_ago:
-            if request["fingerprint"] != vote.request.fingerprint:
-                raise Conflict("This Idempotency-Key was sent before, with another request.")
+        if request["key"] == key.key and request["at"] > day_ago:
+            if request["fingerprint"] != key.fingerprint:
+                raise Conflict(KEY_REUSED)
             return request
     return None

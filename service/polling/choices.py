@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from schemas.content import MAX_OPTIONS
 from schemas.polling import CHOICE_CHANGES, CHOICES, NEW_CHOICE
 from service.polling import bodies, lookups
 from service.polling.responses import polling_response
@@ -69,7 +70,7 @@ async def create_choice(request: web.Request) -> web.Response:
     poll = await request.app[STORE].polls.edit(
         located.key,
         located.poll["id"],
-        lambda poll: choices.added(poll, choice),
+        lambda poll: choices.added(poll, choice, most=MAX_OPTIONS),
         idempotency_key=idempotency_key,
     )
     # The new choice has the highest number, also in the poll that an idempotency key replays.

@@ -65,7 +65,7 @@ async def run(
             workers = Workers(
                 command,
                 sockets,
-                store.end_sessions,
+                store.database.end_sessions,
                 environment={
                     **environment,
                     "POLLS_METRICS_DIR": str(settings.metrics_dir or shared),

@@ -34,6 +34,7 @@ from prometheus_client.registry import Collector
 
 from service.telemetry.log import NO_ROUTE, RequestLine
 from storage import meters
+from storage.embedded.directory import is_alive
 from storage.meters import SECONDS, SIZES, Histogram
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -101,14 +102,14 @@ class Metrics:
         for path in self._shared.glob("*.json") if self._shared is not None else ():
             if path.stem != str(os.getpid()):
                 others, rows = orjson.loads(path.read_bytes())
-                in_flight += others if _is_alive(int(path.stem)) else 0
+                in_flight += others if is_alive(int(path.stem)) else 0
                 workers.append(rows)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Page(in_flight, workers))
         return generate_latest(registry)
 
     def _rows(self) -> dict[str, Rows]:
-        batches = meters.batch_meters()
+        batches = meters.batch_meters
         return {
             REQUESTS: [(labels, (count,)) for labels, count in self._requests.items()],
             DURATIONS: [(labels, _numbers(one)) for labels, one in self._durations.items()],
@@ -159,11 +160,3 @@ class _Page(Collector):
 
 def _numbers(histogram: Histogram) -> Sequence[float]:
     return [*histogram.counts, histogram.total]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -14,7 +14,7 @@ from service.web.call import CALL, Call, Identify, read_request_id
 from service.web.client import client_of
 from service.web.problems import problem_of
 from service.web.responses import REQUEST_ID_HEADER
-from storage.client import set_patience
+from storage.client import set_time_limit
 
 PATIENCE_SECONDS = 4.5
 """A caller hears within 5 s that the database is away, however many round trips are needed."""
@@ -41,7 +41,7 @@ def request_scope(
         status = CLIENT_CLOSED_REQUEST
         client = client_of(request)
         metrics.in_flight += 1
-        set_patience(PATIENCE_SECONDS)
+        set_time_limit(PATIENCE_SECONDS)
         try:
             try:
                 client.begin(request)

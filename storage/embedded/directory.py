@@ -2,8 +2,8 @@
 
 - ``lock``: a flock that guard and server inherit. The kernel releases it with the last of them, so
   it cannot go stale.
-- ``engine.json``: the engine that the store was begun with.
-- ``endpoint.json``: an ``Endpoint``, a hint for commands, to be read only while the lock is taken.
+- ``engine.json``: an ``EngineMark``.
+- ``endpoint.json``: an ``Endpoint``, a hint for commands, valid only while the lock is held.
 - ``secret``: the ``POLLS_SECRET`` of the store, unless the environment gives it.
 - ``store/``: the files of the database; ``server.log``: its log.
 
@@ -33,7 +33,7 @@ PRIVATE_DIRECTORY = 0o700
 
 
 class Endpoint(TypedDict):
-    """Where the server of a data directory listens, and for which process."""
+    """The port of the server of a data directory, and the process that it serves."""
 
     port: int
     pid: int
@@ -41,14 +41,14 @@ class Endpoint(TypedDict):
 
 
 class EngineMark(TypedDict):
-    """The engine that a directory was begun with: its ``name``, and the version of that day."""
+    """The name and version of the engine that a store was created with."""
 
     engine: str
     version: str
 
 
 class DataDirectory:
-    """One data directory; nothing is read or made before it is asked for."""
+    """One data directory; nothing is read or created before it is asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
@@ -63,8 +63,8 @@ class DataDirectory:
     def claim(self) -> int:
         """Takes the lock, makes everything private, and returns the descriptor of the lock.
 
-        Raises ``BlockingIOError`` while another process holds the directory, and ``OSError`` where
-        it cannot be used; one that holds the files of others is not taken over.
+        Raises ``BlockingIOError`` while another process holds the directory, and ``OSError`` if it
+        cannot be used: one that holds other files is not taken over.
         """
         self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         self._refuse_what_is_not_ours()
@@ -74,13 +74,13 @@ class DataDirectory:
         except BlockingIOError:
             os.close(lock)
             raise
-        self.make_private()
+        self._make_private()
         return lock
 
     def _refuse_what_is_not_ours(self) -> None:
-        """A name such as ``/tmp`` would be closed to everybody else on the machine.
+        """A directory such as ``/tmp`` would be closed to every other user of the machine.
 
-        And whoever owns the directory can put other files in the place of ours.
+        And its owner, if that is another user, could replace our files.
         """
         names = {entry.name.removesuffix(".new") for entry in self.path.iterdir()}
         if not (names <= OWN_NAMES or {"lock", "store"} <= names):
@@ -93,21 +93,18 @@ class DataDirectory:
         if self.store.is_symlink():
             raise OSError("its store is a symbolic link")
 
-    def make_private(self) -> None:
-        """Takes all rights from group and others, whatever was there before."""
+    def _make_private(self) -> None:
+        """Takes all rights from group and others, whatever they were before."""
         for folder, _, files in os.walk(self.path):
             for path in (Path(folder), *(Path(folder) / name for name in files)):
-                # A server that still ends may be removing files of its own.
+                # A server that is still ending may be removing files of its own.
                 with suppress(FileNotFoundError):
                     mode = path.lstat().st_mode
                     if mode & 0o077 and not stat.S_ISLNK(mode):
                         path.chmod(stat.S_IMODE(mode) & ~0o077)
 
     def read_mark(self) -> EngineMark | None:
-        """What is written about the engine of this store; None where nothing is.
-
-        Raises ``StartupRefused`` where it cannot be read.
-        """
+        """None if there is none; raises ``StartupRefused`` if it cannot be read."""
         try:
             mark: EngineMark = json.loads(self._mark.read_bytes())
             return EngineMark(engine=str(mark["engine"]), version=str(mark["version"]))
@@ -115,23 +112,23 @@ class DataDirectory:
             return None
         except (ValueError, LookupError, TypeError) as error:
             raise StartupRefused(
-                f"The file {self._mark} is damaged: put it back, or remove it."
+                f"The file {self._mark} is damaged: restore it, or remove it."
             ) from error
 
     def write_mark(self, mark: EngineMark) -> None:
-        """To be written once its server has listened."""
+        """To be called once its server has listened."""
         write_private(self._mark, json.dumps(mark))
 
     def read_endpoint(self) -> Endpoint | None:
-        """None where there is none, or none that makes sense."""
+        """None if there is none, or none that is valid."""
         try:
             read = json.loads(self._endpoint.read_bytes())
             holder: Holder = "service" if read["holder"] == "service" else "command"
-            endpoint = Endpoint(port=int(read["port"]), pid=int(read["pid"]), holder=holder)
+            port, pid = int(read["port"]), int(read["pid"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
-        is_possible = 0 < endpoint["port"] < 2**16 and 0 < endpoint["pid"] < 2**31
-        return endpoint if is_possible else None
+        is_possible = 0 < port < 2**16 and 0 < pid < 2**31
+        return Endpoint(port=port, pid=pid, holder=holder) if is_possible else None
 
     def write_endpoint(self, endpoint: Endpoint) -> None:
         write_private(self._endpoint, json.dumps(endpoint))
@@ -141,17 +138,17 @@ class DataDirectory:
 
 
 def read_private(path: Path) -> str | None:
-    """The one line of a file; None where there is none, or it is empty.
+    """The one line of a file; None if there is no file, or it is empty.
 
-    Raises ``StartupRefused`` where the file cannot be read.
+    Raises ``StartupRefused`` if the file cannot be read.
     """
     try:
         return path.read_text("ascii").strip() or None
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        # Not with the error as its cause: that may show what is in the file.
-        raise StartupRefused(f"The file {path} is damaged: put it back.") from None
+        # Not with the error as its cause, which may show the content of the file.
+        raise StartupRefused(f"The file {path} is damaged: restore it.") from None
 
 
 def write_private(path: Path, text: str) -> None:
@@ -163,3 +160,14 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process with this id, of whichever user."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,6 +1,6 @@
 """The database servers that can be embedded. To add one, write an ``Engine`` and list it.
 
-An engine says whether it can run here, how it is started, how it is reached, and what it cannot do.
+An engine says whether it can run here, how it is started and reached, and what it is not for.
 """
 
 import os
@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 from urllib.parse import quote_plus
 
-from storage.client import found_replica_set
+from storage.client import init_replica_set
 from storage.embedded.directory import DataDirectory, EngineMark, read_private, write_private
 from storage.embedded.guard import Launch
 from storage.errors import StartupRefused
@@ -25,7 +25,7 @@ from storage.location import EngineChoice
 LOOPBACK = "127.0.0.1"
 VERSION_SECONDS = 20.0
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
-"""Variables of the surroundings would change what a server does."""
+"""Variables of the surrounding environment would change what a server does."""
 
 
 class DoesNotRun(Exception):
@@ -33,7 +33,7 @@ class DoesNotRun(Exception):
 
 
 class Engine(ABC):
-    """A server that was found to run on this machine."""
+    """A server program that runs on this machine."""
 
     name: ClassVar[str]
     """As in ``engine.json`` and in ``POLLS_ENGINE``."""
@@ -41,6 +41,8 @@ class Engine(ABC):
     limits: ClassVar[str]
     """One sentence about what it is not for."""
     version_pattern: ClassVar[str]
+    catalog: ClassVar[str]
+    """A file that its database always has, and that of no other engine."""
 
     def __init__(self, program: Path, version: str) -> None:
         self.program = program
@@ -56,13 +58,8 @@ class Engine(ABC):
         """The places to look, best first; ``mongod`` is what ``POLLS_MONGOD`` names."""
 
     @classmethod
-    @abstractmethod
-    def has_made(cls, store: Path) -> bool:
-        """Whether these files of a database are of this engine."""
-
-    @classmethod
     def find(cls, mongod: Path | None) -> Iterator["Engine | DoesNotRun"]:
-        """Each program of this engine, or why it does not run; it is asked by running it."""
+        """Each program of this engine, or why it does not run; tells by running it."""
         for program in cls.programs(mongod):
             try:
                 yield cls(program, cls._version_of(program))
@@ -93,13 +90,13 @@ class Engine(ABC):
 
     @abstractmethod
     def launch(self, directory: DataDirectory, port: int) -> Launch:
-        """How it is started on 127.0.0.1; makes what it needs beside the database."""
+        """How to start it on 127.0.0.1; creates the files that it needs beside the database."""
 
     @abstractmethod
     def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
-        """Makes the server that listens there take writes; safe to repeat.
+        """Makes the server that listens there accept writes; safe to repeat.
 
-        Raises ``StartupRefused`` where it does not within so many seconds.
+        Raises ``StartupRefused`` if it does not within so many seconds.
         """
 
     @classmethod
@@ -115,6 +112,7 @@ class Mongod(Engine):
     title = "MongoDB"
     limits = "One node on one machine: back it up, or use a replica set through MONGODB_URI."
     version_pattern = r"db version v([0-9.]+)"
+    catalog = "_mdb_catalog.wt"
     lowest = (6, 0)
     user = "polls"
 
@@ -122,22 +120,17 @@ class Mongod(Engine):
     def programs(cls, mongod: Path | None) -> Iterator[Path]:
         if mongod is not None:
             yield mongod
-            return  # whoever names one wants that one
+            return  # the operator wants that one and no other
         if (on_path := shutil.which("mongod")) is not None:
             yield Path(on_path)
-        bundled = cls.bundled()
+        # Where the extra ``embedded`` puts its mongod.
+        bundled = Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
         if bundled.exists():
-            _make_executable(bundled)
+            # Installers of wheels may drop the permission to run it.
+            if not os.access(bundled, os.X_OK):
+                with suppress(OSError):
+                    bundled.chmod(bundled.stat().st_mode | 0o111)
             yield bundled
-
-    @classmethod
-    def has_made(cls, store: Path) -> bool:
-        return (store / "_mdb_catalog.wt").exists()
-
-    @staticmethod
-    def bundled() -> Path:
-        """Where the extra ``embedded`` puts its ``mongod``."""
-        return Path(sysconfig.get_path("purelib")) / "fiftyone" / "db" / "bin" / "mongod"
 
     @classmethod
     def _version_of(cls, program: Path) -> str:
@@ -157,25 +150,20 @@ class Mongod(Engine):
             *("--replSet", "polls", "--keyFile", str(directory / "keyfile")),
             *("--dbpath", str(directory.store), "--quiet"),
             *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"),
-            # Old versions leak memory to whoever sends a compressed message (CVE-2025-14847).
+            # Old versions leak memory to a sender of compressed messages (CVE-2025-14847).
             *("--networkMessageCompressors", "disabled"),
-            # Or the first local user to come could make itself an administrator.
+            # Or the first local user to connect could make itself an administrator.
             *("--setParameter", "enableLocalhostAuthBypass=false"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-            # The password is random, so nothing is gained by making it slow to try.
+            # The password is random, so nothing is gained by making guesses slow.
             *("--setParameter", "scramSHA256IterationCount=5000"),
             # There is no other node to hand over to at a stop.
             *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
         ]
-        return Launch(
-            command=command,
-            environment=ENVIRONMENT,
-            ready="Waiting for connections",
-            is_known=False,
-        )
+        return Launch(command=command, environment=ENVIRONMENT, ready="Waiting for connections")
 
     def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
-        found_replica_set(
+        init_replica_set(
             f"{LOOPBACK}:{port}",
             name="polls",
             key=_read(directory / "keyfile"),
@@ -186,10 +174,8 @@ class Mongod(Engine):
 
     @classmethod
     def uri(cls, directory: DataDirectory, port: int) -> str:
-        password = quote_plus(_read(directory / "password"))
-        return (
-            f"mongodb://{cls.user}:{password}@{LOOPBACK}:{port}/?replicaSet=polls&authSource=admin"
-        )
+        login = f"{cls.user}:{quote_plus(_read(directory / 'password'))}"
+        return f"mongodb://{login}@{LOOPBACK}:{port}/?replicaSet=polls&authSource=admin"
 
 
 class Secantus(Engine):
@@ -202,22 +188,18 @@ class Secantus(Engine):
         "every local user of this machine can reach it."
     )
     version_pattern = r"secantusd-rs (\S+)"
-    binary = "secantusd-rs"
+    catalog = "secantus_collections.wt"
 
     @classmethod
     def programs(cls, mongod: Path | None) -> Iterator[Path]:
         del mongod
         scripts = sysconfig.get_path("scripts")
-        found = shutil.which(cls.binary, path=scripts) or shutil.which(cls.binary)
+        found = shutil.which("secantusd-rs", path=scripts) or shutil.which("secantusd-rs")
         if found is not None:
             yield Path(found)
 
-    @classmethod
-    def has_made(cls, store: Path) -> bool:
-        return (store / "secantus_collections.wt").exists()
-
     def launch(self, directory: DataDirectory, port: int) -> Launch:
-        # An empty file: naming one keeps it from picking up a configuration of the machine.
+        # An empty file: naming one keeps it from reading a configuration of the machine.
         write_private(directory / "server.toml", "")
         command = [
             str(self.program),
@@ -227,119 +209,93 @@ class Secantus(Engine):
             "--sync-on-commit",
             # Without it: 2 GB of disk, and recovery in 5 to 16 s instead of under 1.
             *("--log-file-max", "64MB"),
-            # With 128M a document of 11 MB, or a large index, spins for ever.
+            # With 128M a document of 11 MB, or a large index, makes it spin without end.
             *("--cache-size", "512M"),
             *("--config", str(directory / "server.toml")),
             *("--log-level", "WARNING"),
         ]
-        environment = {**ENVIRONMENT, "HOME": str(directory.path)}
         return Launch(
             command=command,
-            environment=environment,
+            environment={**ENVIRONMENT, "HOME": str(directory.path)},
             ready=f"listening on {LOOPBACK}:{port}",
-            is_known=False,
         )
 
     def prepare(self, directory: DataDirectory, port: int, *, seconds: float) -> None:
-        """It takes writes as soon as it listens."""
+        """It accepts writes as soon as it listens."""
 
     @classmethod
     def uri(cls, directory: DataDirectory, port: int) -> str:
         del directory
-        # It holds back a driver that watches it by streaming: after an error the driver would
-        # look away for up to 10 s, where a polling one asks again at once.
+        # By streaming, the driver would not check it again for up to 10 s after an error; by
+        # polling it asks at once.
         return f"mongodb://{LOOPBACK}:{port}/?directConnection=true&serverMonitoringMode=poll"
 
 
 ENGINES: tuple[type[Engine], ...] = (Mongod, Secantus)
-"""In the order in which a new directory tries them."""
+"""In the order in which a new directory tries them; ``location.ENGINE_NAMES`` names them."""
 
 
-class Chosen(NamedTuple):
-    """The engine of a directory, and why better ones were passed over."""
+def choose(directory: DataDirectory, wanted: EngineChoice) -> tuple[Engine, list[str]]:
+    """The engine that the store was created with, or for a new directory the first that runs.
 
-    engine: Engine
-    reasons: tuple[str, ...]
-
-
-def choose(directory: DataDirectory, wanted: EngineChoice) -> Chosen:
-    """The engine of a directory that we hold: the one it was begun with, or the first that runs.
-
-    Raises ``StartupRefused`` with what may be done.
+    Beside it, why better ones were passed over. The lock of the directory must be held. Raises
+    ``StartupRefused`` with what can be done.
     """
-    mark = directory.read_mark() or _recognised(directory)
-    name = mark["engine"] if mark is not None else wanted.name
-    if name is None and wanted.mongod is not None:
-        name = Mongod.name
-    engines: list[Engine] = []
+    mark = _mark_of(directory)
+    asked = wanted.name or (Mongod.name if wanted.mongod else None)
+    name = mark["engine"] if mark is not None else asked
     reasons: list[str] = []
-    if mark is not None and (wanted.name or (wanted.mongod and Mongod.name) or name) != name:
-        reasons.append(f"The store was begun with {name}, and stays there")
+    if mark is not None and asked not in (None, name):
+        reasons.append(f"The store was created with {name}, and keeps it")
+    engines: list[Engine] = []
     for kind in ENGINES:
-        if name not in (None, kind.name) or (name is None and engines):
-            continue
-        for found in kind.find(wanted.mongod):
-            if isinstance(found, Engine):
-                engines.append(found)
-            else:
-                reasons.append(str(found))
+        if name == kind.name or (name is None and not engines):
+            for found in kind.find(wanted.mongod):
+                if isinstance(found, Engine):
+                    engines.append(found)
+                else:
+                    reasons.append(str(found))
     if not engines:
-        raise StartupRefused(_nothing_runs(directory, mark, name, "; ".join(reasons)))
-    if mark is None:
-        chosen = engines[0]
-    else:
-        # Files of one version are opened by the next, and seldom by the one after it.
-        series = mark["version"].split(".")[:2]
-        alike = (one for one in engines if one.version.split(".")[:2] == series)
-        chosen = next(alike, engines[0])
-    return Chosen(chosen, tuple(reasons))
-
-
-def _recognised(directory: DataDirectory) -> EngineMark | None:
-    """By its files, the engine of a store without a mark, as version 0.1 left it."""
-    for kind in ENGINES:
-        if kind.has_made(directory.store):
-            return EngineMark(engine=kind.name, version="")
-    return None
+        because = f" ({'; '.join(reasons)})" if reasons else ""
+        if mark is not None:
+            created = f"{mark['engine']} {mark['version']}".strip()
+            raise StartupRefused(
+                f"The store in {directory.path} was created with {created}, which does not run "
+                f"here{because}."
+            )
+        what = "No database runs here" if name is None else f"The engine {name} does not run here"
+        raise StartupRefused(
+            f"{what}{because}: set MONGODB_URI to a MongoDB replica set, POLLS_MONGOD to a mongod "
+            "of 6.0 or newer, or install an embedded server with "
+            "pip install 'polls-service[embedded]'."
+        )
+    # The files of one version can be opened by the next, and seldom by the one after it.
+    series = mark["version"].split(".")[:2] if mark is not None else []
+    alike = (one for one in engines if one.version.split(".")[:2] == series)
+    return next(alike, engines[0]), reasons
 
 
 def uri_of(directory: DataDirectory, port: int) -> str:
-    """The address of a server that runs on the directory, by the engine it was begun with."""
-    mark = directory.read_mark() or _recognised(directory)
-    kinds = (kind for kind in ENGINES if mark is not None and kind.name == mark["engine"])
-    kind = next(kinds, None)
-    if kind is None:
-        raise StartupRefused(f"It is not known which engine runs on {directory.path}.")
-    return kind.uri(directory, port)
+    """The address of a server that runs on the directory, by the engine of its store."""
+    mark = _mark_of(directory)
+    for kind in ENGINES:
+        if mark is not None and kind.name == mark["engine"]:
+            return kind.uri(directory, port)
+    raise StartupRefused(f"The engine of the store in {directory.path} is not known.")
 
 
-def _nothing_runs(
-    directory: DataDirectory, mark: EngineMark | None, name: str | None, reasons: str
-) -> str:
-    because = f" ({reasons})" if reasons else ""
-    if mark is not None:
-        begun = f"{mark['engine']} {mark['version']}".strip()
-        return (
-            f"The store in {directory.path} was begun with {begun}, which does not run here"
-            f"{because}."
-        )
-    what = f"The engine {name} does not run here" if name is not None else "No database runs here"
-    return (
-        f"{what}{because}: set MONGODB_URI to a MongoDB replica set, POLLS_MONGOD to a mongod of "
-        "6.0 or newer, or install an embedded server with pip install 'polls-service[embedded]'."
-    )
-
-
-def _make_executable(program: Path) -> None:
-    """Installers of wheels may leave out the permission to run a program."""
-    if not os.access(program, os.X_OK):
-        # Where that fails, running it says so.
-        with suppress(OSError):
-            program.chmod(program.stat().st_mode | 0o111)
+def _mark_of(directory: DataDirectory) -> EngineMark | None:
+    """The mark of the store; without one, as version 0.1 left it, by the files of the database."""
+    if (mark := directory.read_mark()) is not None:
+        return mark
+    for kind in ENGINES:
+        if (directory.store / kind.catalog).exists():
+            return EngineMark(engine=kind.name, version="")
+    return None
 
 
 def _read(path: Path) -> str:
     content = read_private(path)
     if content is None:
-        raise StartupRefused(f"The file {path} is missing: put it back.")
+        raise StartupRefused(f"The file {path} is missing: restore it.")
     return content

@@ -1,14 +1,14 @@
-"""The guard: keeps one server running, and takes it along when its own parent ends.
+"""The guard: keeps one server running, and ends it when its own parent ends.
 
-``python -m storage.embedded.guard DIRECTORY PARENT`` speaks JSON lines with its parent:
+``python -m storage.embedded.guard LOCK DIRECTORY PARENT`` speaks JSON lines with its parent:
 
-    guard:  {"claimed": true}, or {"taken": true}, or {"failed": sentence}, and exits
     parent: a Launch
     guard:  {"listening": true}, or {"listening": false}
-    parent: another Launch, where the first did not start; {"restart": true} at any time later
+    parent: another Launch, if the first did not start; {"restart": true} at any time later
 
-It has one thread and no driver: whether the server still takes writes is for the parent to find
-out, which asks for a restart where it does not.
+LOCK is the descriptor of the directory's lock, which the server inherits. The guard has one thread
+and no driver: the parent finds out whether the server still accepts writes, and asks for a restart
+if it does not.
 """
 
 import ctypes
@@ -22,38 +22,38 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from storage.embedded.directory import DataDirectory
 
 START_SECONDS = 60.0
-"""Recovery after a kill takes under a second; this is for a disk that is very slow."""
+"""Recovery after a kill takes under a second; this is for a very slow disk."""
 STOP_SECONDS = 10.0
 RELAUNCH_SECONDS = (0.05, 5.0)
-"""Before a relaunch: the least, and the most; it doubles until a server has run for a while."""
+"""The pause before a relaunch, at least and at most; it doubles until a server runs steadily."""
 STEADY_SECONDS = 10.0
 LOG_BYTES = 4 << 20
 PR_SET_PDEATHSIG = 1
 
 
 class Launch(TypedDict):
-    """How a server is started; ``ready`` is what it writes to its log once it listens.
+    """How to start a server; ``ready`` is what it writes to its log once it listens.
 
-    With ``is_known`` it has listened before, so that a start that fails is tried again and again.
+    With ``is_known`` it has listened before, so a start that fails is repeated.
     """
 
     command: list[str]
     environment: dict[str, str]
     ready: str
-    is_known: bool
+    is_known: NotRequired[bool]
 
 
 class Guard:
     """Owns the server of one directory until its parent ends or asks it to stop."""
 
-    def __init__(self, directory: DataDirectory) -> None:
+    def __init__(self, directory: DataDirectory, lock: int) -> None:
         self._directory = directory
-        self._lock = -1
+        self._lock = lock
         self._server: subprocess.Popen[bytes] | None = None
         self._heard = b""
         self._woken, waker = os.pipe()
@@ -67,31 +67,8 @@ class Guard:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note_stop)
 
-    def run(self) -> int:
-        """Returns the exit status."""
-        try:
-            self._lock = self._directory.claim()
-        except BlockingIOError:
-            return _say(taken=True)
-        except OSError as error:
-            reason = str(error)
-            if error.strerror:
-                reason = f"{error.strerror}; name another in POLLS_DATA_DIR, or set MONGODB_URI"
-            return _say(
-                failed=f"The data directory {self._directory.path} cannot be used: {reason}."
-            )
-        self._directory.remove_endpoint()
-        _say(claimed=True)
-        try:
-            self._keep_running()
-        finally:
-            # First, or commands would still try to reach what is about to end.
-            self._directory.remove_endpoint()
-            self._end_server()
-        return 0
-
-    def _keep_running(self) -> None:
-        """Until it is to stop: launches what it is told, and again whatever ended."""
+    def run(self) -> None:
+        """Launches what the parent says, and again whenever it ended, until the parent is gone."""
         launch: Launch | None = None
         launched_at = 0.0
         pause = RELAUNCH_SECONDS[0]
@@ -99,9 +76,10 @@ class Guard:
             word = self._hear(within=0.2)
             if word is not None and "command" in word:
                 is_listening = self._launch(word)
-                launch = word if is_listening or word["is_known"] else None
+                launch = word if is_listening or word.get("is_known") else None
                 launched_at = time.monotonic()
-                _say(listening=is_listening)
+                with suppress(BrokenPipeError):  # a parent that is gone needs no answer
+                    print(json.dumps({"listening": is_listening}), flush=True)
             elif launch is None:
                 continue
             elif word is None and self._server is not None and self._server.poll() is None:
@@ -116,27 +94,24 @@ class Guard:
                 launched_at = time.monotonic()
 
     def _launch(self, launch: Launch) -> bool:
-        """Starts the server; whether it listens, or has ended or taken too long."""
-        self._end_server()
+        """Starts the server; false if it has ended, or does not listen in time."""
+        self.end_server()
         try:
-            return self._run(launch)
+            with self._directory.log.open("ab") as log:
+                said_before = log.tell()
+                self._server = subprocess.Popen(  # noqa: S603 - our parent's own engine
+                    launch["command"],
+                    cwd=self._directory.path,
+                    env=launch["environment"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(self._lock,),
+                    # Safe here: this process has one thread.
+                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                )
         except OSError:
-            return False  # the program is gone, or there is no room for its log
-
-    def _run(self, launch: Launch) -> bool:
-        with self._directory.log.open("ab") as log:
-            said_before = log.tell()
-            self._server = subprocess.Popen(  # noqa: S603 - our parent's own engine
-                launch["command"],
-                cwd=self._directory.path,
-                env=launch["environment"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(self._lock,),
-                # Safe here: this process has one thread.
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
-            )
+            return False  # the program is missing, or there is no room for its log
         ready = launch["ready"].encode()
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and not self._is_to_stop:
@@ -150,12 +125,12 @@ class Guard:
         return False
 
     def _bound_log(self) -> None:
-        """Empties the log where it has grown too long; servers append to it."""
+        """Empties the log when it has grown too long; servers append to it."""
         with suppress(FileNotFoundError):
             if self._directory.log.stat().st_size > LOG_BYTES:
                 os.truncate(self._directory.log, 0)
 
-    def _end_server(self) -> None:
+    def end_server(self) -> None:
         if self._server is not None and self._server.poll() is None:
             self._server.terminate()
             try:
@@ -168,10 +143,10 @@ class Guard:
         self._is_to_stop = True
 
     def _hear(self, within: float) -> Any:
-        """What the parent said, None where it said nothing in so many seconds.
+        """A message of the parent; None if there is none within so many seconds.
 
-        Returns early for a signal, such as that of a child that ended. A parent that is gone has
-        closed the pipe: then it is time to stop.
+        Returns early for a signal, such as that of a child that ended. If the pipe is closed, the
+        parent is gone, and the guard is to stop.
         """
         poll = select.poll()
         poll.register(sys.stdin, select.POLLIN | select.POLLHUP)
@@ -190,19 +165,13 @@ class Guard:
         return json.loads(line)
 
 
-def _say(**words: object) -> int:
-    with suppress(BrokenPipeError):  # a parent that is gone needs no answer
-        print(json.dumps(words), flush=True)
-    return 1
-
-
 def _log_restart(word: object) -> None:
     """A line of the service's log, which this process shares."""
     line = {
         "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": "warning",
-        "event": "the embedded server is started again",
-        "reason": "it ended" if word is None else "it takes no writes",
+        "event": "the embedded server is restarted",
+        "reason": "it ended" if word is None else "it does not accept writes",
     }
     with suppress(OSError):
         print(json.dumps(line), file=sys.stderr, flush=True)
@@ -213,14 +182,21 @@ def _die_with_parent(number: int = signal.SIGKILL) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    directory, parent = arguments
+    lock, directory, parent = arguments
     os.umask(0o077)
-    guard = Guard(DataDirectory(Path(directory)))
+    data = DataDirectory(Path(directory))
+    guard = Guard(data, int(lock))
     if sys.platform == "linux":
         _die_with_parent(signal.SIGTERM)
         if os.getppid() != int(parent):
-            return 1  # it died before we asked to be told
-    return guard.run()
+            return 1  # it died before we asked for the signal
+    try:
+        guard.run()
+    finally:
+        # First, or commands would still try to reach what is about to end.
+        data.remove_endpoint()
+        guard.end_server()
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.web.store import STORE
+from storage import polls
 from storage.store import Store
 from tests.conftest import Client, Raw
 from tests.storage.test_faults import failing, make_poll, require_exact, session_of, vote
@@ -33,10 +34,10 @@ def once_before(monkeypatch: pytest.MonkeyPatch, place: object, name: str, hook:
     monkeypatch.setattr(place, name, run)
 
 
-def once_before_in_thread(
-    monkeypatch: pytest.MonkeyPatch, place: object, name: str, hook: Hook
+def once_in_thread(
+    monkeypatch: pytest.MonkeyPatch, place: object, name: str, hook: Hook, *, is_after: bool = False
 ) -> None:
-    """As ``once_before``, for a method that a thread calls; ``hook`` runs in the event loop."""
+    """Runs ``hook`` in the event loop, before or after the first call of what a thread calls."""
     wrapped, loop = getattr(place, name), asyncio.get_running_loop()
     is_done = False
 
@@ -45,25 +46,12 @@ def once_before_in_thread(
 
     def run(*arguments: Any, **options: Any) -> Any:
         nonlocal is_done
-        if not is_done:
-            is_done = True
-            asyncio.run_coroutine_threadsafe(run_hook(), loop).result(30)
-        return wrapped(*arguments, **options)
-
-    monkeypatch.setattr(place, name, run)
-
-
-def once_after(monkeypatch: pytest.MonkeyPatch, place: object, name: str, hook: Hook) -> None:
-    """Runs ``hook`` after the first call of a method, before its caller goes on."""
-    wrapped = getattr(place, name)
-    is_done = False
-
-    async def run(*arguments: Any, **options: Any) -> Any:
-        nonlocal is_done
         is_first, is_done = not is_done, True
-        result = await wrapped(*arguments, **options)
-        if is_first:
-            await hook()
+        if is_first and not is_after:
+            asyncio.run_coroutine_threadsafe(run_hook(), loop).result(30)
+        result = wrapped(*arguments, **options)
+        if is_first and is_after:
+            asyncio.run_coroutine_threadsafe(run_hook(), loop).result(30)
         return result
 
     monkeypatch.setattr(place, name, run)
@@ -106,7 +94,7 @@ async def test_revotes_that_cross_are_refused_when_a_close_comes_between_reading
     async def closed() -> None:
         await store_of(api).sessions.set_published(session_id, votes[0].cast_at, is_published=False)
 
-    once_before_in_thread(monkeypatch, ballots, "_write", closed)
+    once_in_thread(monkeypatch, ballots, "_write", closed)
     outcomes = await ballots._cast_all(crossed)
     assert [str(one) for one in outcomes] == ["This poll session is not open for submissions."] * 2
     assert list(raw.ballots.find().sort("_id")) == before
@@ -118,7 +106,7 @@ async def test_a_vote_is_refused_when_a_close_comes_between_reading_and_writing(
 ) -> None:
     poll = await make_poll(api)
     ballots = store_of(api).ballots
-    once_before_in_thread(monkeypatch, ballots, "_write", lambda: close(api, poll, raw))
+    once_in_thread(monkeypatch, ballots, "_write", lambda: close(api, poll, raw))
     assert (await vote(api, poll, 1, "1")).status == 409
     assert raw.ballots.count_documents({}) == 0
     require_exact(raw)
@@ -174,7 +162,6 @@ async def test_a_new_session_and_a_change_of_its_poll_at_once_end_with_the_new_r
     api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     poll = await make_poll(api)
-    store = store_of(api)
 
     async def change() -> None:
         assert (await api.put("/rest", params=poll.query, json=CHANGED)).status == 200
@@ -184,10 +171,10 @@ async def test_a_new_session_and_a_change_of_its_poll_at_once_end_with_the_new_r
 
     # The other one has read the poll by then.
     if first == "the session":
-        once_after(monkeypatch, store.polls, "_read_poll", create)
+        once_in_thread(monkeypatch, polls, "_read_poll", create, is_after=True)
         await change()
     else:
-        once_after(monkeypatch, store.polls, "_read_poll", change)
+        once_in_thread(monkeypatch, polls, "_read_poll", change, is_after=True)
         await create()
     assert [session["rules"]["options"] for session in raw.sessions.find()] == [["1", "9"]] * 2
     assert [set(session["results"]) for session in raw.sessions.find()] == [{"1", "9"}] * 2

@@ -95,7 +95,7 @@ def test_a_name_is_unique_among_live_tokens_and_free_again_after_them(running: R
     secret_of(running.token(*create))
     taken = running.token(*create)
     assert taken.status == 1
-    assert taken.sentence == "There is a live token named 'again'."
+    assert taken.sentence == "A token named 'again' already exists."
     assert running.token("revoke", "again").status == 0
     secret_of(running.token(*create))
 

@@ -18,7 +18,7 @@ from service.server.runner import Runner
 from service.settings import Settings
 from service.telemetry.log import RequestLog
 from service.web import streams
-from storage.client import set_patience
+from storage.client import set_time_limit
 from storage.exports import BALLOTS_AT_A_TIME
 from storage.store import Store
 from tests.conftest import ADMIN, Client, Raw
@@ -237,7 +237,7 @@ async def test_an_export_may_take_longer_than_a_request_has_patience(
     run = await course_run(api, raw)
     seed_ballots(raw, run, 4 * BALLOTS_AT_A_TIME, named=True)
     read = 0
-    set_patience(1.0)
+    set_time_limit(1.0)
     with slow(raw.client, "getMore", 400):
         async with store.exports.open(run.session) as export:
             async for ballots in export.ballots:

@@ -101,5 +101,5 @@ def test_gunicorn_on_a_store_that_cannot_be_opened_is_refused_in_a_sentence(
         POLLS_SECRET=SECRET,
     )
     assert refused.wait() == 4
-    assert "polls: This store was begun with another POLLS_SECRET" in refused.log
+    assert "polls: This store was created with another POLLS_SECRET" in refused.log
     assert "Traceback" not in refused.log

@@ -134,7 +134,7 @@ def test_a_second_service_on_the_same_directory_names_the_first_and_exits(
     first = services.start(POLLS_ADMIN_TOKEN=ADMIN)
     second = services.run(POLLS_ADMIN_TOKEN=ADMIN)
     assert second.status == 1
-    assert f"is held by process {first.pid}:" in second.sentence
+    assert f"is in use by process {first.pid}:" in second.sentence
     assert "POLLS_DATA_DIR" in second.sentence
     assert call(first.url, "POST", place(), token=ADMIN, body=POLL).status == 200
 

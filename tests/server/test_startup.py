@@ -127,7 +127,7 @@ async def test_an_address_that_is_none_is_refused_and_not_shown(
 ) -> None:
     with pytest.raises(StartupRefused) as refused:
         await Database.connect(uri)
-    assert str(refused.value).startswith("MONGODB_URI cannot be used: write it as mongodb://user:")
+    assert str(refused.value).startswith("MONGODB_URI is not valid: write it as mongodb://user:")
     shown = str(refused.value) + "".join(capfd.readouterr())
     assert not any(part in shown for part in PARTS)
 
@@ -173,7 +173,7 @@ def test_a_database_of_ones_own_is_served_and_no_token_is_made(
     assert not services.data_dir.exists()
     other = services.run(MONGODB_URI=mongodb_uri, POLLS_SECRET="another-secret-of-many-letters")
     assert other.status == 1
-    assert other.sentence.startswith("This store was begun with another POLLS_SECRET")
+    assert other.sentence.startswith("This store was created with another POLLS_SECRET")
     assert SECRET not in other.err + service.log
     assert service.stop() == 0
 
@@ -192,12 +192,14 @@ async def test_a_store_opens_with_the_secret_that_it_was_begun_with_and_no_other
         async with open_store(Location(mongodb_uri, directory, given)) as store:
             assert store.ballots.id_of(1, 7) == voter
     for directory in (begun, elsewhere):
-        with pytest.raises(StartupRefused, match="was begun with another POLLS_SECRET") as refused:
+        with pytest.raises(
+            StartupRefused, match="was created with another POLLS_SECRET"
+        ) as refused:
             async with open_store(Location(mongodb_uri, directory, "another")):
                 raise AssertionError("it opened")
         assert secret not in str(refused.value)
     (begun / "secret").write_text("another")
-    with pytest.raises(StartupRefused, match="was begun with another POLLS_SECRET"):
+    with pytest.raises(StartupRefused, match="was created with another POLLS_SECRET"):
         async with open_store(Location(mongodb_uri, begun, None)):
             raise AssertionError("it opened")
 
@@ -213,7 +215,7 @@ async def test_of_several_first_starts_at_once_with_other_secrets_one_wins(
             return str(refused).partition(":")[0]
 
     outcomes = await asyncio.gather(*(begin(f"secret {number}") for number in range(8)))
-    assert sorted(outcomes) == ["This store was begun with another POLLS_SECRET"] * 7 + ["opened"]
+    assert sorted(outcomes) == ["This store was created with another POLLS_SECRET"] * 7 + ["opened"]
 
 
 def test_a_data_directory_that_lost_its_secret_is_refused(services: Services) -> None:
@@ -269,6 +271,6 @@ def test_a_database_that_cannot_be_reached_is_refused_and_nothing_of_its_address
     assert unreachable.wait() == 1
     assert unreachable.output == ""
     (sentence,) = unreachable.log.splitlines()
-    assert sentence.startswith("polls: MongoDB cannot be reached within 10 s")
+    assert sentence.startswith("polls: MongoDB at MONGODB_URI did not answer within 10 s")
     assert not any(part in sentence for part in PARTS)
     assert 9 < unreachable.last_word_after < 13

@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
@@ -23,7 +24,7 @@ from service.server import supervisor as workers
 from service.server.listening import open_sockets
 from service.server.supervisor import Workers
 from service.server.worker import WholeLines
-from storage.client import Database
+from storage.client import Database, Transaction
 from storage.errors import StartupRefused, Unavailable
 from storage.store import Store
 from tests.conftest import ADMIN, Raw, Scale
@@ -112,22 +113,23 @@ async def test_sessions_that_are_ended_by_name_let_go_of_what_they_wrote(
     told: list[bytes] = []
     other = await Database.connect(mongodb_uri)
     other.watch = told.append
-    written, forever = asyncio.Event(), asyncio.Event()
+    written, goes_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
-    async def write(session: Any) -> None:
-        update = {"$inc": {"casts": 1}}
-        await other.collection("sessions").update_one({"_id": run.session}, update, session=session)
-        written.set()
-        await forever.wait()
+    def write(transaction: Transaction) -> None:
+        transaction.update("sessions", {"_id": run.session}, {"$inc": {"casts": 1}})
+        loop.call_soon_threadsafe(written.set)
+        goes_on.wait(30)
 
     abandoned = asyncio.create_task(other.transaction(write))
     await written.wait()
     assert len(told) == 1
     vote = {"params": {**run.votes, "as_user_id": "7"}, "json": {"optionIds": ["1"]}}
     assert (await api.post("/rest", **vote)).status == 503
-    await store.end_sessions(told)
+    await store.database.end_sessions(told)
     assert (await api.post("/rest", **vote)).status == 200
     abandoned.cancel()
+    goes_on.set()
     with suppress(asyncio.CancelledError, Unavailable):
         await abandoned
     other.close()

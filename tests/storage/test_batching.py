@@ -1,4 +1,4 @@
-"""Batches that wait for nobody: every property that the architecture lists.
+"""Batching: every property that the architecture lists.
 
 Batches end when a test says so, and the loop's clock goes as far as a test sets it.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from storage.batching import Batcher
-from storage.client import LAST_SECONDS, set_patience
+from storage.client import GRACE_SECONDS, set_time_limit
 from storage.errors import Conflict, Unavailable
 from tests.support.desk import Desk, LoopClock, ask, assert_at_rest, submit, turns, who
 
@@ -236,7 +236,7 @@ async def submit_within(
     """As ``submit``, for a caller that is to be answered within so many seconds."""
 
     async def hurry() -> list[asyncio.Task[int]]:
-        set_patience(seconds - LAST_SECONDS)
+        set_time_limit(seconds - GRACE_SECONDS)
         return await submit(batcher, item)
 
     return await asyncio.create_task(hurry())
@@ -259,7 +259,7 @@ async def test_who_has_long_waited_for_a_batch_without_a_database_is_not_let_wai
     assert_at_rest(batcher)
 
 
-async def test_a_small_patience_works_on_the_real_clock_too(desk: Desk) -> None:
+async def test_a_short_wait_works_on_the_real_clock_too(desk: Desk) -> None:
     batcher = Batcher(desk.run, wait_seconds=0.01)
     [hanging] = await submit(batcher, 1)
     with pytest.raises(Unavailable):

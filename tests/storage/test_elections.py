@@ -3,14 +3,15 @@
 One node makes a set: it is its own successor, so an election takes a second.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from storage.client import Database, Session
+from storage.client import Database, Transaction
 from tests.conftest import Client, Raw
 from tests.storage.test_faults import (
     answered,
@@ -65,24 +66,26 @@ async def lose(replicas: ReplicaSet, loss: Loss) -> None:
 class Interrupted(Work):
     """Loses the primary in its first run, before, amid or after its statements."""
 
-    def __init__(
-        self, database: Database, moment: str, interrupt: Callable[[], Awaitable[None]]
-    ) -> None:
-        super().__init__(database)
+    def __init__(self, moment: str, interrupt: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        super().__init__()
         self._moment = moment
+        self._loop = asyncio.get_running_loop()
         self._interrupt = interrupt
 
-    async def __call__(self, session: Session) -> int:
+    def __call__(self, transaction: Transaction) -> int:
         is_first = self.runs == 0
         if is_first and self._moment == "before":
-            await self._interrupt()
+            self._wait_for_interrupt()
         if is_first and self._moment == "amid":
-            await self._counters.update_one({"_id": "a"}, {"$set": {"m": 1}}, session=session)
-            await self._interrupt()
-        n = await super().__call__(session)
+            transaction.update("counters", {"_id": "a"}, {"$set": {"m": 1}})
+            self._wait_for_interrupt()
+        n = super().__call__(transaction)
         if is_first and self._moment == "after":
-            await self._interrupt()
+            self._wait_for_interrupt()
         return n
+
+    def _wait_for_interrupt(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._interrupt(), self._loop).result(30)
 
 
 @EACH_WAY
@@ -90,7 +93,7 @@ class Interrupted(Work):
 async def test_a_transaction_that_loses_its_primary_is_done_once(
     database: Database, raw: Raw, replicas: ReplicaSet, moment: str, loss: Loss
 ) -> None:
-    work = Interrupted(database, moment, lambda: lose(replicas, loss))
+    work = Interrupted(moment, lambda: lose(replicas, loss))
     started = time.monotonic()
     assert await database.transaction(work) == 1
     assert time.monotonic() - started < ANSWER_SECONDS

@@ -23,7 +23,7 @@ from tests.support.processes import Service, Services, child_of, is_running, unt
 
 def server_of(server: EmbeddedServer) -> int:
     """The process of a server: the one child of its guard."""
-    return until(lambda: child_of(server.guard_pid, ""), "the server")
+    return until(lambda: child_of(server._guard._process.pid, ""), "the server")
 
 
 def asked(service: Service, content: str = "PLAT-1") -> Answer:
@@ -50,7 +50,7 @@ def test_a_server_that_was_killed_is_started_again_on_its_port(services: Service
     assert asked(service).data == [stored]
     assert service.guard_pid == guard
     assert service.server_pid != server
-    [line] = [one for one in service.log_lines if "started again" in one["event"]]
+    [line] = [one for one in service.log_lines if "is restarted" in one["event"]]
     assert (line["level"], line["reason"]) == ("warning", "it ended")
     assert service.store_port == port
     assert service.stop() == 0
@@ -196,7 +196,7 @@ def test_a_directory_has_one_server_and_who_asks_hears_whose_it_is(tmp_path: Pat
         endpoint = DataDirectory(tmp_path / "data").read_endpoint()
         assert endpoint is not None
         assert endpoint["pid"] == os.getpid()
-        with pytest.raises(StartupRefused, match=f"is held by process {os.getpid()}:"):
+        with pytest.raises(StartupRefused, match=f"is in use by process {os.getpid()}:"):
             start(tmp_path / "data")
     shared = start_or_share(tmp_path / "data")
     assert isinstance(shared, SharedServer)

@@ -13,10 +13,10 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from storage.embedded.directory import DataDirectory
-from storage.embedded.engines import Mongod, choose
+from storage.embedded.engines import ENGINES, Mongod, choose
 from storage.embedded.server import EmbeddedServer, start
 from storage.errors import StartupRefused
-from storage.location import EngineChoice
+from storage.location import ENGINE_NAMES, EngineChoice
 from tests.conftest import ADMIN, SECRET
 from tests.support import engine
 from tests.support.calls import POLL, call, place
@@ -77,9 +77,9 @@ def test_a_mongod_on_the_path(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     data = DataDirectory(tmp_path / "data")
     os.close(data.claim())
-    chosen = choose(data, EngineChoice())
-    assert chosen.engine.program != tmp_path / "mongod"
-    [passed_over] = chosen.reasons
+    chosen, reasons = choose(data, EngineChoice())
+    assert chosen.program != tmp_path / "mongod"
+    [passed_over] = reasons
     assert passed_over.startswith(str(tmp_path / "mongod"))
     with pytest.raises(StartupRefused, match=reason):
         choose(DataDirectory(tmp_path / "other"), EngineChoice(mongod=tmp_path / "mongod"))
@@ -134,7 +134,7 @@ def test_a_store_keeps_the_engine_it_was_begun_with(services: Services) -> None:
     for name in ("", "mongod"):
         again = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_ENGINE=name, POLLS_MONGOD="")
         assert "Store: SecantusDB" in again.output
-        is_told = "The store was begun with secantus, and stays there." in again.output
+        is_told = "The store was created with secantus, and keeps it." in again.output
         assert is_told is (name == "mongod")
         assert call(again.url, "GET", place(), token=ADMIN).data == [stored]
         assert again.stop() == 0
@@ -150,12 +150,17 @@ def test_a_store_whose_engine_does_not_run_here_is_refused_in_one_sentence(
 ) -> None:
     data = DataDirectory(tmp_path / "data")
     os.close(data.claim())
-    data.write_mark(choose(data, EngineChoice(mongod=mongod.program)).engine.mark)
+    chosen, _ = choose(data, EngineChoice(mongod=mongod.program))
+    data.write_mark(chosen.mark)
     broken = a_program(tmp_path / "broken", LACKS_A_LIBRARY)
     with pytest.raises(StartupRefused) as refused:
         choose(data, EngineChoice(mongod=broken))
-    begun = f"was begun with mongod {mongod.version}, which does not run here"
+    begun = f"was created with mongod {mongod.version}, which does not run here"
     assert begun in str(refused.value)
+
+
+def test_the_settings_name_every_engine_in_its_order() -> None:
+    assert tuple(kind.name for kind in ENGINES) == ENGINE_NAMES
 
 
 def test_an_engine_that_nobody_knows_is_refused(services: Services) -> None:
@@ -361,7 +366,9 @@ def test_a_file_of_the_directory_that_is_damaged_is_named_and_not_shown(
     (services.data_dir / name).write_bytes(content)
     refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
     assert refused.status == 1
-    assert refused.sentence.startswith(f"The file {services.data_dir / name} is damaged: put it")
+    assert refused.sentence.startswith(
+        f"The file {services.data_dir / name} is damaged: restore it"
+    )
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b'{"port": 1, "pid": "x", "holder": "service"}'])
@@ -378,7 +385,7 @@ def test_a_store_that_lost_its_mark_is_recognised_by_its_files(services: Service
     mark.write_text("{")
     refused = services.run(POLLS_ADMIN_TOKEN=ADMIN)
     assert refused.status == 1
-    assert refused.sentence == f"The file {mark} is damaged: put it back, or remove it."
+    assert refused.sentence == f"The file {mark} is damaged: restore it, or remove it."
     mark.unlink()
     again = services.start(POLLS_ENGINE="secantus", POLLS_MONGOD="", POLLS_ADMIN_TOKEN=ADMIN)
     assert "Store: MongoDB" in again.output

@@ -23,7 +23,7 @@ FAULTS: dict[str, Json] = {
     "a slow reply": {"blockConnection": True, "blockTimeMS": 60},
 }
 NEW = a_poll(options=[{"id": "1", "title": "aye"}, {"id": "2", "title": "no"}])
-LONGER_THAN_PATIENCE = {"blockConnection": True, "blockTimeMS": 4_500}
+LONGER_THAN_THE_LIMIT = {"blockConnection": True, "blockTimeMS": 4_500}
 
 
 @pytest.fixture(autouse=True)
@@ -162,12 +162,12 @@ async def test_an_outage_under_load_loses_no_vote_and_counts_none_twice(
         await api.delete("/rest", params=poll.query)
 
 
-async def test_a_reply_that_is_slower_than_our_patience_counts_nothing_twice(
+async def test_a_reply_that_is_slower_than_the_time_limit_counts_nothing_twice(
     api: Client, raw: Raw
 ) -> None:
     poll = await make_poll(api)
     key = {"Idempotency-Key": "one vote"}
-    with failing(raw, ["commitTransaction"], LONGER_THAN_PATIENCE, times=1):
+    with failing(raw, ["commitTransaction"], LONGER_THAN_THE_LIMIT, times=1):
         response = await vote(api, poll, 1, "1", headers=key)
     if response.status != 200:
         await refused(response, 503)

@@ -17,7 +17,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from storage import opening
-from storage.client import UNABLE
+from storage.client import UNAVAILABLE_CODES
 from storage.embedded.engines import Mongod
 from storage.errors import Unavailable
 from storage.location import EngineChoice, Location
@@ -108,7 +108,7 @@ async def test_however_many_ask_whether_it_is_ready_a_database_hears_of_one_a_se
         asked += 1
         raise Unavailable("it takes none")
 
-    monkeypatch.setattr(store._database, "check_writes", refuse)
+    monkeypatch.setattr(store.database, "check_writes", refuse)
     begun = time.monotonic()
     while time.monotonic() < begun + 1.5:
         assert not await takes_writes(store)
@@ -260,7 +260,7 @@ def demand_a_checkpoint(data: Path) -> None:
         client.admin.command("fsync")
 
 
-@pytest.mark.parametrize("code", sorted(UNABLE - TRIED_AGAIN))
+@pytest.mark.parametrize("code", sorted(UNAVAILABLE_CODES - TRIED_AGAIN))
 async def test_what_a_database_in_trouble_answers_is_a_503_with_a_line_and_no_traceback(
     api: Client, raw: Raw, code: int
 ) -> None:

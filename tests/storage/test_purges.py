@@ -123,7 +123,7 @@ async def test_a_lease_that_another_holds_is_respected_until_it_ends(
 ) -> None:
     ends = clock.now + timedelta(seconds=LEASE_SECONDS)
     orphan(raw, 10, leased_until=ends)
-    sweeper = Purges(store._database, clock)
+    sweeper = Purges(store.database, clock)
     clock.now = ends - timedelta(milliseconds=1)
     assert await sweeper._sweep_one() is False
     assert raw.ballots.count_documents({}) == 10
@@ -138,7 +138,7 @@ async def test_a_lease_is_taken_before_the_sweep_and_lengthened_while_it_lasts(
     store: Store, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orphan(raw, 2 * BALLOTS_AT_A_TIME + 1)
-    sweeper = Purges(store._database, clock)
+    sweeper = Purges(store.database, clock)
     sweep, leases, left = sweeper._sweep_some, [], []
 
     async def slowly(session_id: int) -> bool:

@@ -21,7 +21,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 @pytest.fixture
 async def reader(store: Store, raw: Raw) -> Documents:
     raw.things.insert_many([{"_id": name, "value": 1} for name in "abc"])
-    return Reader(store._database.collection("things"))
+    return Reader(store.database.collection("things"))
 
 
 class Gate:
@@ -83,7 +83,7 @@ async def test_a_document_is_decoded_again_only_where_it_has_changed(
 ) -> None:
     raw.things.insert_many([{"_id": name, "value": 1, "at": NOW} for name in "ab"])
     shaped = Shaped()
-    reader = RevalidatingReader[str, Any](store._database.collection("things"), shaped)
+    reader = RevalidatingReader[str, Any](store.database.collection("things"), shaped)
     first = await reader.get_all("abx")
     assert first == {name: {"_id": name, "value": 1, "at": NOW} for name in "ab"}
     again = await reader.get_all("ab")
@@ -102,7 +102,7 @@ async def test_what_is_kept_of_documents_is_bounded_and_the_oldest_goes_first(
     raw.things.insert_many([{"_id": name} for name in "abc"])
     shaped, size = Shaped(), len(bson.encode({"_id": "a"}))
     reader = RevalidatingReader[str, Any](
-        store._database.collection("things"), shaped, max_bytes=2 * size + 1
+        store.database.collection("things"), shaped, max_bytes=2 * size + 1
     )
     for name in "abcbc":
         assert await reader.get(name) == {"_id": name}
@@ -115,7 +115,7 @@ async def test_a_document_that_is_larger_than_all_that_may_be_kept_is_read_all_t
     store: Store, raw: Raw
 ) -> None:
     raw.things.insert_one({"_id": "a", "text": "x" * 99})
-    things = store._database.collection("things")
+    things = store.database.collection("things")
     reader = RevalidatingReader[str, Any](things, Shaped(), max_bytes=50)
     assert (await reader.get_all("a"))["a"]["text"] == "x" * 99
     assert (reader._kept, reader._kept_bytes) == ({}, 0)
@@ -143,7 +143,7 @@ def seconds() -> Seconds:
 async def cache(store: Store, seconds: Seconds, monkeypatch: pytest.MonkeyPatch) -> Tokens:
     """Tokens on a clock of their own, with room for three of each kind."""
     monkeypatch.setattr(tokens, "MAX_RECENT", 3)
-    return Tokens(store._database, seconds)
+    return Tokens(store.database, seconds)
 
 
 async def make(cache: Tokens, clock: Clock, *secrets: str, **token: Any) -> None:
@@ -201,7 +201,7 @@ async def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     await make(cache, clock, "a", "b", "c", "d")
     for secret in "abcd":
         assert await is_good(cache, clock, secret)
-    assert list(cache._known._reads) == [token_id(secret) for secret in "bcd"]
+    assert list(cache._known) == [token_id(secret) for secret in "bcd"]
     raw.tokens.delete_many({})
     assert [await is_good(cache, clock, secret) for secret in "bcda"] == [True, True, True, False]
 
@@ -213,7 +213,7 @@ async def test_unknown_tokens_do_not_push_out_good_ones_and_are_bounded_too(
     assert await is_good(cache, clock, "good")
     for number in range(10):
         assert not await is_good(cache, clock, f"guess-{number}")
-    assert len(cache._unknown._reads) == 3
+    assert len(cache._unknown) == 3
     raw.tokens.delete_many({})
     assert await is_good(cache, clock, "good")
 

@@ -13,7 +13,7 @@ from pymongo import monitoring
 from service.settings import Settings
 from service.web.store import STORE
 from storage import recounts
-from storage.client import Document, Session
+from storage.client import Document, Transaction
 from storage.location import Location
 from storage.meters import database_errors
 from storage.opening import open_store
@@ -122,9 +122,9 @@ def noted(looking: Recounts, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]
     compare = looking._compare
     at_once: list[list[int]] = []
 
-    async def note(sessions: Sequence[Document], session: Session) -> list[Recount]:
+    def note(transaction: Transaction, sessions: Sequence[Document], stored: int) -> list[Recount]:
         at_once.append([one["_id"] for one in sessions])
-        return await compare(sessions, session)
+        return compare(transaction, sessions, stored)
 
     monkeypatch.setattr(looking, "_compare", note)
     return at_once
@@ -226,9 +226,14 @@ async def test_a_vote_between_a_session_and_its_ballots_makes_no_difference_and_
     store = api.app[STORE]
     compare, voters = store.recounts._compare, itertools.count(2)
 
-    async def compare_late(sessions: Sequence[Document], session: Session) -> list[Recount]:
+    loop = asyncio.get_running_loop()
+
+    async def vote_once() -> None:
         await answered(await vote(api, run, "1", acting=next(voters)))
-        return await compare(sessions, session)
+
+    def compare_late(*arguments: Any) -> list[Recount]:
+        asyncio.run_coroutine_threadsafe(vote_once(), loop).result(30)
+        return compare(*arguments)
 
     monkeypatch.setattr(store.recounts, "_compare", compare_late)
     [found] = await all_of(store)
@@ -244,13 +249,13 @@ async def test_a_vote_after_a_session_was_found_to_differ_is_in_what_is_mended(
     await answered(await vote(api, run, "1", acting=1))
     spoil(raw, run.session, {"$set": {"results.3": 5}})
     store = api.app[STORE]
-    mend = store.recounts._mend
+    mend = store.recounts._fix
 
     async def mend_late(session_id: int) -> Recount | None:
         await answered(await vote(api, run, "2", acting=2))
         return await mend(session_id)
 
-    monkeypatch.setattr(store.recounts, "_mend", mend_late)
+    monkeypatch.setattr(store.recounts, "_fix", mend_late)
     [found] = await all_of(store, fix=True)
     assert (found.results, found.ballots) == ({"1": 1, "2": 1, "3": 5}, 2)
     assert tally(raw, run) == {"1": 1, "2": 1}
@@ -266,17 +271,22 @@ async def test_votes_for_a_session_that_is_being_mended_come_after_it(
     compare, compared = store.recounts._compare, itertools.count(1)
     voting: list[asyncio.Task[ClientResponse]] = []
 
-    async def compare_long(sessions: Sequence[Document], session: Session) -> list[Recount]:
-        found = await compare(sessions, session)
+    loop = asyncio.get_running_loop()
+
+    async def vote_meanwhile() -> None:
+        conflicts = database_errors["transient"]
+
+        async def is_held_up() -> bool:
+            return database_errors["transient"] > conflicts
+
+        voting.append(asyncio.create_task(vote(api, run, "2", acting=2)))
+        await eventually(is_held_up, "a conflict of the vote with the recount")
+        assert not voting[0].done()
+
+    def compare_long(*arguments: Any) -> list[Recount]:
+        found = compare(*arguments)
         if next(compared) == 2:
-            conflicts = database_errors["transient"]
-
-            async def is_held_up() -> bool:
-                return database_errors["transient"] > conflicts
-
-            voting.append(asyncio.create_task(vote(api, run, "2", acting=2)))
-            await eventually(is_held_up, "a conflict of the vote with the recount")
-            assert not voting[0].done()
+            asyncio.run_coroutine_threadsafe(vote_meanwhile(), loop).result(30)
         return found
 
     monkeypatch.setattr(store.recounts, "_compare", compare_long)
@@ -295,13 +305,13 @@ async def test_a_session_that_is_deleted_meanwhile_is_passed_over(
     await answered(await vote(api, going, "1", acting=1))
     spoil(raw, going.session, {"$set": {"participants": 7}})
     store = api.app[STORE]
-    mend = store.recounts._mend
+    mend = store.recounts._fix
 
     async def mend_late(session_id: int) -> Recount | None:
         await answered(await api.delete("/rest", params=going.query))
         return await mend(session_id)
 
-    monkeypatch.setattr(store.recounts, "_mend", mend_late)
+    monkeypatch.setattr(store.recounts, "_fix", mend_late)
     assert [one.session_id for one in await all_of(store, fix=True)] == [staying.session]
     assert [one["_id"] for one in raw.sessions.find()] == [staying.session]
 

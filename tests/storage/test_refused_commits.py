@@ -6,7 +6,7 @@ import pymongo
 import pytest
 
 from storage import client as storage_client
-from storage.client import Database, Session
+from storage.client import Database, Snapshot, Transaction
 from storage.indexes import ensure_indexes
 from tests.conftest import Raw
 from tests.support.processes import failing
@@ -21,7 +21,7 @@ async def test_after_a_refused_commit_the_next_run_does_not_meet_the_first(
     counters = database.collection("meta")
     await counters.insert_one({"_id": "counter", "n": 0})
     admin: pymongo.MongoClient[Any] = raw.client
-    held: list[Session] = []
+    held: list[Snapshot] = []
     pause = storage_client._pause
 
     async def pause_while_others_use_the_session() -> None:
@@ -29,8 +29,8 @@ async def test_after_a_refused_commit_the_next_run_does_not_meet_the_first(
         await counters.find_one({"_id": "counter"}, session=held[-1])
         await pause()
 
-    async def work(session: Session) -> None:
-        await counters.update_one({"_id": "counter"}, {"$inc": {"n": 1}}, session=session)
+    def work(transaction: Transaction) -> None:
+        transaction.update("meta", {"_id": "counter"}, {"$inc": {"n": 1}})
 
     monkeypatch.setattr(storage_client, "_pause", pause_while_others_use_the_session)
     with failing(admin, {"times": 1}, failCommands=["commitTransaction"], errorCode=24):

@@ -1,4 +1,4 @@
-"""What only the stand-in does otherwise than MongoDB; all of it runs on the stand-in."""
+"""What only the stand-in does differently from MongoDB; all of it runs on the stand-in."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from storage.embedded.server import EmbeddedServer, start
 from storage.location import EngineChoice
 from tests.conftest import ADMIN, Client, Raw
 from tests.storage.test_faults import make_poll, require_exact, vote
-from tests.storage.test_transactions import AT_ONCE, COMMANDS, Work, applied, database
+from tests.storage.test_transactions import COMMANDS, Work, applied, database
 from tests.support.calls import POLL, call, place
 from tests.support.processes import Services, failing
 
@@ -95,12 +95,11 @@ async def test_a_transaction_that_a_restarted_server_does_not_know_runs_again(
     require_exact(raw)
 
 
-@AT_ONCE
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_lock_that_was_given_up_is_waited_for_again(
-    database: Database, raw: Raw, command: str, at_once: bool
+    database: Database, raw: Raw, command: str
 ) -> None:
     admin: pymongo.MongoClient[Any] = raw.client
     with failing(admin, {"times": 1}, failCommands=[command], errorCode=LOCK_TIMEOUT):
-        assert await Work(database).apply(at_once=at_once) == 1
+        assert await database.transaction(Work()) == 1
     assert applied(raw) == 1

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from storage.client import Database
-from storage.sequences import Sequences
+from storage.client import Database, Transaction
+from storage.indexes import ensure_indexes
 from tests.conftest import Raw
 
 
@@ -11,11 +11,14 @@ async def test_first_numbers_that_are_taken_at_once_are_all_different(
     mongodb_uri: str, raw: Raw
 ) -> None:
     database = await Database.connect(mongodb_uri)
-    await database.ensure("sequences", [])
-    sequences = Sequences(database)
+    await ensure_indexes(database)
     for turn in range(10):
         name = f"sequence {turn}"
-        numbers = await asyncio.gather(*(sequences.take(name) for _ in range(20)))
+
+        def take(transaction: Transaction, name: str = name) -> int:
+            return transaction.next_number(name)
+
+        numbers = await asyncio.gather(*(database.transaction(take) for _ in range(20)))
         assert len(set(numbers)) == 20
         stored = raw.sequences.find_one({"_id": name})
         assert stored is not None

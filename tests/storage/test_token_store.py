@@ -19,7 +19,7 @@ async def test_a_name_is_free_again_once_its_token_has_expired(store: Store, clo
     expires_at = clock() + timedelta(seconds=10)
     await store.tokens.create("1", name="bot", user_id=7, now=clock(), expires_at=expires_at)
     clock.advance(seconds=9)
-    with pytest.raises(Conflict, match="There is a live token named 'bot'"):
+    with pytest.raises(Conflict, match="A token named 'bot' already exists"):
         await store.tokens.create("2", name="bot", user_id=7, now=clock())
     clock.advance(seconds=1)
     await store.tokens.create("2", name="bot", user_id=7, now=clock())

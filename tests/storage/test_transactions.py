@@ -8,7 +8,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession
+from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.errors import AutoReconnect, OperationFailure
@@ -16,16 +16,14 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from storage import client as storage_client
 from storage.client import (
-    BlockingSession,
     Database,
     DuplicateKeyError,
-    Session,
+    Transaction,
     round_trip,
-    set_patience,
+    set_time_limit,
 )
 from storage.errors import Conflict, Unavailable
 from storage.indexes import ensure_indexes
-from storage.sequences import Sequences
 from tests.conftest import Raw
 from tests.support.fleet import eventually
 from tests.support.processes import failing, slow
@@ -61,40 +59,17 @@ def admin(raw: Raw) -> pymongo.MongoClient[dict[str, Any]]:
 class Work:
     """Reads, changes one document and adds another: applied whole, or not at all."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._counters = database.collection("counters")
-        self._entries = database.collection("entries")
+    def __init__(self) -> None:
         self.runs = 0
 
-    async def apply(self, *, at_once: bool) -> int:
-        if at_once:
-            return await self._database.transaction_at_once(self.in_thread)
-        return await self._database.transaction(self)
-
-    async def __call__(self, session: Session) -> int:
+    def __call__(self, transaction: Transaction) -> int:
         self.runs += 1
-        counter = await self._counters.find_one({"_id": "a"}, session=session)
+        counter = transaction.find_one("counters", {"_id": "a"})
         assert counter is not None
         n: int = counter["n"] + 1
-        await self._counters.update_one({"_id": "a"}, {"$set": {"n": n}}, session=session)
-        await self._entries.insert_one({"n": n}, session=session)
+        transaction.update("counters", {"_id": "a"}, {"$set": {"n": n}})
+        transaction.insert("entries", {"n": n})
         return n
-
-    def in_thread(self, session: BlockingSession) -> int:
-        """The same, for ``transaction_at_once``."""
-        self.runs += 1
-        counters = self._database.blocking_collection("counters")
-        counter = counters.find_one({"_id": "a"}, session=session)
-        assert counter is not None
-        n: int = counter["n"] + 1
-        counters.update_one({"_id": "a"}, {"$set": {"n": n}}, session=session)
-        entries = self._database.blocking_collection("entries")
-        entries.insert_one({"n": n}, session=session)
-        return n
-
-
-AT_ONCE = pytest.mark.parametrize("at_once", [False, True])
 
 
 def applied(raw: Raw) -> int:
@@ -107,7 +82,6 @@ def applied(raw: Raw) -> int:
     return len(entries)
 
 
-@AT_ONCE
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_what_passes_is_no_concern_of_the_caller_and_the_work_is_done_once(
@@ -116,10 +90,9 @@ async def test_what_passes_is_no_concern_of_the_caller_and_the_work_is_done_once
     admin: pymongo.MongoClient[Any],
     command: str,
     fault: str,
-    at_once: bool,
 ) -> None:
     with failing(admin, {"times": 1}, failCommands=[command], **FAULTS[fault]):
-        assert await Work(database).apply(at_once=at_once) == 1
+        assert await database.transaction(Work()) == 1
     assert applied(raw) == 1
 
 
@@ -128,7 +101,7 @@ async def test_several_lost_connections_do_not_matter(
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
 ) -> None:
     with failing(admin, {"times": 3}, failCommands=[command], closeConnection=True):
-        assert await database.transaction(Work(database)) == 1
+        assert await database.transaction(Work()) == 1
     assert applied(raw) == 1
 
 
@@ -136,7 +109,7 @@ def commits(monkeypatch: pytest.MonkeyPatch, failures: Iterator[str]) -> None:
     """Lets commits fail: ``stored`` and ``lost`` after the fact, ``aborted`` before it."""
     commit = ClientSession.commit_transaction
 
-    def fail_in_thread(session: ClientSession) -> None:
+    def fail(session: ClientSession) -> None:
         failure = next(failures, "")
         if failure == "aborted":
             session.abort_transaction()
@@ -148,50 +121,41 @@ def commits(monkeypatch: pytest.MonkeyPatch, failures: Iterator[str]) -> None:
             answer = {"ok": 0, "code": NO_SUCH_TRANSACTION, "errorLabels": [TRANSIENT]}
             raise OperationFailure("no such transaction", NO_SUCH_TRANSACTION, answer)
 
-    async def fail(session: Any) -> None:
-        await asyncio.to_thread(fail_in_thread, session.delegate)
-
-    monkeypatch.setattr(ClientSession, "commit_transaction", fail_in_thread)
-    # Motor has taken the driver's own method when it was imported.
-    monkeypatch.setattr(AsyncIOMotorClientSession, "commit_transaction", fail)
+    monkeypatch.setattr(ClientSession, "commit_transaction", fail)
 
 
-@AT_ONCE
 @pytest.mark.parametrize("failures", [["stored"], ["lost"], ["lost", "stored"], ["lost"] * 5])
 async def test_a_stored_commit_with_a_wrong_answer_is_a_success_and_not_done_again(
     database: Database,
     raw: Raw,
     monkeypatch: pytest.MonkeyPatch,
     failures: list[str],
-    at_once: bool,
 ) -> None:
     commits(monkeypatch, iter(failures))
-    work = Work(database)
-    assert await work.apply(at_once=at_once) == 1
+    work = Work()
+    assert await database.transaction(work) == 1
     assert work.runs == 1
     assert applied(raw) == 1
 
 
-@AT_ONCE
 async def test_a_commit_that_was_not_stored_is_done_again(
-    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, at_once: bool
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits(monkeypatch, iter(["aborted", "aborted"]))
-    work = Work(database)
-    assert await work.apply(at_once=at_once) == 1
+    work = Work()
+    assert await database.transaction(work) == 1
     assert work.runs == 3
     assert applied(raw) == 1
 
 
-@AT_ONCE
 async def test_a_commit_whose_outcome_nobody_can_say_is_reported_as_such(
-    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch, at_once: bool
+    database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage_client, "OUTCOME_SECONDS", 0.3)
     commits(monkeypatch, iter(["lost"] * 1000))
-    work = Work(database)
-    with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
-        await work.apply(at_once=at_once)
+    work = Work()
+    with pytest.raises(Unavailable, match="not known yet whether the change was stored"):
+        await database.transaction(work)
     assert work.runs == 1
     assert applied(raw) == 1
 
@@ -204,33 +168,33 @@ async def test_a_mark_that_cannot_be_read_for_a_while_is_asked_for_again(
 ) -> None:
     commits(monkeypatch, iter(["stored"]))
 
-    async def work(session: Session) -> None:
+    def work(transaction: Transaction) -> None:
         """Finds nothing, so that the next find is that of the mark."""
-        await database.collection("entries").insert_one({"n": 1}, session=session)
+        transaction.insert("entries", {"n": 1})
 
     with failing(admin, {"times": 2}, failCommands=["find"], closeConnection=True):
         await database.transaction(work)
     assert raw.entries.count_documents({}) == 1
 
 
-async def test_who_goes_while_a_thread_is_at_it_takes_no_session_from_it(
+async def test_a_caller_that_is_cancelled_does_not_end_the_session_under_the_thread(
     database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, begun, goes_on = Work(database), asyncio.Event(), threading.Event()
-    loop, done, abort = asyncio.get_running_loop(), list[str](), database._abort
+    work, begun, goes_on = Work(), asyncio.Event(), threading.Event()
+    loop, done, abort = asyncio.get_running_loop(), list[str](), storage_client._abort
 
-    def wait(session: BlockingSession) -> None:
-        work.in_thread(session)
+    def wait(transaction: Transaction) -> None:
+        work(transaction)
         loop.call_soon_threadsafe(begun.set)
         assert goes_on.wait(10)
         done.append("the work")
 
-    async def note_abort(*arguments: Any) -> None:
+    def note_abort(*arguments: Any) -> None:
         done.append("the abort")
-        await abort(*arguments)
+        abort(*arguments)
 
-    monkeypatch.setattr(database, "_abort", note_abort)
-    running = asyncio.create_task(database.transaction_at_once(wait))
+    monkeypatch.setattr(storage_client, "_abort", note_abort)
+    running = asyncio.create_task(database.transaction(wait))
     await begun.wait()
     running.cancel()
     for _ in range(10):
@@ -243,32 +207,13 @@ async def test_who_goes_while_a_thread_is_at_it_takes_no_session_from_it(
 
 
 @pytest.mark.parametrize("raised", [Conflict("no"), ValueError("no")])
-async def test_what_the_work_raises_in_its_thread_ends_the_transaction_too(
-    database: Database, raw: Raw, raised: BaseException
-) -> None:
-    work = Work(database)
-
-    def broken(session: BlockingSession) -> None:
-        work.in_thread(session)
-        raise raised
-
-    with pytest.raises(type(raised)):
-        await database.transaction_at_once(broken)
-    assert work.runs == 1
-    assert applied(raw) == 0
-    started = time.monotonic()
-    raw.counters.update_one({"_id": "a"}, {"$set": {"m": 1}})  # no lock was left behind
-    assert time.monotonic() - started < 1
-
-
-@pytest.mark.parametrize("raised", [Conflict("no"), ValueError("no"), asyncio.CancelledError()])
 async def test_what_the_work_raises_ends_the_transaction_and_nothing_is_stored(
     database: Database, raw: Raw, raised: BaseException
 ) -> None:
-    work = Work(database)
+    work = Work()
 
-    async def broken(session: Session) -> None:
-        await work(session)
+    def broken(transaction: Transaction) -> None:
+        work(transaction)
         raise raised
 
     with pytest.raises(type(raised)):
@@ -283,9 +228,9 @@ async def test_what_the_work_raises_ends_the_transaction_and_nothing_is_stored(
 async def test_a_duplicate_is_the_caller_s_to_decide_on(database: Database, raw: Raw) -> None:
     raw.entries.insert_one({"_id": "there"})
 
-    async def work(session: Session) -> None:
-        await database.collection("counters").insert_one({"_id": "b"}, session=session)
-        await database.collection("entries").insert_one({"_id": "there"}, session=session)
+    def work(transaction: Transaction) -> None:
+        transaction.insert("counters", {"_id": "b"})
+        transaction.insert("entries", {"_id": "there"})
 
     with pytest.raises(DuplicateKeyError):
         await database.transaction(work)
@@ -304,9 +249,9 @@ async def test_endless_conflicts_end_in_time(
     seconds, used = limits
     assert storage_client.ROUND_TRIP_SECONDS == 4
     monkeypatch.setattr(storage_client, "ROUND_TRIP_SECONDS", 1.5)
-    work = Work(database)
+    work = Work()
     started = time.monotonic()
-    set_patience(seconds)
+    set_time_limit(seconds)
     with (
         failing(admin, failCommands=["insert"], errorCode=112, errorLabels=[TRANSIENT]),
         pytest.raises(Unavailable),
@@ -319,37 +264,37 @@ async def test_endless_conflicts_end_in_time(
 
 
 @pytest.mark.parametrize("command", ["find", "update", "insert"])
-async def test_a_store_that_hangs_is_waited_for_no_longer_than_the_patience_lasts(
+async def test_a_store_that_hangs_is_waited_for_within_the_time_limit(
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any], command: str
 ) -> None:
     started = time.monotonic()
-    set_patience(0.4)
+    set_time_limit(0.4)
     with slow(admin, command, 2000), pytest.raises(Unavailable):
-        await database.transaction(Work(database))
+        await database.transaction(Work())
     assert time.monotonic() - started < 1.4
     assert applied(raw) == 0
 
 
-async def test_patience_is_for_all_that_is_done_with_it_together(
+async def test_the_time_limit_is_for_all_round_trips_together(
     database: Database, admin: pymongo.MongoClient[Any]
 ) -> None:
     started = time.monotonic()
-    set_patience(0.3)
+    set_time_limit(0.3)
     with slow(admin, "find", 2000):
         with pytest.raises(Unavailable), round_trip():
             await database.collection("counters").find_one({})
         with pytest.raises(Unavailable):
-            await database.transaction(Work(database))
+            await database.transaction(Work())
         # Here, since MongoDB lets go of the failpoint only when nobody waits in it.
         assert time.monotonic() - started < 1.2
 
 
-async def test_a_commit_that_was_sent_is_not_cut_short_by_impatience(
+async def test_a_commit_that_was_sent_is_not_cut_short_by_the_time_limit(
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
 ) -> None:
-    set_patience(0.5)
+    set_time_limit(0.5)
     with slow(admin, "commitTransaction", 600):
-        assert await database.transaction(Work(database)) == 1
+        assert await database.transaction(Work()) == 1
     assert applied(raw) == 1
 
 
@@ -357,10 +302,10 @@ async def test_who_is_answered_before_a_commit_is_hears_that_its_outcome_is_not_
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
 ) -> None:
     started = time.monotonic()
-    set_patience(0.3)
+    set_time_limit(0.3)
     with slow(admin, "commitTransaction", 1500):
-        with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
-            await database.transaction(Work(database))
+        with pytest.raises(Unavailable, match="not known yet whether the change was stored"):
+            await database.transaction(Work())
         assert time.monotonic() - started < 1.2
     await eventually(lambda: not database._unanswered)
     assert applied(raw) == 1
@@ -370,9 +315,9 @@ async def test_the_outcome_of_a_commit_is_asked_for_when_its_caller_has_gone(
     database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits(monkeypatch, iter(["lost"] * 40))
-    work = Work(database)
-    set_patience(0.2)
-    with pytest.raises(Unavailable, match="whether the change was stored is not known yet"):
+    work = Work()
+    set_time_limit(0.2)
+    with pytest.raises(Unavailable, match="not known yet whether the change was stored"):
         await database.transaction(work)
     await eventually(lambda: not database._unanswered)
     assert work.runs == 1
@@ -383,8 +328,8 @@ async def test_of_two_transactions_that_cross_no_update_is_lost(
     database: Database, raw: Raw
 ) -> None:
     for _ in range(20):
-        have_read = asyncio.Barrier(2)
-        works = [Crossing(database, have_read) for _ in range(2)]
+        have_read = threading.Barrier(2)
+        works = [Crossing(have_read) for _ in range(2)]
         await asyncio.gather(*map(database.transaction, works))
         assert sum(work.runs for work in works) > 2  # they did cross
     assert applied(raw) == 40
@@ -393,15 +338,15 @@ async def test_of_two_transactions_that_cross_no_update_is_lost(
 class Crossing(Work):
     """Waits, in its first run, until the other has read too."""
 
-    def __init__(self, database: Database, have_read: asyncio.Barrier) -> None:
-        super().__init__(database)
+    def __init__(self, have_read: threading.Barrier) -> None:
+        super().__init__()
         self._have_read = have_read
 
-    async def __call__(self, session: Session) -> int:
+    def __call__(self, transaction: Transaction) -> int:
         if self.runs == 0:
-            await self._counters.find_one({"_id": "a"}, session=session)
-            await self._have_read.wait()
-        return await super().__call__(session)
+            transaction.find_one("counters", {"_id": "a"})
+            self._have_read.wait(10)
+        return super().__call__(transaction)
 
 
 class Heard(CommandListener):
@@ -431,29 +376,33 @@ async def test_what_is_answered_is_on_the_disks_of_a_majority(
     await watched.collection("counters").insert_one({"_id": "a", "n": 0})
     try:
         assert watched.collection("tokens").write_concern == WriteConcern("majority", j=True)
-        await watched.transaction(Work(watched))
-        await Sequences(watched).take("polls")
+        await watched.transaction(Work())
+        await watched.transaction(lambda transaction: transaction.next_number("polls"))
     finally:
         client.close()
     first, *_ = heard.of("find")
     assert first["startTransaction"] is True
     assert first["readConcern"]["level"] == "snapshot"
-    for command in (*heard.of("commitTransaction"), *heard.of("findAndModify")):
+    sent, [number] = heard.of("commitTransaction"), heard.of("findAndModify")
+    assert len(sent) == 2
+    assert "autocommit" not in number  # it waits for no transaction, and none for it
+    for command in (*sent, number):
         assert command["writeConcern"] == {"w": "majority", "j": True}
-    assert len(heard.of("commitTransaction")) == 1
+
+
+async def taken(database: Database, sequence: str) -> int:
+    return await database.transaction(lambda transaction: transaction.next_number(sequence))
 
 
 async def test_a_hundred_numbers_taken_at_once_are_1_to_100(database: Database) -> None:
-    sequences = Sequences(database)
-    assert await sequences.take("polls") == 1
-    taken = await asyncio.gather(*(sequences.take("polls") for _ in range(99)))
-    assert sorted(taken) == list(range(2, 101))
-    assert await sequences.take("sessions") == 1
+    assert await taken(database, "polls") == 1
+    numbers = await asyncio.gather(*(taken(database, "polls") for _ in range(99)))
+    assert sorted(numbers) == list(range(2, 101))
+    assert await taken(database, "sessions") == 1
 
 
 async def test_the_first_numbers_of_all_are_unique_with_gaps_at_most(database: Database) -> None:
-    sequences = Sequences(database)
     for name in map(str, range(10)):
-        taken = await asyncio.gather(*(sequences.take(name) for _ in range(100)))
-        assert len(set(taken)) == 100
-        assert min(taken) >= 1
+        numbers = await asyncio.gather(*(taken(database, name) for _ in range(100)))
+        assert len(set(numbers)) == 100
+        assert min(numbers) >= 1

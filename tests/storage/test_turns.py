@@ -1,10 +1,10 @@
-"""Turns: who changes the same document waits for its neighbours, and no longer than it may."""
+"""Turns: changes of the same document wait for each other, and no longer than their callers may."""
 
 import asyncio
 
 import pytest
 
-from storage.client import set_patience
+from storage.client import set_time_limit
 from storage.errors import Unavailable
 from storage.turns import Turns
 
@@ -32,17 +32,17 @@ async def test_another_key_is_not_waited_for() -> None:
     assert turns._locks == {}
 
 
-async def test_who_has_no_patience_left_goes_without_a_turn_and_harms_nobody() -> None:
+async def test_a_caller_whose_time_is_up_gets_no_turn_and_delays_no_other() -> None:
     turns = Turns()
 
-    async def take_without_patience() -> None:
-        set_patience(0.01)
+    async def take_without_time() -> None:
+        set_time_limit(0.01)
         async with turns.take("a"):
             raise AssertionError("it had the turn")
 
     async with turns.take("a"):
         with pytest.raises(Unavailable):
-            await asyncio.create_task(take_without_patience())
+            await asyncio.create_task(take_without_time())
         assert turns._interested == {"a": 1}
     async with turns.take("a"):
         assert turns._interested == {"a": 1}
