@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from service.web.call import new_request_id, read_request_id
 from service.web.client import Client
-from service.web.responses import refusal, refusal_bytes
+from service.web.responses import INTERNAL_ERROR, refusal, refusal_bytes
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of a request line and its headers; aiohttp bounds each line by 8,190 bytes."""
@@ -59,7 +59,7 @@ class Handler(web.RequestHandler):
             request_id = read_request_id(request)
             if not isinstance(exc, ConnectionError):  # the request log has a line of its own
                 log.error("unhandled error", request_id=request_id, exc_info=exc)
-            return refusal(status, "Something went wrong here; the log knows more.", request_id)
+            return refusal(status, INTERNAL_ERROR, request_id)
         return _refuse(request, 431 if isinstance(exc, LineTooLong) else status)
 
     async def finish_response(
@@ -107,8 +107,6 @@ class Connection(asyncio.BufferedProtocol, Client):
         self._writable: asyncio.Event | None = None
         self._awaited: tuple[object, ...] = ()
         self._since = 0.0
-
-    # The transport's side -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own only look like one
@@ -168,8 +166,6 @@ class Connection(asyncio.BufferedProtocol, Client):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._end_head(431)
 
-    # The scope's side ---------------------------------------------------------------------------
-
     def begin(self, request: web.BaseRequest) -> None:
         self._request = request
         self._head_bytes = 0
@@ -202,8 +198,6 @@ class Connection(asyncio.BufferedProtocol, Client):
     async def writable(self) -> None:
         if self._writable is not None:
             await self._writable.wait()
-
-    # The server's side --------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:

@@ -28,20 +28,17 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
         for family, address in dict.fromkeys((one[0], one[4]) for one in found):
-            listening = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
-                listening.bind((address[0], chosen, *address[2:]))
+                listening = socket.create_server(
+                    (address[0], chosen, *address[2:]), family=family, backlog=BACKLOG
+                )
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
                     continue  # a name may have an IPv6 address where there is no IPv6
                 reason = os.strerror(error.errno or 0).lower()
                 raise OSError(f"cannot listen on {address[0]} port {chosen}: {reason}") from error
-            listening.listen(BACKLOG)
-            listening.setblocking(False)
+            undo.enter_context(listening).setblocking(False)
             sockets.append(listening)
         if not sockets:
             raise OSError(f"{host} has no address to listen on")

@@ -1,12 +1,12 @@
-"""``--workers``: one process that listens and keeps the store, and its workers, which serve.
+"""``--workers``: a parent that listens and keeps the store, and the workers it starts, which serve.
 
-The parent opens the sockets and never accepts from them: the workers inherit them, so whoever waits
-in the queue of the kernel is not lost with a worker that dies. Each worker has a channel, a pair of
-sockets that close with either side. Over it a worker says ``listening`` and, before it uses a
-session of the driver, ``session ID``; the parent says ``drain`` and ``stop``.
+The parent opens the sockets and never accepts from them. The workers inherit them, so connections
+in the queue of the kernel are not lost with a worker that dies. Each worker has a channel, a pair
+of sockets that close with either side. A worker says ``listening`` and, before it uses a session of
+the driver, ``session ID``; the parent says ``drain`` and ``stop``.
 
-A worker that was killed in the midst of a transaction leaves it open in the database, for a minute
-in MongoDB, and nobody else can write what it wrote. The parent ends its sessions by their names.
+A worker that was killed amid a transaction leaves it open in the database, for a minute in MongoDB,
+and nobody else can write what it wrote. The parent ends the sessions of such a worker.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -28,16 +29,15 @@ from storage.opening import open_store
 from storage.store import Store
 
 BACKOFF_SECONDS = (0.1, 5.0)
-"""Before a restart: the least, and the most; it doubles until a worker has lived for a while."""
+"""Before a restart, at least and at most; it doubles until a worker has lived for a while."""
 STEADY_SECONDS = 10.0
 MAX_FAILURES = 5
-BURIAL_SECONDS = (0.0, 0.3, 1.0, 4.0)
-"""What a worker sent in its last moment may be read, and begin a transaction, after its death."""
+END_SESSIONS_SECONDS = (0.0, 0.3, 1.0, 4.0)
+"""What a worker sent just before it died may reach the database, and open a transaction, later."""
 ROOT = str(Path(__file__).resolve().parents[2])
 GRACE_SECONDS = STOP_SECONDS + 15.0
 
-Bury = Callable[[Collection[bytes]], Awaitable[None]]
-"""Ends the sessions of a worker that died."""
+EndSessions = Callable[[Collection[bytes]], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -50,59 +50,54 @@ async def run(
     """Serves with ``settings.workers`` processes until SIGTERM or SIGINT, and drains them all.
 
     ``introduce`` gets the open store, ``announce`` the base URL once all workers accept
-    connections. Raises ``StartupRefused`` where the store cannot be opened, a first worker ends
-    before it serves, or none can be kept alive, and ``OSError`` where nobody can listen there.
+    connections. Raises ``StartupRefused`` if the store cannot be opened, a first worker ends before
+    it serves, or none can be kept alive, and ``OSError`` if the address cannot be listened on.
     """
     async with open_store(settings.location) as store:
         await introduce(store)
         sockets = open_sockets(settings.host, settings.port)
-        port = sockets[0].getsockname()[1]
+        url = base_url(settings.host, sockets[0].getsockname()[1])
         numbers = ",".join(str(listening.fileno()) for listening in sockets)
         command = [sys.executable, "-P", "-m", "service.server.worker", numbers]
-        # Not an argument, which every local user can read: it holds a password.
-        environment = {EMBEDDED_URI: "" if settings.mongodb_uri else store.uri}
         with tempfile.TemporaryDirectory(prefix="polls-metrics-") as shared:
-            workers = Workers(
-                command,
-                sockets,
-                store.database.end_sessions,
-                environment={
-                    **environment,
-                    "POLLS_METRICS_DIR": str(settings.metrics_dir or shared),
-                },
-                drain_seconds=settings.drain_seconds,
+            environment = {
+                # Not an argument, which every local user can read: it holds a password.
+                EMBEDDED_URI: "" if settings.mongodb_uri else store.uri,
+                "POLLS_METRICS_DIR": str(settings.metrics_dir or shared),
+            }
+            workers = Workers(command, sockets, store.database.end_sessions, environment)
+            await workers.run(
+                settings.workers, lambda: announce(url), drain_seconds=settings.drain_seconds
             )
-            await workers.run(settings.workers, lambda: announce(base_url(settings.host, port)))
 
 
 class Workers:
     """Keeps workers alive until it is asked to stop.
 
-    ``command`` starts one; the number of its channel's descriptor comes behind it. ``sockets`` are
-    inherited by it, and closed here.
+    ``command`` starts one; the descriptor of its channel is appended. ``sockets`` are inherited by
+    it, and closed here. ``end_sessions`` is called with the sessions of a worker that died.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         sockets: Sequence[socket.socket],
-        bury: Bury,
-        *,
+        end_sessions: EndSessions,
         environment: Mapping[str, str] | None = None,
-        drain_seconds: float = 0,
     ) -> None:
         self._command = command
         self._environment = {**os.environ, "PYTHONPATH": ROOT, **(environment or {})}
         self._sockets = sockets
-        self._bury = bury
-        self._drain_seconds = drain_seconds
+        self._end_sessions = end_sessions
         self._alive: set[_Worker] = set()
-        self._burials: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._has_served = False
         self._failures = 0
         self._stopping = asyncio.Event()
 
-    async def run(self, count: int, announce: Callable[[], None]) -> None:
+    async def run(
+        self, count: int, announce: Callable[[], None], *, drain_seconds: float = 0
+    ) -> None:
         """Returns when it was asked to stop and all have ended; raises ``StartupRefused``."""
         keepers = [asyncio.create_task(self._keep()) for _ in range(count)]
         announcing = asyncio.create_task(self._announce(count, announce))
@@ -113,7 +108,7 @@ class Workers:
             announcing.cancel()
             self._tell("drain")
             if asked.done():
-                await asyncio.sleep(self._drain_seconds)
+                await asyncio.sleep(drain_seconds)
             asked.cancel()
             await self._stop(keepers)
         for keeper in keepers:
@@ -134,13 +129,13 @@ class Workers:
         _, late = await asyncio.wait(keepers, timeout=GRACE_SECONDS)
         if late:
             for worker in self._alive:
-                log.error("worker killed, since it did not end", worker=worker.pid)
-                worker.kill()
+                log.error("worker killed, since it did not end", worker=worker.process.pid)
+                worker.process.kill()
             await asyncio.wait(late)
-        if self._burials:
-            _, late = await asyncio.wait(self._burials, timeout=BURIAL_SECONDS[-1])
-            for burial in late:
-                burial.cancel()
+        if self._ending:
+            _, unended = await asyncio.wait(self._ending, timeout=END_SESSIONS_SECONDS[-1])
+            for task in unended:
+                task.cancel()
 
     def _tell(self, word: str) -> None:
         for worker in self._alive:
@@ -151,7 +146,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         pause, longest = BACKOFF_SECONDS
         while not self._stopping.is_set():
-            worker = await _Worker.start(self._command, self._sockets, self._environment)
+            worker = await _start(self._command, self._sockets, self._environment)
             begun = loop.time()
             self._alive.add(worker)
             if self._stopping.is_set():
@@ -159,100 +154,77 @@ class Workers:
             status = await worker.ended()
             self._alive.discard(worker)
             self._has_served |= worker.is_listening
-            if status != 0:
-                self._begin_burial(worker)
+            if status != 0 and worker.sessions:
+                task = asyncio.create_task(self._end_sessions_of(worker))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
             if self._stopping.is_set():
                 return
             self._give_up_or_go_on(worker, status)
             if loop.time() - begun >= STEADY_SECONDS:
                 pause = BACKOFF_SECONDS[0]
-            log.warning("worker ended", worker=worker.pid, status=status, next_in=pause)
+            log.warning("worker ended", worker=worker.process.pid, status=status, next_in=pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
             pause = min(pause * 2, longest)
 
     def _give_up_or_go_on(self, worker: "_Worker", status: int) -> None:
-        if worker.is_listening:
-            self._failures = 0
-            return
-        self._failures += 1
+        self._failures = 0 if worker.is_listening else self._failures + 1
         is_hopeless = self._failures >= MAX_FAILURES and not any(
             other.is_listening for other in self._alive
         )
-        if is_hopeless or not self._has_served:
+        if self._failures and (is_hopeless or not self._has_served):
             raise StartupRefused(
                 f"A worker ended with status {status} before it served; the log may say why."
             )
 
-    def _begin_burial(self, worker: "_Worker") -> None:
-        burial = asyncio.create_task(self._end_sessions(worker))
-        self._burials.add(burial)
-        burial.add_done_callback(self._burials.discard)
-
-    async def _end_sessions(self, worker: "_Worker") -> None:
-        for seconds in BURIAL_SECONDS:
+    async def _end_sessions_of(self, worker: "_Worker") -> None:
+        for seconds in END_SESSIONS_SECONDS:
             await asyncio.sleep(seconds)
             try:
-                if worker.sessions:
-                    await self._bury(worker.sessions)
+                await self._end_sessions(worker.sessions)
             except Exception:
-                log.exception("sessions of a dead worker not ended", worker=worker.pid)
+                log.exception("sessions of a dead worker not ended", worker=worker.process.pid)
 
 
+@dataclass(eq=False)
 class _Worker:
     """A process that serves, and what it said over its channel."""
 
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self.pid = process.pid
-        self.sessions: set[bytes] = set()
-        self.is_listening = False
-
-    @classmethod
-    async def start(
-        cls,
-        command: Sequence[str],
-        sockets: Sequence[socket.socket],
-        environment: Mapping[str, str],
-    ) -> "_Worker":
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(*command, str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[theirs.fileno(), *(listening.fileno() for listening in sockets)],
-                # Ctrl-C is for the parent, which tells them.
-                start_new_session=True,
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(process, reader, writer)
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    sessions: set[bytes] = field(default_factory=set)
+    is_listening: bool = False
 
     async def ended(self) -> int:
-        """Listens to it until it has ended; the exit status, negative for a signal."""
-        try:
-            async for line in self._reader:
+        """Reads from it until it has ended; the exit status, negative for a signal."""
+        with contextlib.suppress(ConnectionError):  # it died before it had read everything
+            async for line in self.reader:
                 word, _, rest = line.decode().strip().partition(" ")
                 if word == "listening":
                     self.is_listening = True
                 elif word == "session":
                     self.sessions.add(bytes.fromhex(rest))
-        except ConnectionError:
-            pass  # it died while it had not read all
-        self._writer.close()
-        return await self._process.wait()
+        self.writer.close()
+        return await self.process.wait()
 
     def tell(self, word: str) -> None:
-        self._writer.write(f"{word}\n".encode())
+        self.writer.write(f"{word}\n".encode())
 
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+
+async def _start(
+    command: Sequence[str], sockets: Sequence[socket.socket], environment: Mapping[str, str]
+) -> _Worker:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(*command, str(theirs.fileno())),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=environment,
+            pass_fds=[theirs.fileno(), *(listening.fileno() for listening in sockets)],
+            # Ctrl-C is for the parent, which tells them.
+            start_new_session=True,
+        )
+    return _Worker(process, *await asyncio.open_connection(sock=ours))

@@ -11,7 +11,7 @@ from service.rules.policy import Forbidden
 from service.web.call import CALL
 from service.web.query import BODY
 from service.web.quotas import QuotaExceeded
-from service.web.responses import Fault, Refused, problem
+from service.web.responses import INTERNAL_ERROR, Fault, Refused, problem
 from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
 
 MAX_FAULTS = 100
@@ -50,9 +50,7 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
             return _http_problem(request, error)
         case _:
             log.error("unhandled error", request_id=request[CALL].id, exc_info=error)
-            return problem(
-                500, [Fault(None, "Internal error. The log has details under this request id.")]
-            )
+            return problem(500, [Fault(None, INTERNAL_ERROR)])
 
 
 def _faults(error: ValidationError) -> list[Fault]:

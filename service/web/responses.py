@@ -13,6 +13,7 @@ from multidict import istr
 REQUEST_ID_HEADER = istr("X-Request-Id")
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
+INTERNAL_ERROR = "Internal error. The log has details under this request id."
 PIECE_BYTES = 32 * 1024
 
 

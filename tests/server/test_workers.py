@@ -234,21 +234,21 @@ class Parent:
     """A parent whose workers are short programs: what they do, and what it was asked to end."""
 
     def __init__(self, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.buried: list[Collection[bytes]] = []
+        self.ended: list[Collection[bytes]] = []
         self.announced = asyncio.Event()
         monkeypatch.setattr(workers, "BACKOFF_SECONDS", (0.01, 0.02))
-        monkeypatch.setattr(workers, "BURIAL_SECONDS", (0.0, 0.01))
+        monkeypatch.setattr(workers, "END_SESSIONS_SECONDS", (0.0, 0.01))
         preface = "import os, socket, sys; channel = socket.socket(fileno=int(sys.argv[-1]))\n"
         command = [sys.executable, "-c", preface + program]
-        self._workers = Workers(command, open_sockets("127.0.0.1", 0), self._bury)
+        self._workers = Workers(command, open_sockets("127.0.0.1", 0), self._end_sessions)
         self.stopping = self._workers._stopping
 
     async def run(self, count: int = 1) -> None:
         async with asyncio.timeout(20):
             await self._workers.run(count, self.announced.set)
 
-    async def _bury(self, sessions: Collection[bytes]) -> None:
-        self.buried.append(set(sessions))
+    async def _end_sessions(self, sessions: Collection[bytes]) -> None:
+        self.ended.append(set(sessions))
 
 
 async def test_a_first_worker_that_cannot_start_ends_the_service(
@@ -264,7 +264,7 @@ async def test_a_worker_that_is_started_amid_the_stop_is_stopped_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parent = Parent("while b'stop' not in (channel.recv(99) or sys.exit(1)): pass", monkeypatch)
-    start = workers._Worker.start
+    start = workers._start
 
     async def start_amid_the_stop(*arguments: Any) -> Any:
         worker = await start(*arguments)
@@ -272,7 +272,7 @@ async def test_a_worker_that_is_started_amid_the_stop_is_stopped_too(
         await parent.stopping.wait()
         return worker
 
-    monkeypatch.setattr(workers._Worker, "start", start_amid_the_stop)
+    monkeypatch.setattr(workers, "_start", start_amid_the_stop)
     await parent.run()
 
 
@@ -294,4 +294,4 @@ async def test_where_no_worker_can_be_had_any_more_the_service_gives_up(
     assert len(mark.read_text()) == 1 + workers.MAX_FAILURES
     ended = [line["next_in"] for line in lines if line["event"] == "worker ended"]
     assert ended == [0.01, 0.02, 0.02, 0.02, 0.02]  # it takes its time
-    assert parent.buried == [{b"\x00\xff"}] * 2
+    assert parent.ended == [{b"\x00\xff"}] * 2
