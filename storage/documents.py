@@ -227,36 +227,6 @@ class TokenDocument(TypedDict):
     revoked_at: datetime | None
 
 
-class Token(NamedTuple):
-    """A token as requests check it; ``id`` is the SHA-256 of its secret, in hex."""
-
-    id: str
-    name: str
-    user_id: int
-    is_admin: bool
-    workspaces: frozenset[str]
-    actions: frozenset[str]
-    expires_at: datetime | None
-    revoked_at: datetime | None
-
-    @classmethod
-    def of(cls, document: TokenDocument) -> "Token":
-        return cls(
-            id=document["_id"],
-            name=document["name"],
-            user_id=document["user_id"],
-            is_admin=document["admin"],
-            workspaces=frozenset(document["workspaces"]),
-            actions=frozenset(document["actions"]),
-            expires_at=document["expires_at"],
-            revoked_at=document["revoked_at"],
-        )
-
-    def is_valid(self, now: datetime) -> bool:
-        """Neither revoked nor expired."""
-        return self.revoked_at is None and not has_passed(self.expires_at, now)
-
-
 Reach = Mapping[int, frozenset[int | None] | None]
 """By course, the sections whose sessions a user may read (None: sessions without a section); None
 in place of the set means all sessions of the course."""

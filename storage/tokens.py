@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from storage.batching import Reader
 from storage.client import Database, Transaction, round_trip
-from storage.documents import Token, TokenDocument, has_passed
+from storage.documents import TokenDocument, has_passed
 from storage.errors import Conflict, NotFound
 
 FRESH_SECONDS = 4.0
@@ -25,7 +25,7 @@ def token_id(secret: str) -> str:
 
 
 class _Read(NamedTuple):
-    token: Token | None
+    token: TokenDocument | None
     asked_at: float
 
 
@@ -55,16 +55,11 @@ class Tokens:
         self._known = _Recent()
         self._unknown = _Recent()
 
-    def recall(self, identifier: str, now: datetime) -> Token | None:
-        """What ``find`` returns if it was read recently; None if the database must be asked."""
-        recent = self._known.fresh(identifier, self._monotonic())
-        return _valid(recent.token, now) if recent is not None else None
-
-    async def find(self, identifier: str, now: datetime) -> Token | None:
+    async def find(self, identifier: str, now: datetime) -> TokenDocument | None:
         """The token that is valid at ``now``: it exists and is neither revoked nor expired.
 
         A revoked token stops working within 5 s everywhere: a read counts for 4 s, from before the
-        database was asked.
+        database was asked. The token is shared, so callers must not change it.
         """
         asked_at = self._monotonic()
         recent = self._known.fresh(identifier, asked_at) or self._unknown.fresh(
@@ -72,9 +67,12 @@ class Tokens:
         )
         if recent is None:
             found = await self._reader.get(identifier)
-            recent = _Read(None if found is None else Token.of(found), asked_at)
+            recent = _Read(found, asked_at)
             (self._unknown if found is None else self._known).keep(identifier, recent)
-        return _valid(recent.token, now)
+        token = recent.token
+        if token is None or token["revoked_at"] is not None:
+            return None
+        return None if has_passed(token["expires_at"], now) else token
 
     async def create(
         self,
@@ -141,7 +139,3 @@ class Tokens:
     async def is_empty(self) -> bool:
         with round_trip():
             return await self._tokens.find_one({}) is None
-
-
-def _valid(token: Token | None, now: datetime) -> Token | None:
-    return token if token is not None and token.is_valid(now) else None

@@ -60,7 +60,7 @@ def require_action(principal: Principal, action: str) -> None:
 
 
 def _covers(principal: Principal, workspace: str) -> bool:
-    return bool(principal.workspaces & {workspace, ANY_WORKSPACE})
+    return workspace in principal.workspaces or ANY_WORKSPACE in principal.workspaces
 
 
 # Content polls ---------------------------------------------------------------------------------

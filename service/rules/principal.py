@@ -1,12 +1,12 @@
 """The authenticated caller of a request."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-from storage.documents import Token
+from storage.documents import TokenDocument
 
 READ, WRITE, VOTE = "read", "write", "vote"
 ACTIONS = (READ, WRITE, VOTE)
-ALL_ACTIONS = frozenset(ACTIONS)
 ANY_WORKSPACE = "*"
 
 SERVICE_USER = 0
@@ -24,25 +24,24 @@ class Principal(NamedTuple):
     token_name: str
     is_admin: bool = False
     is_acting: bool = False
-    actions: frozenset[str] = frozenset()
-    workspaces: frozenset[str] = frozenset()
+    actions: Collection[str] = frozenset()
+    workspaces: Collection[str] = frozenset()
 
     @classmethod
-    def of(cls, token: Token) -> "Principal":
+    def of(cls, token: TokenDocument) -> "Principal":
         """The owner of a token."""
         return cls(
-            token.user_id,
-            token.id,
-            token.name,
-            token.is_admin,
-            False,
-            token.actions,
-            token.workspaces,
+            user_id=token["user_id"],
+            token_id=token["_id"],
+            token_name=token["name"],
+            is_admin=token["admin"],
+            actions=token["actions"],
+            workspaces=token["workspaces"],
         )
 
     def acting_for(self, user_id: int) -> "Principal":
         """``user_id`` in rights and authorship, with the same token."""
-        return Principal(user_id, self.token_id, self.token_name, False, True, ALL_ACTIONS)
+        return Principal(user_id, self.token_id, self.token_name, False, True, ACTIONS)
 
 
 NOBODY = Principal(-1, "", "")

@@ -30,7 +30,7 @@ async def identify(request: web.Request) -> None:
     values = dict(call.query)
     identifier = token_id(_read_secret(request, values))
     # Set before acting is checked, so that the log names the token of a refused request, too.
-    call.principal = _recall(request, identifier) or await _find(request, identifier)
+    call.principal = await _principal_of(request, identifier)
     wanted = values.get("as_user_id")
     if wanted is None:
         return
@@ -51,18 +51,13 @@ def _read_secret(request: web.Request, query: dict[str, str]) -> str:
     raise policy.Forbidden("A token is required: send Authorization: Bearer TOKEN.")
 
 
-def _recall(request: web.Request, identifier: str) -> Principal | None:
-    """The principal of the token of the environment, or of a cached one; without I/O."""
+async def _principal_of(request: web.Request, identifier: str) -> Principal:
+    """The principal of the token of the environment, or of a stored one, by its hash."""
     app = request.app
     admin_id = app[ADMIN_TOKEN_ID]
     if admin_id is not None and hmac.compare_digest(identifier, admin_id):
         return Principal(SERVICE_USER, identifier, "POLLS_ADMIN_TOKEN", is_admin=True)
-    token = app[STORE].tokens.recall(identifier, app[CLOCK]())
-    return None if token is None else Principal.of(token)
-
-
-async def _find(request: web.Request, identifier: str) -> Principal:
-    token = await request.app[STORE].tokens.find(identifier, request.app[CLOCK]())
+    token = await app[STORE].tokens.find(identifier, app[CLOCK]())
     if token is None:
         count_bad_token(request)
         raise policy.Forbidden("The token is unknown, revoked or expired.")
