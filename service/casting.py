@@ -12,6 +12,7 @@ from service.web.responses import Refused
 from service.web.store import STORE
 from storage.documents import Settings
 from storage.errors import StorageError, Unavailable
+from storage.idempotency import IdempotencyKey
 from storage.voting import (
     AlreadyVoted,
     Cast,
@@ -68,11 +69,9 @@ async def cast(
     options: list[str] | None,
     *,
     comment: str | None = None,
-    cast_key: tuple[str, str] | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> Cast:
     """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
-
-    ``cast_key`` is an Idempotency-Key and the fingerprint of its request.
 
     Raises ``Refused``, ``Conflict`` if the key was sent with another request, ``NotFound`` if the
     session no longer exists, and ``Unavailable``.
@@ -87,7 +86,7 @@ async def cast(
         comment=comment,
         number=next(_numbers),
         cast_at=request.app[CLOCK](),
-        request=ballots.vote_key(*cast_key) if cast_key is not None else None,
+        request=None if idempotency_key is None else ballots.vote_key(idempotency_key),
     )
     counts = request.app[METRICS].votes
     try:

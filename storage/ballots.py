@@ -22,6 +22,7 @@ from storage.client import (
 )
 from storage.documents import BallotDocument, SessionDocument
 from storage.errors import NotFound, StorageError, Unavailable, require
+from storage.idempotency import IdempotencyKey
 from storage.meters import batch_meters
 from storage.pages import Page, Window, read_page
 from storage.voting import Cast, Vote, decide
@@ -53,9 +54,9 @@ class Ballots:
         """The ``_id`` of the ballot that this user has, or would have, in a session."""
         return voting.ballot_id(self._secret, session_id, user_id)
 
-    def vote_key(self, key: str, fingerprint: str) -> voting.VoteKey:
+    def vote_key(self, key: IdempotencyKey) -> voting.VoteKey:
         """An Idempotency-Key and its request, as they are stored on a ballot."""
-        return voting.vote_key(self._secret, key, fingerprint)
+        return voting.vote_key(self._secret, key.key, key.fingerprint)
 
     async def cast(self, vote: Vote) -> Cast:
         """Casts, changes or withdraws one vote; it is on disk before this returns.

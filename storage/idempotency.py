@@ -5,6 +5,7 @@ Concurrent requests under one key conflict there, and all but one find the recor
 again.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,9 +20,9 @@ D = TypeVar("D", bound=Mapping[str, Any])
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """``id`` is a hash of the caller's token and key, ``fingerprint`` of the whole request."""
+    """``key`` begins with the id of the token; ``fingerprint`` is a hash of the whole request."""
 
-    id: str
+    key: str
     fingerprint: str
     sent_at: datetime
 
@@ -34,8 +35,10 @@ async def transaction_once(database: Database, key: IdempotencyKey | None, work:
     if key is None:
         return await database.transaction(work)
 
+    key_id = hashlib.sha256(key.key.encode()).hexdigest()
+
     def once(transaction: Transaction) -> D:
-        record = transaction.find_one("idempotency", {"_id": key.id})
+        record = transaction.find_one("idempotency", {"_id": key_id})
         # The database removes expired records once a minute, so this may be one.
         day_ago = key.sent_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
         if record is not None and record["created_at"] > day_ago:
@@ -44,7 +47,7 @@ async def transaction_once(database: Database, key: IdempotencyKey | None, work:
             return cast(D, record["outcome"])
         outcome = work(transaction)
         record = {
-            "_id": key.id,
+            "_id": key_id,
             "fingerprint": key.fingerprint,
             "outcome": outcome,
             "created_at": key.sent_at,

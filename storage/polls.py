@@ -130,25 +130,6 @@ class Polls:
 
         return await transaction_once(self._database, idempotency_key, insert)
 
-    async def replace(
-        self,
-        key: ContainerKey,
-        poll_id: str,
-        definition: PollDefinition,
-        *,
-        if_match: Revisions | None = None,
-    ) -> PollDocument:
-        """Replaces the whole definition; id, number, owner and time of creation stay.
-
-        Raises like ``edit``.
-        """
-        return await self.edit(
-            key,
-            poll_id,
-            lambda poll: cast(PollDocument, {**poll, **_defined(definition, poll)}),
-            if_match=if_match,
-        )
-
     async def edit(
         self,
         key: ContainerKey,
@@ -212,6 +193,11 @@ def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:
     _, poll = _read_poll(transaction, located.key, located.poll["id"], None)
     _change(transaction, located.key, {})
     return poll
+
+
+def redefined(poll: PollDocument, definition: PollDefinition) -> PollDocument:
+    """``poll`` with another definition, for ``edit``; all else stays, such as number and owner."""
+    return cast(PollDocument, {**poll, **_defined(definition, poll)})
 
 
 def _read(transaction: Transaction, key: ContainerKey) -> ContainerDocument | None:

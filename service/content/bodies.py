@@ -6,7 +6,7 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 from schemas.content import NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
-from service.web.bodies import CastKey, read_cast_key, read_idempotency_key, read_json_body
+from service.web.bodies import read_idempotency_key, read_json_body
 from storage.documents import PollDefinition
 from storage.idempotency import IdempotencyKey
 
@@ -18,10 +18,10 @@ async def read_new_poll(request: web.Request) -> tuple[PollDefinition, Idempoten
     return definition, read_idempotency_key(request, body)
 
 
-async def read_vote(request: web.Request) -> tuple[dict[str, Any], CastKey | None]:
+async def read_vote(request: web.Request) -> tuple[dict[str, Any], IdempotencyKey | None]:
     """``optionIds`` and ``comment`` (or None) of a vote, and its idempotency key."""
     body = await read_json_body(request)
-    return NEW_VOTE.load(body), read_cast_key(request, body)
+    return NEW_VOTE.load(body), read_idempotency_key(request, body)
 
 
 async def read_poll_replacement(request: web.Request, poll_id: str) -> PollDefinition:

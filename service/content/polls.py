@@ -11,6 +11,7 @@ from service.web.call import CALL, CLOCK
 from service.web.conditional import read_if_match
 from service.web.store import STORE
 from storage.documents import Container, ContainerKey, PollDocument, revision
+from storage.polls import redefined
 
 
 async def list_polls(request: web.Request) -> web.Response:
@@ -69,8 +70,9 @@ async def replace_poll(request: web.Request) -> web.Response:
     """
     key, poll_id = await _changeable(request)
     definition = await bodies.read_poll_replacement(request, poll_id)
-    if_match = read_if_match(request)
-    poll = await request.app[STORE].polls.replace(key, poll_id, definition, if_match=if_match)
+    poll = await request.app[STORE].polls.edit(
+        key, poll_id, lambda poll: redefined(poll, definition), if_match=read_if_match(request)
+    )
     return _respond(poll)
 
 

@@ -48,14 +48,14 @@ async def cast_vote(request: web.Request) -> web.Response:
     If the poll has ``allowRevote``, the vote replaces the previous one.
     """
     poll_id, session_id = await _find_session(request)
-    vote, cast_key = await bodies.read_vote(request)
+    vote, idempotency_key = await bodies.read_vote(request)
     outcome = await casting.cast(
         request,
         casting.CONTENT,
         session_id,
         vote["optionIds"],
         comment=vote["comment"],
-        cast_key=cast_key,
+        idempotency_key=idempotency_key,
     )
     # The sender knows the vote, even when acting for another user.
     author_id = request[CALL].principal.user_id

@@ -15,10 +15,8 @@ from service.web.bodies import (
     FORM,
     JSON,
     MULTIPART,
-    CastKey,
     media_type,
     parse_json,
-    read_cast_key,
     read_idempotency_key,
     read_raw,
 )
@@ -31,7 +29,7 @@ MAX_CHOICES = MAX_OPTIONS + 1
 
 async def read_submission(
     request: web.Request, resource: Resource
-) -> tuple[list[str], str | None, CastKey | None]:
+) -> tuple[list[str], str | None, IdempotencyKey | None]:
     """The option ids, the comment and the key of a cast. Each object names one option."""
     objects, is_form = await _read_objects(request, resource)
     loaded = [
@@ -39,7 +37,7 @@ async def read_submission(
         for place, members in enumerate(objects[:MAX_CHOICES])
     ] or [_load(objects, resource, NEW_SUBMISSION, is_form)]
     options = [submission["poll_choice_id"] for submission in loaded]
-    return options, loaded[0]["comment"], read_cast_key(request, objects)
+    return options, loaded[0]["comment"], read_idempotency_key(request, objects)
 
 
 async def read_new(

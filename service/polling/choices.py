@@ -54,7 +54,7 @@ async def show_choice(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
-    option = lookups.find_choice(request, located)
+    option = choices.of(located.poll, request.match_info["id"])
     shows_answer = await lookups.shows_answers(request, caller, located)
     return _respond(request, option, located.poll, shows_answer=shows_answer)
 
@@ -84,8 +84,7 @@ async def update_choice(request: web.Request) -> web.Response:
     For managers of the poll. Members that are left out stay as they are.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
-    located, option = await lookups.find_managed_choice(request, caller)
-    option_id = option["id"]
+    located, option_id = await lookups.find_managed_choice(request, caller)
     changes = await bodies.read_changes(request, CHOICES, CHOICE_CHANGES)
     poll = await request.app[STORE].polls.edit(
         located.key, located.poll["id"], lambda poll: choices.changed(poll, option_id, changes)
@@ -99,8 +98,7 @@ async def delete_choice(request: web.Request) -> web.Response:
     For managers of the poll.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
-    located, option = await lookups.find_managed_choice(request, caller)
-    option_id = option["id"]
+    located, option_id = await lookups.find_managed_choice(request, caller)
     await request.app[STORE].polls.edit(
         located.key, located.poll["id"], lambda poll: choices.removed(poll, option_id)
     )

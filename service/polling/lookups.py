@@ -3,21 +3,15 @@
 A malformed id in a path is a 404, like one that does not exist.
 """
 
-from uuid import UUID
-
 from aiohttp import web
 
-from schemas.fields import parse_id
+from schemas.fields import UUID, parse_id
 from service.rules import policy
 from service.rules.policy import Caller, View
 from service.web.call import CALL, CLOCK
 from service.web.store import STORE
-from storage.documents import (
-    BallotDocument,
-    LocatedPoll,
-    OptionDocument,
-    SessionDocument,
-)
+from storage import choices
+from storage.documents import BallotDocument, LocatedPoll, SessionDocument
 from storage.errors import NotFound
 
 
@@ -40,16 +34,9 @@ async def find_poll(request: web.Request) -> LocatedPoll:
     """The poll of ``:poll_id``, which is its number or its UUID."""
     text = request.match_info["poll_id"]
     number = parse_id(text)
-    if number is None and not _is_uuid(text):
+    if number is None and not UUID.fullmatch(text):
         raise NotFound("There is no such poll.")
     return await request.app[STORE].polls.find(number or text.lower())
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False
 
 
 async def find_managed_poll(request: web.Request, caller: Caller) -> LocatedPoll:
@@ -70,22 +57,12 @@ async def require_poll_reader(request: web.Request, caller: Caller, located: Loc
     return False
 
 
-def find_choice(request: web.Request, located: LocatedPoll) -> OptionDocument:
-    """The choice of ``:id`` in a poll."""
-    for option in located.poll["options"]:
-        if option["id"] == request.match_info["id"]:
-            return option
-    raise NotFound("There is no such poll choice.")
-
-
-async def find_managed_choice(
-    request: web.Request, caller: Caller
-) -> tuple[LocatedPoll, OptionDocument]:
-    """Like ``find_managed_poll``, with the choice of ``:id``. Existence comes before rights."""
+async def find_managed_choice(request: web.Request, caller: Caller) -> tuple[LocatedPoll, str]:
+    """Like ``find_managed_poll``, with the id of a choice. Existence comes before rights."""
     located = await find_poll(request)
-    option = find_choice(request, located)
+    option = choices.of(located.poll, request.match_info["id"])
     policy.require_manager(caller, located.key, located.poll["owner_id"])
-    return located, option
+    return located, option["id"]
 
 
 async def shows_answers(request: web.Request, caller: Caller, located: LocatedPoll) -> bool:

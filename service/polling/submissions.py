@@ -63,9 +63,14 @@ async def create_submission(request: web.Request) -> web.Response:
     if not principal.is_admin and not principal.is_acting:
         caller = await lookups.read_caller(request, policy.VOTE)
     policy.require(lookups.view_of(request, caller, session).may_vote, policy.NO_SESSION_ACCESS)
-    options, comment, cast_key = await bodies.read_submission(request, SUBMISSIONS)
+    options, comment, idempotency_key = await bodies.read_submission(request, SUBMISSIONS)
     outcome = await casting.cast(
-        request, casting.POLLING, session["_id"], options, comment=comment, cast_key=cast_key
+        request,
+        casting.POLLING,
+        session["_id"],
+        options,
+        comment=comment,
+        idempotency_key=idempotency_key,
     )
     data = views.submission(outcome.ballot, outcome.rules, author_id=principal.user_id)
     if not policy.knows_own(principal, outcome.ballot, outcome.rules):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import zlib
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import orjson
 from aiohttp import StreamReader, web
@@ -30,22 +30,8 @@ CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": DEFLATE, "identity": None, ""
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
-class CastKey(NamedTuple):
-    """An Idempotency-Key with the token it came from, and a hash of all that must be the same."""
-
-    key: str
-    fingerprint: str
-
-
 def read_idempotency_key(request: web.Request, body: Any) -> IdempotencyKey | None:
-    key = read_cast_key(request, body)
-    if key is None:
-        return None
-    sent_at = request.app[CLOCK]()
-    return IdempotencyKey(_digest(key.key), key.fingerprint, sent_at=sent_at)
-
-
-def read_cast_key(request: web.Request, body: Any) -> CastKey | None:
+    """The key, with a hash of all that a repeated request must have in common with this one."""
     values = request.headers.getall("Idempotency-Key", [])
     if not values:
         return None
@@ -55,11 +41,9 @@ def read_cast_key(request: web.Request, body: Any) -> CastKey | None:
     query = sorted(pair for pair in request[CALL].query if pair[0] not in TOKEN_PARAMETERS)
     path = request.rel_url.raw_path
     same = [request.method, path, query, principal.user_id, principal.is_acting, body]
-    return CastKey(f"{principal.token_id} {values[0]}", _digest(json.dumps(same, sort_keys=True)))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    fingerprint = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+    key = f"{principal.token_id} {values[0]}"
+    return IdempotencyKey(key, fingerprint, sent_at=request.app[CLOCK]())
 
 
 async def read_raw(request: web.Request) -> bytes:
