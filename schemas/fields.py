@@ -60,7 +60,7 @@ class Text(String):
         super().__init__(validate=length, **options)
 
 
-class StrictBoolean(fields.Field[bool]):
+class StrictBoolean(fields.Boolean):
     """JSON ``true`` or ``false``, nothing else."""
 
     default_error_messages = {**MESSAGES, "invalid": "must be true or false"}

@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 
+import orjson
 from aiohttp import web
 
-from service.openapi.document import document
+from service.openapi.document import build
 from service.openapi.page import DOCUMENT
 from service.routes import ROUTES, add_routes
 from service.settings import SETTINGS, Settings
@@ -28,7 +29,8 @@ from storage.documents import utc_now
 from storage.opening import open_store
 from storage.tokens import token_id
 
-__all__ = ["ROUTES", "create_app"]
+document: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
+"""The OpenAPI document as JSON, built once."""
 
 
 def create_app(
@@ -56,7 +58,7 @@ def create_app(
     app[ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None
     app[METRICS] = metrics
     app[REQUEST_LOG] = log
-    app[DOCUMENT] = lambda: document(ROUTES)
+    app[DOCUMENT] = document
     app[DRAINING] = draining
     app.cleanup_ctx.append(partial(_lifespan, watch))
     add_routes(app.router)

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
-from service.app import ROUTES, create_app
-from service.openapi.document import document
+from service.app import create_app, document
 from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
 from service.rules.views import time
 from service.server.runner import run, serve
@@ -266,4 +265,4 @@ async def _recount(settings: Settings, options: argparse.Namespace) -> None:
 
 
 async def _print_document(_: Settings, __: argparse.Namespace) -> None:
-    print(document(ROUTES).decode())
+    print(document().decode())

@@ -46,14 +46,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "PUT": sessions.update_session,
         "DELETE": sessions.delete_session,
     },
-    f"{SESSIONS}/{{id}}/open": {
-        "GET": sessions.open_session,
-        "PUT": sessions.open_session,
-    },
-    f"{SESSIONS}/{{id}}/close": {
-        "GET": sessions.close_session,
-        "PUT": sessions.close_session,
-    },
+    f"{SESSIONS}/{{id}}/open": dict.fromkeys(("GET", "PUT"), sessions.open_session),
+    f"{SESSIONS}/{{id}}/close": dict.fromkeys(("GET", "PUT"), sessions.close_session),
     f"{SESSIONS}/{{id}}/export": {"GET": sessions.export_session},
     SUBMISSIONS: {
         "GET": submissions.list_submissions,

@@ -66,13 +66,14 @@ class Ballots:
         """
         return await self._casts.submit(vote)
 
-    async def find(self, ballot_id: str) -> BallotDocument | None:
-        """The ballot of a voter in a session, if there is one."""
-        return await self._reader.get(ballot_id)
+    async def find(self, session_id: int, user_id: int) -> BallotDocument | None:
+        """The ballot of this user in a session, if there is one."""
+        return await self._reader.get(self.id_of(session_id, user_id))
 
-    async def find_all(self, ballot_ids: Iterable[str]) -> dict[str, BallotDocument]:
-        """The ballots that exist, by ``_id``."""
-        return await self._reader.get_all(ballot_ids)
+    async def find_all(self, session_ids: Iterable[int], user_id: int) -> dict[int, BallotDocument]:
+        """The ballots of this user in these sessions, by session; one round trip."""
+        found = await self._reader.get_all(self.id_of(number, user_id) for number in session_ids)
+        return {ballot["session_id"]: ballot for ballot in found.values()}
 
     async def get(self, session_id: int, number: int) -> BallotDocument:
         """A ballot by its number; raises ``NotFound``."""

@@ -28,7 +28,6 @@ from pymongo import DeleteOne, IndexModel, InsertOne, ReadPreference, ReplaceOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     BulkWriteError,
-    CollectionInvalid,
     ConfigurationError,
     ConnectionFailure,
     DuplicateKeyError,
@@ -454,11 +453,9 @@ class Database:
         try:
             with round_trip(time.monotonic() + STARTUP_SECONDS, is_logged=False):
                 try:
-                    await self._database.create_collection(name)
-                except CollectionInvalid:
-                    pass  # it exists
+                    await self._database.create_collection(name, check_exists=False)
                 except OperationFailure as error:
-                    if error.code != NAMESPACE_EXISTS:  # another process was faster
+                    if error.code != NAMESPACE_EXISTS:
                         raise
                 if indexes:
                     await self.collection(name).create_indexes(indexes)

@@ -28,14 +28,12 @@ async def expand(
     caller = Caller(request[CALL].principal)
     numbers = {poll["id"]: poll["standing_session"] for poll in polls}
     sessions = await store.sessions.find_all(number for number in numbers.values() if number)
-    own_ids = {number: store.ballots.id_of(number, caller.principal.user_id) for number in sessions}
-    ballots = await store.ballots.find_all(own_ids.values())
+    ballots = await store.ballots.find_all(sessions, caller.principal.user_id)
     for poll, target in zip(polls, data, strict=True):
         session = sessions.get(numbers[poll["id"]] or 0)
         if session is None:
             continue
-        own = ballots.get(own_ids[session["_id"]])
-        view = policy.view_of(caller, session, own, now)
+        view = policy.view_of(caller, session, ballots.get(session["_id"]), now)
         if view.sees_results:
             target["results"] = views.content_results(session, view)
 
@@ -53,7 +51,7 @@ async def show_results(request: web.Request) -> web.Response:
     if poll["standing_session"] is None:
         raise Conflict("This poll has no results here: see its sessions under /api/v1.")
     session = await store.sessions.get(poll["standing_session"])
-    own = await store.ballots.find(store.ballots.id_of(session["_id"], caller.principal.user_id))
+    own = await store.ballots.find(session["_id"], caller.principal.user_id)
     view = policy.view_of(caller, session, own, request.app[CLOCK]())
     policy.require(view.sees_results, "The results of this poll are not visible to you.")
     return json_response(views.results_of(session, view))

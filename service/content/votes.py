@@ -26,7 +26,7 @@ async def list_votes(request: web.Request) -> web.Response:
     poll_id, session_id = await _find_session(request)
     ballots, principal = request.app[STORE].ballots, request[CALL].principal
     session = await request.app[STORE].sessions.get(session_id)
-    own = await ballots.find(ballots.id_of(session_id, principal.user_id))
+    own = await ballots.find(session_id, principal.user_id)
     view = policy.view_of(Caller(principal), session, own, request.app[CLOCK]())
     if not (view.is_manager and session["rules"]["settings"]["saveParticipantNames"]):
         mine = [] if own is None else [_own_vote(request, own, session["rules"], poll_id)]

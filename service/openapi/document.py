@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-import orjson
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
@@ -57,15 +56,6 @@ class Undescribed(Exception):
 
 Table = Mapping[str, Mapping[str, Callable[..., Any]]]
 """Handlers by path and method, like ``service.routes.ROUTES``."""
-
-_built: dict[int, bytes] = {}
-
-
-def document(table: Table) -> bytes:
-    """The document of ``table`` as JSON, built once."""
-    if id(table) not in _built:
-        _built[id(table)] = orjson.dumps(build(table))
-    return _built[id(table)]
 
 
 def build(table: Table) -> Json:

@@ -9,9 +9,9 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from schemas.content import MAX_OPTIONS, SettingsSchema
-from schemas.fields import MAX_ID, OPTION_ID, Items, Moment, Pattern, StrictBoolean
+from schemas.fields import MAX_ID, OPTION_ID, Items, Moment, Pattern
 from schemas.polling import ChoiceId, Flag, FormInt32, Id
-from schemas.shown import Count, Counts, ShownChoiceId, ShownId, ShownSchema, Time
+from schemas.shown import Counts, ShownChoiceId, ShownId, ShownSchema, Time
 from service.openapi.operation import Json
 
 MOMENT = (
@@ -50,7 +50,6 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
         if isinstance(field.parent, ShownSchema)
         else {"type": "string", "format": "date-time"},
     ),
-    StrictBoolean: lambda _: {"type": "boolean"},
     Flag: lambda _: either({"type": "boolean"}, text(TEXTS[Flag])),
     FormInt32: lambda _: either(
         {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}, text(TEXTS[FormInt32])
@@ -59,7 +58,6 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     ChoiceId: lambda _: either({"type": "integer"}, {"type": "string"}),
     ShownId: lambda _: either(SHOWN_ID, text("0|[1-9][0-9]{0,15}")),
     ShownChoiceId: lambda _: either(WHOLE_ID, text(OPTION_ID.pattern)),
-    Count: lambda _: {"minimum": 0},
     Counts: lambda _: {"propertyNames": text(OPTION_ID.pattern), "maxProperties": MAX_OPTIONS},
 }
 """By class of the field; the most derived class counts."""

@@ -11,7 +11,7 @@ singular name of the resource:
 
 import re
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 from marshmallow import ValidationError
 
@@ -40,7 +40,7 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
             continue
         written, place, member = _read_name(name, bracket + rest)
         if notation not in (None, written):
-            _refuse(name, "uses another notation than the fields before it")
+            raise ValidationError("uses another notation than the fields before it", name)
         notation = written
         if written == "pairs":
             place = max(len(objects) - 1, 0)
@@ -55,7 +55,7 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
 def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
     """The notation of a field, the index of its object if it has one, and its member."""
     if not MEMBERS.fullmatch(brackets):
-        _refuse(name, "is not a well-formed field name")
+        raise ValidationError("is not a well-formed field name", name)
     notation, place, member = "", 0, ""
     match MEMBER.findall(brackets):
         case ["", member]:
@@ -67,12 +67,8 @@ def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
         case [member]:
             notation = "single"
     if not notation or not member:
-        _refuse(name, "does not name a member: write it as name[][member]")
+        raise ValidationError("does not name a member: write it as name[][member]", name)
     return notation, place, member
-
-
-def _refuse(name: str, message: str) -> NoReturn:
-    raise ValidationError(message, name)
 
 
 def read_json(body: Any, resource: Resource) -> Objects:

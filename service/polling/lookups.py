@@ -78,10 +78,8 @@ async def shows_answers(request: web.Request, caller: Caller, located: LocatedPo
     views = {session["_id"]: view_of(request, caller, session) for session in sessions}
     if any(view.is_open and view.may_vote for view in views.values()):
         return False
-    user_id = caller.principal.user_id
     closed = [number for number, view in views.items() if not view.is_open]
-    own_ids = [store.ballots.id_of(number, user_id) for number in closed]
-    return bool(await store.ballots.find_all(own_ids))
+    return bool(await store.ballots.find_all(closed, caller.principal.user_id))
 
 
 async def find_session(request: web.Request, name: str = "id") -> SessionDocument:
@@ -114,6 +112,5 @@ def view_of(
 
 async def view_with_ballot(request: web.Request, caller: Caller, session: SessionDocument) -> View:
     """``view_of`` with the caller's ballot."""
-    ballots = request.app[STORE].ballots
-    own = await ballots.find(ballots.id_of(session["_id"], caller.principal.user_id))
+    own = await request.app[STORE].ballots.find(session["_id"], caller.principal.user_id)
     return view_of(request, caller, session, own)

@@ -160,12 +160,11 @@ async def _respond_page(
     request: web.Request, caller: Caller, paging: pagination.Paging, page: Page[SessionDocument]
 ) -> web.Response:
     included = ("include[]", "poll_submissions") in request[CALL].query
-    ballots, user_id = request.app[STORE].ballots, caller.principal.user_id
-    own_ids = {session["_id"]: ballots.id_of(session["_id"], user_id) for session in page.rows}
-    own = await ballots.find_all(own_ids.values())
+    shown = [session["_id"] for session in page.rows]
+    own = await request.app[STORE].ballots.find_all(shown, caller.principal.user_id)
     data = []
     for session in page.rows:
-        view = lookups.view_of(request, caller, session, own.get(own_ids[session["_id"]]))
+        view = lookups.view_of(request, caller, session, own.get(session["_id"]))
         submissions = await _submissions(request, session, view) if included else None
         data.append(views.session(session, view, submissions))
     headers = pagination.link_header(request, paging, page)

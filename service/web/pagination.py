@@ -75,21 +75,12 @@ def link_header(request: web.Request, paging: Paging, page: Page[Any]) -> dict[s
     if page.next_after is None and page.rows:
         links["last"] = current
     base = base_url(request) + request.rel_url.raw_path
-    kept = [
-        (name, value)
-        for name, value in pairs
-        if name not in (*TOKEN_PARAMETERS, "page", "per_page")
-    ]
-    values = [
-        f"<{base}?{_query([*kept, ('page', place), ('per_page', str(paging.window.limit))])}>; "
-        f'rel="{rel}"'
-        for rel, place in links.items()
-    ]
+    kept = [pair for pair in pairs if pair[0] not in (*TOKEN_PARAMETERS, "page", "per_page")]
+    values = []
+    for rel, place in links.items():
+        query = [*kept, ("page", place), ("per_page", str(paging.window.limit))]
+        values.append(f'<{base}?{urlencode(query, errors="surrogateescape")}>; rel="{rel}"')
     return {"Link": ",".join(values)}
-
-
-def _query(pairs: list[tuple[str, str]]) -> str:
-    return urlencode(pairs, errors="surrogateescape")
 
 
 def base_url(request: web.Request) -> str:

@@ -22,13 +22,12 @@ CLIENT_PREFIX = 64
 def add_limits(app: web.Application, monotonic: Callable[[], float] = time.monotonic) -> None:
     """Sets up the quotas of the settings; ``monotonic`` returns seconds."""
     settings = app[SETTINGS]
-    app[BAD_TOKENS] = app[TOKEN_USES] = None
-    if settings.bad_token_rate is not None:
-        uses = "bad tokens from one address"
-        app[BAD_TOKENS] = Quota("bad-tokens", uses, settings.bad_token_rate, monotonic)
+    for key, name, uses, rate in (
+        (BAD_TOKENS, "bad-tokens", "bad tokens from one address", settings.bad_token_rate),
+        (TOKEN_USES, "token", "requests with one token", settings.token_rate),
+    ):
+        app[key] = None if rate is None else Quota(name, uses, rate, monotonic)
     if settings.token_rate is not None:
-        uses = "requests with one token"
-        app[TOKEN_USES] = Quota("token", uses, settings.token_rate, monotonic)
         app.on_response_prepare.append(_tell_quota)
 
 

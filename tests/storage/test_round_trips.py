@@ -20,8 +20,11 @@ def no_second_batch(raw: Raw) -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_second_batch")
 async def test_a_read_of_many_documents_is_one_round_trip(store: Store, raw: Raw) -> None:
-    ids = [f"1:{number}" for number in range(150)]
-    raw.ballots.insert_many({"_id": id_, "session_id": 1, "number": n} for n, id_ in enumerate(ids))
+    sessions = range(1, 151)
+    raw.ballots.insert_many(
+        {"_id": store.ballots.id_of(number, 7), "session_id": number, "number": 1}
+        for number in sessions
+    )
 
-    assert (await store.ballots.find_all(ids)).keys() == set(ids)
-    assert await store.ballots.find(ids[0]) is not None
+    assert (await store.ballots.find_all(sessions, 7)).keys() == set(sessions)
+    assert await store.ballots.find(1, 7) is not None
