@@ -135,13 +135,9 @@ class Ballots:
 
     def _write(self, transaction: Transaction, tally: "_Tally") -> None:
         """The sessions first: if one is being closed, this conflicts before much is written."""
-        updates = tally.session_updates()
-        if updates:
-            transaction.bulk_write("sessions", updates)
-        writes = tally.ballot_writes()
+        transaction.bulk_write("sessions", tally.session_updates())
         try:
-            if writes:
-                transaction.bulk_write("ballots", writes)
+            transaction.bulk_write("ballots", tally.ballot_writes())
         except BulkWriteError as error:
             # The same ballot was cast since it was read here: read and decide again.
             raise RunAgain from error

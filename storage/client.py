@@ -351,7 +351,8 @@ class Transaction:
                     return int(document["last"])
 
     def bulk_write(self, name: str, writes: Sequence[Write]) -> None:
-        self._database[name].bulk_write(writes, session=self._session)
+        if writes:
+            self._database[name].bulk_write(writes, session=self._session)
 
 
 Work = Callable[[Transaction], T]

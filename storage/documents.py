@@ -4,6 +4,7 @@ Settings keep the names that the content API gives them, so that no read has to 
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
@@ -102,17 +103,15 @@ class ContainerDocument(TypedDict):
     polls: list[PollDocument]
 
 
+@dataclass(slots=True)
 class Container:
     """The polls of a container as one read found them, oldest first; callers must not change them.
 
     ``shown`` is for the view: polls that all callers see alike are rendered once.
     """
 
-    __slots__ = ("polls", "shown")
-
-    def __init__(self, polls: list[PollDocument]) -> None:
-        self.polls = polls
-        self.shown: bytes | None = None
+    polls: list[PollDocument]
+    shown: bytes | None = None
 
 
 class ContainerKey(NamedTuple):

@@ -36,8 +36,7 @@ class Purges:
     def note(self, transaction: Transaction, session_ids: Iterable[int]) -> None:
         """Notes sessions whose ballots must go, in the transaction that removes the sessions."""
         notes = [{"_id": number, "leased_until": NEVER_LEASED} for number in session_ids]
-        if notes:
-            transaction.bulk_write("purges", [InsertOne(note) for note in notes])
+        transaction.bulk_write("purges", [InsertOne(note) for note in notes])
 
     def wake(self) -> None:
         """Makes ``run`` look at once, after the transaction of a note was committed."""

@@ -19,9 +19,9 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from bench.contenders.serving import serve
+from schemas.content import NEW_VOTE
 from schemas.fields import MAX_ID, parse_id
 from service.casting import note_anonymity
-from service.content.bodies import read_vote
 from service.content.query import read_content_query, read_poll_address
 from service.rules import policy, views
 from service.rules.principal import Principal
@@ -29,6 +29,7 @@ from service.settings import SETTINGS, Settings, read_settings
 from service.telemetry.log import REQUEST_LOG, open_request_log
 from service.telemetry.metrics import METRICS, Metrics
 from service.web import responses
+from service.web.bodies import read_json_body
 from service.web.call import CALL, CLOCK
 from service.web.query import parse_query
 from service.web.scope import request_scope
@@ -62,7 +63,7 @@ async def cast_vote(request: web.Request) -> web.Response:
     if poll is None or poll["standing_session"] is None:
         raise NotFound("There is no such poll.")
     note_anonymity(request, poll["settings"])
-    body, _ = await read_vote(request)
+    body = NEW_VOTE.load(await read_json_body(request))
     session_id = poll["standing_session"]
     vote = Vote(
         session_id=session_id,

@@ -2,11 +2,14 @@
 
 import orjson
 from aiohttp import web
+from marshmallow import ValidationError
 
-from service.content import bodies, results
+from schemas.content import NEW_POLL, POLL_REPLACEMENT
+from service.content import results
 from service.content.query import read_content_query, read_poll_address
 from service.rules import policy, views
 from service.web import responses
+from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
 from service.web.conditional import read_if_match
 from service.web.store import STORE
@@ -51,13 +54,13 @@ async def create_poll(request: web.Request) -> web.Response:
     key = read_content_query(request).key
     principal = request[CALL].principal
     policy.require_creation(principal, key)
-    definition, idempotency_key = await bodies.read_new_poll(request)
+    body = await read_json_body(request)
     poll = await request.app[STORE].polls.add(
         key,
-        definition,
+        NEW_POLL.load(body),
         owner_id=principal.user_id,
         now=request.app[CLOCK](),
-        idempotency_key=idempotency_key,
+        idempotency_key=read_idempotency_key(request, body),
     )
     return _respond(poll)
 
@@ -69,7 +72,9 @@ async def replace_poll(request: web.Request) -> web.Response:
     have votes cannot be removed.
     """
     key, poll_id = await _changeable(request)
-    definition = await bodies.read_poll_replacement(request, poll_id)
+    definition = POLL_REPLACEMENT.load(await read_json_body(request))
+    if definition.get("id", poll_id) != poll_id:
+        raise ValidationError("must equal pollId in the query", "id")
     poll = await request.app[STORE].polls.edit(
         key, poll_id, lambda poll: redefined(poll, definition), if_match=read_if_match(request)
     )

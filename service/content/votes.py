@@ -4,12 +4,13 @@ from typing import Any
 
 from aiohttp import web
 
+from schemas.content import NEW_VOTE
 from service import casting
-from service.content import bodies
 from service.content.query import read_poll_address
 from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import pagination, responses
+from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
 from service.web.store import STORE
 from storage.documents import BallotDocument, SessionRules
@@ -48,14 +49,15 @@ async def cast_vote(request: web.Request) -> web.Response:
     If the poll has ``allowRevote``, the vote replaces the previous one.
     """
     poll_id, session_id = await _find_session(request)
-    vote, idempotency_key = await bodies.read_vote(request)
+    body = await read_json_body(request)
+    vote = NEW_VOTE.load(body)
     outcome = await casting.cast(
         request,
         casting.CONTENT,
         session_id,
         vote["optionIds"],
         comment=vote["comment"],
-        idempotency_key=idempotency_key,
+        idempotency_key=read_idempotency_key(request, body),
     )
     # The sender knows the vote, even when acting for another user.
     author_id = request[CALL].principal.user_id

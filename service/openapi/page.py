@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from service.web.responses import in_pieces
+from service.web.responses import bytes_response, in_pieces
 from storage.errors import NotFound
 
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
@@ -33,12 +33,7 @@ KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=8
 async def show_document(request: web.Request) -> web.Response:
     """Get this document."""
     body = await asyncio.to_thread(request.app[DOCUMENT])
-    return web.Response(
-        body=in_pieces(body),
-        content_type="application/json",
-        charset="utf-8",
-        headers={"Cache-Control": "no-cache"},
-    )
+    return bytes_response(body, headers={"Cache-Control": "no-cache"})
 
 
 async def show_page(_: web.Request) -> web.Response:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class WholeLines(io.BufferedIOBase):
+class WholeLines(io.FileIO):
     """Writes to a descriptor that other processes write to as well, without mixing up lines.
 
     A pipe that is full takes a long write in parts, with those of others between them; writes of up
@@ -35,17 +35,7 @@ class WholeLines(io.BufferedIOBase):
     """
 
     def __init__(self, descriptor: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        return True
+        super().__init__(descriptor, "w", closefd=False)
 
     def write(self, data: "ReadableBuffer") -> int:
         text = bytes(data)
@@ -54,7 +44,7 @@ class WholeLines(io.BufferedIOBase):
             end = begin + select.PIPE_BUF
             if end < len(text):
                 end = text.rfind(b"\n", begin, end) + 1 or end
-            begin += os.write(self._descriptor, text[begin:end])
+            begin += os.write(self.fileno(), text[begin:end])
         return len(text)
 
 

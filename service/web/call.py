@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 
@@ -12,9 +13,9 @@ from service.rules.principal import NOBODY, Principal
 from service.web.responses import REQUEST_ID_HEADER
 
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
-NO_HEADERS: Mapping[str, str] = {}
 
 
+@dataclass(slots=True)
 class Call:
     """One for each request, made by its scope and completed on its way.
 
@@ -22,14 +23,11 @@ class Call:
     Where ``is_anonymous``, the line in the log names no user. ``quota_headers`` go with the answer.
     """
 
-    __slots__ = ("id", "is_anonymous", "principal", "query", "quota_headers")
-
-    def __init__(self, request_id: str) -> None:
-        self.id = request_id
-        self.query: list[tuple[str, str]] = []
-        self.principal: Principal = NOBODY
-        self.is_anonymous = False
-        self.quota_headers = NO_HEADERS
+    id: str
+    query: list[tuple[str, str]] = field(default_factory=list)
+    principal: Principal = NOBODY
+    is_anonymous: bool = False
+    quota_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 CALL = web.RequestKey("call", Call)
