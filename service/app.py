@@ -50,9 +50,7 @@ def create_app(
     log = request_log or open_request_log(settings.log_level)
     log.tell(metrics.count)
     draining = asyncio.Event()
-    app = web.Application(
-        middlewares=[request_scope(known, metrics, log, draining)],
-    )
+    app = web.Application(middlewares=[request_scope(known, metrics, log, draining)])
     app[SETTINGS] = settings
     app[CLOCK] = clock
     app[ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None

@@ -154,10 +154,8 @@ def _withdraw(session: SessionDocument, ballot: BallotDocument | None) -> Decisi
 
 
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
-    known = set(rules["options"])
-    for option_id in options:
-        if option_id not in known:
-            raise UnknownOption("must be options of this poll")
+    if not set(rules["options"]).issuperset(options):
+        raise UnknownOption("must be options of this poll")
     if not options:
         raise InvalidVote("must name at least one option")
     if len(set(options)) < len(options):

@@ -40,11 +40,7 @@ async def list_choices(request: web.Request) -> web.Response:
 
 def _is_place(after: Any) -> bool:
     """Whether a decoded cursor has the shape of ``views.choice_place``."""
-    match after:
-        case [int(), int(), str()]:
-            return True
-        case _:
-            return False
+    return isinstance(after, list) and [type(part) for part in after] == [int, int, str]
 
 
 async def show_choice(request: web.Request) -> web.Response:

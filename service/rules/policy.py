@@ -18,6 +18,7 @@ from storage.documents import (
     Reach,
     SessionDocument,
     SessionRules,
+    Visibility,
     is_open,
 )
 
@@ -226,15 +227,13 @@ def _are_results_public(session: SessionDocument, open_now: bool, *, has_voted: 
     """Decided by the session; for the standing session, by the settings of the poll."""
     if session["course_id"] is not None:
         return session["has_public_results"]
-    match session["rules"]["settings"]["resultsVisibility"]:
-        case "alwaysPublic":
-            return True
-        case "afterVote":
-            return has_voted
-        case "afterClose":
-            return not open_now
-        case _:
-            return False
+    is_visible: dict[Visibility, bool] = {
+        "alwaysPublic": True,
+        "afterVote": has_voted,
+        "afterClose": not open_now,
+        "private": False,
+    }
+    return is_visible[session["rules"]["settings"]["resultsVisibility"]]
 
 
 def teaches(caller: Caller, course_id: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -65,42 +65,36 @@ class Spans:
         self._tracer = self._provider.get_tracer("polls-service")
         self._propagator = TraceContextTextMapPropagator()
 
-    @property
-    def middleware(self) -> Middleware:
-        tracer, extract = self._tracer, self._propagator.extract
-
-        @web.middleware
-        async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
-            method = request.method if request.method in METHODS else "_OTHER"
-            name = method if method in METHODS else "HTTP"
-            attributes = {
-                HTTP_REQUEST_METHOD: method,
-                URL_SCHEME: self._scheme_of(request),
-                NETWORK_PROTOCOL_VERSION: f"{request.version.major}.{request.version.minor}",
-            }
-            resource = request.match_info.route.resource
-            if resource is not None:
-                attributes[HTTP_ROUTE] = resource.canonical
-                name = f"{name} {resource.canonical}"
-            span = tracer.start_span(
-                name, extract(request.headers), SpanKind.SERVER, attributes=attributes
-            )
-            try:
-                response = await handler(request)
-            except BaseException as error:
-                span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-                raise
-            else:
-                span.set_attribute(HTTP_RESPONSE_STATUS_CODE, response.status)
-                if response.status >= 500:
-                    span.set_attribute(ERROR_TYPE, str(response.status))
-                    span.set_status(StatusCode.ERROR)
-                return response
-            finally:
-                span.set_attribute(REQUEST_ID, (self._request_id_of(request),))
-                span.end()
-
-        return trace
+    @web.middleware
+    async def trace(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The middleware that makes the span of a request."""
+        method = request.method if request.method in METHODS else "_OTHER"
+        name = method if method in METHODS else "HTTP"
+        attributes = {
+            HTTP_REQUEST_METHOD: method,
+            URL_SCHEME: self._scheme_of(request),
+            NETWORK_PROTOCOL_VERSION: f"{request.version.major}.{request.version.minor}",
+        }
+        resource = request.match_info.route.resource
+        if resource is not None:
+            attributes[HTTP_ROUTE] = resource.canonical
+            name = f"{name} {resource.canonical}"
+        parent = self._propagator.extract(request.headers)
+        span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes=attributes)
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            span.set_attribute(ERROR_TYPE, type(error).__qualname__)
+            raise
+        else:
+            span.set_attribute(HTTP_RESPONSE_STATUS_CODE, response.status)
+            if response.status >= 500:
+                span.set_attribute(ERROR_TYPE, str(response.status))
+                span.set_status(StatusCode.ERROR)
+            return response
+        finally:
+            span.set_attribute(REQUEST_ID, (self._request_id_of(request),))
+            span.end()
 
     async def exported(self, _: web.Application) -> AsyncIterator[None]:
         """Exports spans while the application runs, and the rest at shutdown."""

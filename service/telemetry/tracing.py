@@ -26,5 +26,5 @@ def add_tracing(
             "pip install 'polls-service[tracing]', or set OTEL_TRACES_EXPORTER=none."
         ) from error
     spans = Spans(scheme_of, request_id_of)
-    app.middlewares.insert(0, spans.middleware)
+    app.middlewares.insert(0, spans.trace)
     app.cleanup_ctx.append(spans.exported)

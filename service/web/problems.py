@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 from service.rules.policy import Forbidden
 from service.web.call import CALL
 from service.web.query import BODY
-from service.web.quotas import QuotaExceeded
+from service.web.rate_limits import QuotaExceeded
 from service.web.responses import INTERNAL_ERROR, Fault, Refused, problem
 from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
 

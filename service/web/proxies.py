@@ -29,16 +29,9 @@ def client_address(request: web.BaseRequest, trusted: Sequence[Network]) -> Addr
     untrusted address may be forged. None if the connection has no address, as on a Unix socket.
     """
     address = _parse(request.remote or "")
-    if not trusted or not _is_one_of(address, trusted):
-        return address
     hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
-    for hop in reversed(hops):
-        before = _parse(hop)
-        if before is None:
-            break
+    while hops and _is_one_of(address, trusted) and (before := _parse(hops.pop())) is not None:
         address = before
-        if not _is_one_of(address, trusted):
-            break
     return address
 
 

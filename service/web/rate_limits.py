@@ -5,18 +5,89 @@ Each process counts by itself. Routes without authentication are not counted: th
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
+from math import ceil
 
 from aiohttp import web
+from limits import RateLimitItem
 
 from service.rules.principal import NOBODY
 from service.settings import SETTINGS
 from service.web.call import CALL, Identify
 from service.web.proxies import client_address
-from service.web.quotas import BAD_TOKENS, TOKEN_USES, Quota
 
 CLIENT_PREFIX = 64
 """IPv6 clients are counted by network, because each has at least 2^64 addresses."""
+
+MAX_COUNTED = 20_000
+"""Maximum number of keys of a quota. Beyond it, the key with the oldest window is forgotten."""
+
+
+class QuotaExceeded(Exception):
+    """The quota is used up; ``headers`` say when it can be used again."""
+
+    def __init__(self, message: str, headers: dict[str, str]) -> None:
+        super().__init__(message)
+        self.headers = headers
+
+
+@dataclass(eq=False)
+class Quota:
+    """``rate`` for each key, in fixed windows.
+
+    ``name`` is its name in the headers, ``uses`` what is counted, such as "requests with one
+    token". A window begins with the first use, so no key waits for longer than one window.
+
+    The library limits parses rates but does not count here: its storage has no bound, and needs a
+    thread that scans all keys every 10 ms.
+    """
+
+    name: str
+    uses: str
+    rate: RateLimitItem
+    monotonic: Callable[[], float] = time.monotonic
+    # When the window of each key ends, and its uses; in the order in which they end.
+    _windows: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def use(self, key: str) -> dict[str, str]:
+        """Counts one use by ``key``; raises ``QuotaExceeded``.
+
+        Returns the headers of draft-ietf-httpapi-ratelimit-headers-11.
+        """
+        now, amount, window = self.monotonic(), self.rate.amount, self.rate.get_expiry()
+        ends_at, used = self._windows.get(key, (now, 0))
+        if ends_at <= now:
+            self._make_room(now)
+            ends_at, used = now + window, 0
+        self._windows[key] = ends_at, used + 1
+        seconds = max(1, ceil(ends_at - now))
+        headers = {
+            "RateLimit-Policy": f'"{self.name}";q={amount};w={window}',
+            "RateLimit": f'"{self.name}";r={max(0, amount - used - 1)};t={seconds}',
+        }
+        if used >= amount:
+            raise QuotaExceeded(
+                f"More than {amount} {self.uses} in {window} s; try again in {seconds} s.",
+                {**headers, "Retry-After": str(seconds)},
+            )
+        return headers
+
+    def __len__(self) -> int:
+        """The number of keys."""
+        return len(self._windows)
+
+    def _make_room(self, now: float) -> None:
+        """Drops ended windows, and the oldest if there are still too many."""
+        while self._windows:
+            oldest = next(iter(self._windows))
+            if self._windows[oldest][0] > now and len(self._windows) < MAX_COUNTED:
+                return
+            del self._windows[oldest]
+
+
+TOKEN_USES: web.AppKey[Quota | None] = web.AppKey("token_uses")
+BAD_TOKENS: web.AppKey[Quota | None] = web.AppKey("bad_tokens")
 
 
 def add_limits(app: web.Application, monotonic: Callable[[], float] = time.monotonic) -> None:

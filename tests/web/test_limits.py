@@ -12,9 +12,9 @@ from pytest_aiohttp import AiohttpClient
 
 from service.app import create_app
 from service.settings import InvalidSetting, Settings, read_settings
-from service.web import quotas
+from service.web import rate_limits
 from service.web.call import CLOCK
-from service.web.quotas import Quota, QuotaExceeded
+from service.web.rate_limits import Quota, QuotaExceeded
 from service.web.store import STORE
 from tests.conftest import ADMIN, Client, Raw
 from tests.support.seeds import ISSUE, a_poll, refused, stored_polls
@@ -273,7 +273,7 @@ async def test_only_trusted_proxies_are_believed_about_the_client(
 def test_a_flood_of_addresses_takes_bounded_memory(
     seconds: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quotas, "MAX_COUNTED", 100)
+    monkeypatch.setattr(rate_limits, "MAX_COUNTED", 100)
     quota = Quota("flood", "uses", parse("1/minute"), seconds)
     for number in range(1000):
         seconds.now += 0.01
