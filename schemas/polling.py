@@ -39,9 +39,7 @@ class Id(fields.Field[int]):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         value = as_whole(value)
-        number = None
-        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-            number = parse_id(str(value))
+        number = parse_id(str(value)) if type(value) in (int, str) else None
         if number is None:
             raise self.make_error("invalid")
         return number
@@ -141,7 +139,7 @@ class ChoiceId(fields.Field[str]):
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         value = as_whole(value)
-        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        if type(value) in (int, str):  # not bool, which is an int too
             return str(value)
         raise self.make_error("invalid")
 

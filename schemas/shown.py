@@ -206,7 +206,16 @@ class ShownSubmissionSchema(ShownSchema):
     comment = fields.String(allow_none=True)
 
 
-class ShownSessionSchema(ShownSchema):
+class SessionMembers(ShownSchema):
+    id = ShownId()
+    poll_id = ShownId()
+    course_id = ShownId(allow_none=True)
+    course_section_id = ShownId(allow_none=True)
+    is_published = fields.Boolean()
+    created_at = Time()
+
+
+class ShownSessionSchema(SessionMembers):
     """A session. ``has_public_results`` and ``results`` are for callers that may see results.
 
     If absolute numbers are hidden, ``result_shares``, in whole percent, replaces ``results``.
@@ -214,12 +223,6 @@ class ShownSessionSchema(ShownSchema):
 
     sometimes = frozenset({"has_public_results", "results", "result_shares"})
 
-    id = ShownId()
-    poll_id = ShownId()
-    course_id = ShownId(allow_none=True)
-    course_section_id = ShownId(allow_none=True)
-    is_published = fields.Boolean()
-    created_at = Time()
     has_submitted = fields.Boolean()
     poll_submissions = fields.List(fields.Nested(ShownSubmissionSchema), allow_none=True)
     has_public_results = fields.Boolean()
@@ -232,13 +235,7 @@ class ExportedPollSchema(ShownSchema):
     question = fields.String()
 
 
-class ExportedSessionSchema(ShownSchema):
-    id = ShownId()
-    poll_id = ShownId()
-    course_id = ShownId(allow_none=True)
-    course_section_id = ShownId(allow_none=True)
-    is_published = fields.Boolean()
-    created_at = Time()
+class ExportedSessionSchema(SessionMembers):
     participants = Count()
 
 

@@ -12,7 +12,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -66,19 +66,15 @@ class Channel:
         with contextlib.suppress(OSError):
             self._socket.send(f"{words}\n".encode())
 
-    async def hear(self) -> str:
-        """``drain`` or ``stop``; nothing where the parent is gone."""
+    async def words(self) -> AsyncIterator[str]:
+        """``drain`` and ``stop``; ends where the parent is gone."""
         loop = asyncio.get_running_loop()
-        heard = b""
-        while not heard.endswith(b"\n"):
-            try:
-                byte = await loop.sock_recv(self._socket, 1)
-            except ConnectionError:
-                byte = b""
-            if not byte:
-                return ""
-            heard += byte
-        return heard.decode().strip()
+        rest = b""
+        with contextlib.suppress(ConnectionError):
+            while heard := await loop.sock_recv(self._socket, 1024):
+                *lines, rest = (rest + heard).split(b"\n")
+                for line in lines:
+                    yield line.decode()
 
 
 async def serve(settings: Settings, sockets: Sequence[socket.socket], channel: Channel) -> None:
@@ -103,7 +99,7 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket], channel: C
 
 async def _obey(channel: Channel, draining: asyncio.Event, stop: asyncio.Event) -> None:
     """Does what the parent says, and stops without being told where the parent is gone."""
-    while word := await channel.hear():
+    async for word in channel.words():
         draining.set()
         if word == "stop":
             stop.set()

@@ -32,7 +32,7 @@ from tests.support.polling import make_choice, make_poll, make_session
 from tests.support.processes import Services
 from tests.support.seeds import ISSUE, STARS, UNKNOWN, Json, a_poll, refused
 
-BASES = {StrictSchema, LenientSchema, shown.ShownSchema}
+BASES = {StrictSchema, LenientSchema, shown.ShownSchema, shown.SessionMembers}
 
 
 def operations() -> Iterator[tuple[str, str, Json]]:
