@@ -21,7 +21,7 @@ from service.web.call import CALL, CLOCK
 from service.web.cors import add_cors
 from service.web.health import DRAINING
 from service.web.proxies import client_scheme
-from service.web.rate_limits import add_limits, within_token_rate
+from service.web.rate_limits import add_limits
 from service.web.scope import request_scope
 from service.web.store import STORE
 from storage.client import SessionWatch
@@ -45,12 +45,11 @@ def create_app(
 
     ``watch`` is told of each session of the database's driver before it is used.
     """
-    known = identify if settings.token_rate is None else within_token_rate(identify)
     metrics = Metrics(settings.metrics_dir)
     log = request_log or open_request_log(settings.log_level)
     log.tell(metrics.count)
     draining = asyncio.Event()
-    app = web.Application(middlewares=[request_scope(known, metrics, log, draining)])
+    app = web.Application(middlewares=[request_scope(identify, metrics, log, draining)])
     app[SETTINGS] = settings
     app[CLOCK] = clock
     app[ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None

@@ -1,7 +1,5 @@
 """The URL table: which function answers which method of which path."""
 
-from collections.abc import Mapping
-
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
@@ -71,17 +69,13 @@ UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 def add_routes(router: web.UrlDispatcher) -> None:
     resources = {path: router.add_resource(path) for path in ROUTES}
     for path, resource in resources.items():
-        _add_handlers(resource, ROUTES[path])
+        for method, handler in ROUTES[path].items():
+            resource.add_route(method, handler, expect_handler=_accept_expectation)
+            if method == "GET" and handler not in UNSAFE_GETS:
+                resource.add_route("HEAD", handler, expect_handler=_accept_expectation)
     typed = {kind: resources[path] for kind, path in TYPED_PATHS.items()}
     for path in ENDPOINTS:
         router.register_resource(ContentEndpoint(path, typed))
-
-
-def _add_handlers(resource: web.Resource, methods: Mapping[str, Handler]) -> None:
-    for method, handler in methods.items():
-        resource.add_route(method, handler, expect_handler=_accept_expectation)
-        if method == "GET" and handler not in UNSAFE_GETS:
-            resource.add_route("HEAD", handler, expect_handler=_accept_expectation)
 
 
 async def _accept_expectation(request: web.Request) -> None:

@@ -12,7 +12,6 @@ from marshmallow import ValidationError
 from service.web.call import CALL
 from storage.documents import ContainerKey
 
-TYPES = "must be polls, votes or results"
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
 
 
@@ -45,7 +44,7 @@ def read_content_query(
     else:
         container = query.read("container", required=content is not None)
     if given is not None and given != kind:
-        query.faults["type"] = [f"must be {kind}" if is_typed else TYPES]
+        query.faults["type"] = [f"must be {kind if is_typed else 'polls, votes or results'}"]
     expand = query.read("expand", required=False)
     if expand is not None and expand != "results":
         query.faults["expand"] = ["must be results"]

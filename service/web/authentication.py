@@ -10,7 +10,7 @@ from service.rules import policy
 from service.rules.principal import SERVICE_USER, Principal
 from service.web.call import CALL, CLOCK
 from service.web.query import TOKEN_PARAMETERS, parse_query
-from service.web.rate_limits import count_bad_token
+from service.web.rate_limits import count_bad_token, count_token_use
 from service.web.store import STORE
 from storage.tokens import token_id
 
@@ -23,14 +23,15 @@ BEARER = "bearer "
 async def identify(request: web.Request) -> None:
     """Sets the principal and the parsed query of the call.
 
-    Raises ``Forbidden``, and ``QuotaExceeded`` after too many bad tokens.
+    Raises ``Forbidden``, and ``QuotaExceeded`` after too many bad tokens or uses of a token.
     """
     call = request[CALL]
     call.query = parse_query(request)
     values = dict(call.query)
     identifier = token_id(_read_secret(request, values))
-    # Set before acting is checked, so that the log names the token of a refused request, too.
+    # Before acting is checked, so that a refused request is counted, and logged with its token.
     call.principal = await _principal_of(request, identifier)
+    count_token_use(request, identifier)
     wanted = values.get("as_user_id")
     if wanted is None:
         return

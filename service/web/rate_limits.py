@@ -12,9 +12,8 @@ from math import ceil
 from aiohttp import web
 from limits import RateLimitItem
 
-from service.rules.principal import NOBODY
 from service.settings import SETTINGS
-from service.web.call import CALL, Identify
+from service.web.call import CALL
 from service.web.proxies import client_address
 
 CLIENT_PREFIX = 64
@@ -102,21 +101,11 @@ def add_limits(app: web.Application, monotonic: Callable[[], float] = time.monot
         app.on_response_prepare.append(_tell_quota)
 
 
-def within_token_rate(identify: Identify) -> Identify:
-    """``identify`` that also counts each use of the token, whoever it acts for.
-
-    Requests that may not act for a user are counted, too. Raises ``QuotaExceeded``.
-    """
-
-    async def identify_and_count(request: web.Request) -> None:
-        try:
-            await identify(request)
-        finally:
-            quota, call = request.app[TOKEN_USES], request[CALL]
-            if quota is not None and call.principal is not NOBODY:
-                call.quota_headers = quota.use(call.principal.token_id)
-
-    return identify_and_count
+def count_token_use(request: web.Request, identifier: str) -> None:
+    """Counts a request with a valid token, whoever it acts for; raises ``QuotaExceeded``."""
+    quota = request.app[TOKEN_USES]
+    if quota is not None:
+        request[CALL].quota_headers = quota.use(identifier)
 
 
 async def _tell_quota(request: web.Request, response: web.StreamResponse) -> None:
