@@ -26,11 +26,11 @@ async def expand(
     """
     store, now = request.app[STORE], request.app[CLOCK]()
     caller = Caller(request[CALL].principal)
-    numbers = {poll["id"]: poll["standing_session"] for poll in polls}
-    sessions = await store.sessions.find_all(number for number in numbers.values() if number)
+    standing = [poll["standing_session"] for poll in polls]
+    sessions = await store.sessions.find_all(filter(None, standing))
     ballots = await store.ballots.find_all(sessions, caller.principal.user_id)
-    for poll, target in zip(polls, data, strict=True):
-        session = sessions.get(numbers[poll["id"]] or 0)
+    for number, target in zip(standing, data, strict=True):
+        session = sessions.get(number or 0)
         if session is None:
             continue
         view = policy.view_of(caller, session, ballots.get(session["_id"]), now)

@@ -167,13 +167,12 @@ def content_results(session: SessionDocument, view: View) -> dict[str, Any]:
     """``results`` of a Poll. Hidden counts are null, beside whole percentages."""
     hidden = view.hides_counts
     participants = session["participants"]
+    portion = share if hidden else percentage
     return {
         "options": {
             option_id: {
                 "votes": None if hidden else votes,
-                "percentage": share(votes, participants)
-                if hidden
-                else percentage(votes, participants),
+                "percentage": portion(votes, participants),
             }
             for option_id, votes in session["results"].items()
         },

@@ -41,8 +41,7 @@ def read_paging(request: web.Request, is_cursor: Callable[[Any], bool] = is_numb
 
     ``is_cursor`` tells whether a decoded cursor is valid for this list.
     """
-    pairs = request[CALL].query
-    query = dict(pairs)
+    query = dict(request[CALL].query)
     limit = DEFAULT_PER_PAGE
     if query.get("per_page"):
         if not re.fullmatch(r"0*[1-9][0-9]*", query["per_page"], re.ASCII):
