@@ -20,10 +20,10 @@ from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import USERS, TokenDocument, utc_now
 from storage.errors import StartupRefused, StorageError
-from storage.opening import open_store
+from storage.startup import open_store
 from storage.store import Store
 
 REFUSED = 1

@@ -41,7 +41,7 @@ from pymongo.read_concern import ReadConcern
 from structlog import get_logger
 
 from storage.errors import StartupRefused, Unavailable
-from storage.meters import database_errors
+from storage.metrics import database_errors
 
 # Only what other modules take from the driver through this one.
 __all__ = [

@@ -1,4 +1,4 @@
-"""The whole store as one object; ``storage.opening`` opens and closes it."""
+"""The whole store as one object; ``storage.startup`` opens and closes it."""
 
 import time
 from collections.abc import Sequence

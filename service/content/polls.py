@@ -9,7 +9,7 @@ from service.rules import policy, views
 from service.web import responses
 from service.web.call import CALL, CLOCK
 from service.web.conditional import read_if_match
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import Container, ContainerKey, PollDocument, revision
 
 

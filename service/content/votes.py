@@ -11,7 +11,7 @@ from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import pagination, responses
 from service.web.call import CALL, CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import BallotDocument, SessionRules
 from storage.errors import Conflict
 

@@ -11,7 +11,7 @@ from marshmallow import Schema, fields, validate
 from schemas.content import MAX_OPTIONS, SettingsSchema
 from schemas.fields import MAX_ID, OPTION_ID, Items, Moment, Pattern, StrictBoolean
 from schemas.polling import ChoiceId, Flag, FormInt32, Id
-from schemas.shown import Count, Counts, ShownChoiceId, ShownId, ShownSchema, Time
+from schemas.responses import Count, Counts, ShownChoiceId, ShownId, ShownSchema, Time
 from service.openapi.operation import Json
 
 MOMENT = (

@@ -14,7 +14,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from service.web.call import new_request_id, read_request_id
-from service.web.client import Client
+from service.web.peer import Peer
 from service.web.responses import INTERNAL_ERROR, refusal, refusal_bytes
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -83,7 +83,7 @@ def _refuse(request: web.BaseRequest, status: int) -> web.Response:
     return refusal(status, detail, request_id)
 
 
-class Connection(asyncio.BufferedProtocol, Client):
+class Connection(asyncio.BufferedProtocol, Peer):
     """What is between a client and aiohttp's protocol.
 
     The scope of each request says when it begins and ends. Until then its bytes count as those of
