@@ -16,6 +16,7 @@ import pytest
 import structlog
 from pymongo.errors import PyMongoError
 
+from storage import startup
 from storage.client import UNAVAILABLE_CODES
 from storage.embedded.engines import Mongod
 from storage.errors import Unavailable
