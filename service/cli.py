@@ -21,7 +21,7 @@ from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
 from service.web.store_key import STORE
-from storage.documents import USERS, TokenDocument, utc_now
+from storage.documents import USERS, TokenDocument, has_passed, utc_now
 from storage.errors import StartupRefused, StorageError
 from storage.startup import open_store
 from storage.store import Store
@@ -221,7 +221,7 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
     state = "live"
     if token["revoked_at"] is not None:
         state = "revoked"
-    elif expires_at is not None and expires_at <= now:
+    elif has_passed(expires_at, now):
         state = "expired"
     return (
         token["name"],

@@ -133,12 +133,10 @@ class Ballots:
 
     def _write(self, transaction: Transaction, tally: "_Tally") -> None:
         """The sessions first: if one is being closed, this conflicts before much is written."""
-        updates = tally.session_updates()
-        if updates:
+        if updates := tally.session_updates():
             transaction.bulk_write("sessions", updates)
-        writes = tally.ballot_writes()
         try:
-            if writes:
+            if writes := tally.ballot_writes():
                 transaction.bulk_write("ballots", writes)
         except BulkWriteError as error:
             # The same ballot was cast since it was read here: read and decide again.

@@ -46,7 +46,14 @@ class OptionDefinition(TypedDict):
     order: int
 
 
-class PollDefinition(TypedDict):
+class _Described(TypedDict):
+    title: str
+    description: str
+    settings: Settings
+    closes_at: datetime | None
+
+
+class PollDefinition(_Described):
     """A poll as a caller defines it.
 
     ``id`` is given only when a poll is moved here from another system; ``closes_at`` is the end
@@ -54,11 +61,7 @@ class PollDefinition(TypedDict):
     """
 
     id: NotRequired[str]
-    title: str
-    description: str
     options: list[OptionDefinition]
-    settings: Settings
-    closes_at: datetime | None
 
 
 class OptionDocument(TypedDict):
@@ -68,15 +71,11 @@ class OptionDocument(TypedDict):
     is_correct: bool
 
 
-class PollDocument(TypedDict):
+class PollDocument(_Described):
     """``highest_option`` is the highest number that an option of this poll ever had as its id."""
 
     id: str
     number: int
-    title: str
-    description: str
-    settings: Settings
-    closes_at: datetime | None
     options: list[OptionDocument]
     highest_option: int
     standing_session: int | None
@@ -360,6 +359,5 @@ def number_options(
 
 
 def _as_number(option_id: str) -> int | None:
-    if len(option_id) <= NUMBERED_ID_DIGITS and option_id.isascii() and option_id.isdigit():
-        return int(option_id)
-    return None
+    is_short = len(option_id) <= NUMBERED_ID_DIGITS
+    return int(option_id) if is_short and option_id.isascii() and option_id.isdigit() else None

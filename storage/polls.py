@@ -202,10 +202,6 @@ class Polls:
         self._purges.wake()
         return deleted
 
-    async def is_empty(self) -> bool:
-        with round_trip():
-            return await self._containers.find_one({}, {"_id": 1}) is None
-
 
 def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:
     """The poll as this transaction sees it; a concurrent change of it conflicts."""

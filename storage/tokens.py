@@ -138,10 +138,6 @@ class Tokens:
         self._known.clear()
         self._unknown.clear()
 
-    async def is_empty(self) -> bool:
-        with round_trip():
-            return await self._tokens.find_one({}) is None
-
 
 def _valid(token: Token | None, now: datetime) -> Token | None:
     return token if token is not None and token.is_valid(now) else None
