@@ -10,7 +10,7 @@ from schemas.content import NEW_POLL
 from service.rules.principal import ACTIONS, READ
 from storage.documents import ContainerKey, PollDefinition
 from storage.location import Location
-from storage.opening import open_store
+from storage.startup import open_store
 
 WORKSPACE = "BENCH"
 CONTENTS = 1000

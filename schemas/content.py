@@ -17,6 +17,7 @@ from schemas.fields import (
     StrictSchema,
     String,
     Text,
+    Title,
     parse_rfc3339,
 )
 
@@ -46,7 +47,7 @@ class SettingsSchema(StrictSchema):
 
 class OptionSchema(StrictSchema):
     id = Pattern(OPTION_ID, "must have 1 to 64 of the characters A-Z a-z 0-9 _ -")
-    title = Text(required=True, least=1, most=255)
+    title = Title(required=True)
     order = Int32()
 
 
@@ -63,7 +64,7 @@ class NewPollSchema(StrictSchema):
     """
 
     id = Pattern(UUID, "must be a UUID")
-    title = Text(required=True, least=1, most=255)
+    title = Title(required=True)
     description = Text(load_default="", most=MAX_DESCRIPTION)
     options = _options(least=1)
     settings = fields.Nested(

@@ -60,6 +60,13 @@ class Text(String):
         super().__init__(validate=length, **options)
 
 
+class Title(Text):
+    """What a poll asks, or an option says; both APIs have the same limit."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(least=1, most=255, **options)
+
+
 class StrictBoolean(fields.Boolean):
     """JSON ``true`` or ``false``, nothing else."""
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load
 
 from schemas.content import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
-from schemas.fields import ID_MESSAGE, MESSAGES, Choice, Int32, Text, as_whole, parse_id
+from schemas.fields import ID_MESSAGE, MESSAGES, Choice, Int32, Text, Title, as_whole, parse_id
 
 ENROLLMENT_TYPES = ("StudentEnrollment", "TeacherEnrollment", "TaEnrollment")
 
@@ -81,7 +81,7 @@ class PollChanges(LenientSchema):
 
     cleared = {"description": ""}
 
-    question = Text(least=1, most=255, attribute="title")
+    question = Title(attribute="title")
     description = Text(most=MAX_DESCRIPTION, allow_none=True)
 
     @pre_load
@@ -96,7 +96,7 @@ class NewPoll(PollChanges):
 
     cleared: dict[str, Any] = {}
 
-    question = Text(required=True, least=1, most=255, attribute="title")
+    question = Title(required=True, attribute="title")
     description = Text(load_default="", most=MAX_DESCRIPTION, allow_none=True)
 
     @post_load
@@ -108,13 +108,13 @@ class NewPoll(PollChanges):
 class ChoiceChanges(LenientSchema):
     """The changes of a PUT; loads to members of ``storage.documents.OptionDocument``."""
 
-    text = Text(least=1, most=255, attribute="title")
+    text = Title(attribute="title")
     is_correct = Flag()
     position = FormInt32(attribute="order")
 
 
 class NewChoice(ChoiceChanges):
-    text = Text(required=True, least=1, most=255, attribute="title")
+    text = Title(required=True, attribute="title")
     is_correct = Flag(load_default=False)
 
 

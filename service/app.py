@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from service.openapi.document import build
-from service.openapi.page import DOCUMENT
+from service.openapi.explorer import DOCUMENT
 from service.routes import ROUTES, add_routes
 from service.settings import SETTINGS, Settings
 from service.telemetry.log import REQUEST_LOG, RequestLog, open_request_log
@@ -23,10 +23,10 @@ from service.web.health import DRAINING
 from service.web.proxies import client_scheme
 from service.web.rate_limits import add_limits
 from service.web.scope import request_scope
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.client import SessionWatch
 from storage.documents import utc_now
-from storage.opening import open_store
+from storage.startup import open_store
 from storage.tokens import token_id
 
 document: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))

@@ -9,7 +9,7 @@ from aiohttp import web
 from service.telemetry.metrics import METRICS
 from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import Settings
 from storage.errors import StorageError, Unavailable
 from storage.idempotency import IdempotencyKey

@@ -19,10 +19,10 @@ from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
-from service.web.store import STORE
-from storage.documents import USERS, TokenDocument, utc_now
+from service.web.store_key import STORE
+from storage.documents import USERS, TokenDocument, has_passed, utc_now
 from storage.errors import StartupRefused, StorageError
-from storage.opening import open_store
+from storage.startup import open_store
 from storage.store import Store
 
 REFUSED = 1
@@ -220,7 +220,7 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
     state = "live"
     if token["revoked_at"] is not None:
         state = "revoked"
-    elif expires_at is not None and expires_at <= now:
+    elif has_passed(expires_at, now):
         state = "expired"
     return (
         token["name"],

@@ -6,7 +6,7 @@ from aiohttp.typedefs import Handler
 from service.content import polls as content_polls
 from service.content import results, votes
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
-from service.openapi import page
+from service.openapi import explorer
 from service.polling import choices, enrollments, polls, sessions, submissions
 from service.polling.paths import API, CHOICES, COURSE, POLL, SESSIONS, SUBMISSIONS
 from service.web import health
@@ -15,9 +15,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/healthz": {"GET": health.healthz},
     "/readyz": {"GET": health.readyz},
     "/metrics": {"GET": health.metrics},
-    "/openapi.json": {"GET": page.show_document},
-    "/docs": {"GET": page.show_page},
-    "/docs/{asset}": {"GET": page.show_asset},
+    "/openapi.json": {"GET": explorer.show_document},
+    "/docs": {"GET": explorer.show_page},
+    "/docs/{asset}": {"GET": explorer.show_asset},
     "/rest/polls": {
         "GET": content_polls.list_polls,
         "POST": content_polls.create_poll,

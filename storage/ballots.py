@@ -23,8 +23,8 @@ from storage.client import (
 from storage.documents import BallotDocument, SessionDocument
 from storage.errors import NotFound, StorageError, Unavailable, require
 from storage.idempotency import IdempotencyKey
-from storage.meters import batch_meters
-from storage.pages import Page, Window, read_page
+from storage.metrics import batch_meters
+from storage.pagination import Page, Window, read_page
 from storage.voting import Cast, Vote, decide
 
 MAX_CONFLICTS = 3

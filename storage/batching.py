@@ -23,7 +23,7 @@ from storage.client import (
     round_trip,
 )
 from storage.errors import StorageError, Unavailable
-from storage.meters import BatchMeter, batch_meters
+from storage.metrics import BatchMeter, batch_meters
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -22,7 +22,13 @@ import pymongo.cursor
 import pymongo.database
 from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
-from motor.core import AgnosticClient, AgnosticClientSession, AgnosticCollection, AgnosticDatabase
+from motor.core import (
+    AgnosticClient,
+    AgnosticClientSession,
+    AgnosticCollection,
+    AgnosticCursor,
+    AgnosticDatabase,
+)
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import DeleteOne, IndexModel, InsertOne, ReadPreference, ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
@@ -40,7 +46,7 @@ from pymongo.read_concern import ReadConcern
 from structlog import get_logger
 
 from storage.errors import StartupRefused, Unavailable
-from storage.meters import database_errors
+from storage.metrics import database_errors
 
 # Only what other modules take from the driver through this one.
 __all__ = [
@@ -57,6 +63,7 @@ log = get_logger(__name__)
 
 Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
+Cursor = AgnosticCursor[Document]
 Snapshot = AgnosticClientSession
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -110,8 +117,8 @@ UNAVAILABLE_CODES = frozenset(
         # NotPrimaryOrSecondary; KeyNotFound: a new primary has no keys yet to sign its time with
         *(91, 94, 189, 10107, 11600, 11602, 13435, 13436, 211),
         # WriteConcernFailed, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet,
-        # SnapshotTooOld, SnapshotUnavailable
-        *(64, 133, 134, 239, 246),
+        # SnapshotUnavailable
+        *(64, 133, 134, 246),
         # LockBusy, MaxTimeMSExpired, WriteConflict (outside a transaction), ExceededMemoryLimit,
         # QueryPlanKilled, TooManyLogicalSessions, ExceededTimeLimit,
         # TransactionExceededLifetimeLimitSeconds, TemporarilyUnavailable,
@@ -503,17 +510,27 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """A session for ``collection``, whose reads all see the moment of the first.
-
-        MongoDB keeps such a moment for five minutes, and then raises ``Unavailable``.
-        """
-        async with await self._client.start_session(snapshot=True) as session:
+        """A session for ``collection`` whose reads all see one moment, for a minute at most."""
+        async with await self._client.start_session() as session:
+            session.start_transaction(read_concern=ReadConcern("snapshot"))
             try:
                 yield session
             finally:
-                # Closes its cursors too, also one whose connection broke or that still answers.
+                # By name too: the driver does not report an abort that was lost.
                 with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
+                    await session.abort_transaction()
                     await self._client.admin.command("killSessions", [session.session_id])
+
+    async def close_cursor(self, name: str, cursor: Cursor) -> None:
+        """Closes a cursor of a snapshot over a collection.
+
+        SecantusDB keeps it beyond the transaction, and beyond a broken connection, after which the
+        driver believes that it is gone.
+        """
+        with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
+            if number := cast(int | None, cursor.cursor_id):
+                await self._database.command("killCursors", name, cursors=[number])
+            await cursor.close()
 
     async def transaction(
         self, work: Work[T], *, max_conflicts: int | None = None, seconds: float | None = None

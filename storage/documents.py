@@ -47,7 +47,14 @@ class OptionDefinition(TypedDict):
     order: int
 
 
-class PollDefinition(TypedDict):
+class _Described(TypedDict):
+    title: str
+    description: str
+    settings: Settings
+    closes_at: datetime | None
+
+
+class PollDefinition(_Described):
     """A poll as a caller defines it.
 
     ``id`` is given only when a poll is moved here from another system; ``closes_at`` is the end
@@ -55,11 +62,7 @@ class PollDefinition(TypedDict):
     """
 
     id: NotRequired[str]
-    title: str
-    description: str
     options: list[OptionDefinition]
-    settings: Settings
-    closes_at: datetime | None
 
 
 class OptionDocument(TypedDict):
@@ -69,15 +72,11 @@ class OptionDocument(TypedDict):
     is_correct: bool
 
 
-class PollDocument(TypedDict):
+class PollDocument(_Described):
     """``highest_option`` is the highest number that an option of this poll ever had as its id."""
 
     id: str
     number: int
-    title: str
-    description: str
-    settings: Settings
-    closes_at: datetime | None
     options: list[OptionDocument]
     highest_option: int
     standing_session: int | None
@@ -329,6 +328,5 @@ def number_options(
 
 
 def _as_number(option_id: str) -> int | None:
-    if len(option_id) <= NUMBERED_ID_DIGITS and option_id.isascii() and option_id.isdigit():
-        return int(option_id)
-    return None
+    is_short = len(option_id) <= NUMBERED_ID_DIGITS
+    return int(option_id) if is_short and option_id.isascii() and option_id.isdigit() else None

@@ -9,7 +9,7 @@ from storage.client import OUTCOME_UNKNOWN, Database, Transaction, round_trip
 from storage.documents import EnrollmentDocument, EnrollmentType
 from storage.errors import require
 from storage.idempotency import IdempotencyKey, transaction_once
-from storage.pages import Page, Window, read_page
+from storage.pagination import Page, Window, read_page
 
 
 class Enrollments:

@@ -54,15 +54,15 @@ class Exports:
     async def _iterate(
         self, session_id: int, snapshot: Snapshot
     ) -> AsyncGenerator[Sequence[BallotDocument], None]:
-        cursor = self._ballots.find(
-            {"session_id": session_id},
-            {"requests": 0},
-            session=snapshot,
-            batch_size=BALLOTS_AT_A_TIME,
-        ).sort("number", 1)
-        while True:
-            with round_trip(time.monotonic() + BATCH_SECONDS):
-                found = await cursor.to_list(BALLOTS_AT_A_TIME)
-            if not found:
-                return
-            yield cast(list[BallotDocument], found)
+        query = {"session_id": session_id}
+        cursor = self._ballots.find(query, {"requests": 0}, session=snapshot)
+        cursor.sort("number", 1).batch_size(BALLOTS_AT_A_TIME)
+        try:
+            while True:
+                with round_trip(time.monotonic() + BATCH_SECONDS):
+                    found = await cursor.to_list(BALLOTS_AT_A_TIME)
+                if not found:
+                    return
+                yield cast(list[BallotDocument], found)
+        finally:
+            await self._database.close_cursor("ballots", cursor)

@@ -29,9 +29,9 @@ from storage.documents import (
 )
 from storage.errors import Conflict, PreconditionFailed, require
 from storage.idempotency import IdempotencyKey, transaction_once
-from storage.pages import Page, Window, read_page
+from storage.locks import Locks
+from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
-from storage.turns import Turns
 
 Revisions = frozenset[str]
 """Revisions that a caller accepts; see ``documents.revision``."""
@@ -45,7 +45,7 @@ class Polls:
         self._purges = purges
         self._containers = database.collection("containers")
         self._addresses = database.collection("addresses")
-        self._turns = Turns()
+        self._turns = Locks()
         self._reader: RevalidatingReader[str, Container] = RevalidatingReader(
             self._containers, lambda document: Container(document["polls"])
         )
@@ -182,10 +182,6 @@ class Polls:
             deleted = await self._database.transaction(work)
         self._purges.wake()
         return deleted
-
-    async def is_empty(self) -> bool:
-        with round_trip():
-            return await self._containers.find_one({}, {"_id": 1}) is None
 
 
 def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:

@@ -48,10 +48,9 @@ class Purges:
             self._noted.clear()
             # What cannot be reached now is removed later.
             try:
-                while await self._sweep_one():
-                    pass
-            except Unavailable:
-                pass
+                with suppress(Unavailable):
+                    while await self._sweep_one():
+                        pass
             except Exception:
                 # Nothing awaits this task: it would end, and nothing be removed until a restart.
                 log.exception("removing ballots failed, and is tried again")

@@ -16,7 +16,7 @@ from storage.documents import (
 )
 from storage.errors import Conflict, require
 from storage.idempotency import IdempotencyKey, transaction_once
-from storage.pages import Page, Window, read_page
+from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
 
 MAX_SESSIONS_AT_ONCE = 10_000

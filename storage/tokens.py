@@ -135,7 +135,3 @@ class Tokens:
         """Makes the next look-ups ask the database, as they would after 4 s."""
         self._known.clear()
         self._unknown.clear()
-
-    async def is_empty(self) -> bool:
-        with round_trip():
-            return await self._tokens.find_one({}) is None

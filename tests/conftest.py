@@ -22,11 +22,11 @@ from service.app import create_app
 from service.server.runner import Runner
 from service.settings import Settings
 from service.telemetry.log import RequestLog
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.embedded.server import EmbeddedServer, start
 from storage.indexes import INDEXES
 from storage.location import Location
-from storage.opening import open_store
+from storage.startup import open_store
 from storage.store import Store
 from tests.support import engine
 from tests.support.documented import Documented

@@ -12,7 +12,7 @@ from service.web import responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
 from service.web.conditional import read_if_match
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import Container, ContainerKey, PollDocument, revision
 from storage.polls import redefined
 

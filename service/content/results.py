@@ -10,7 +10,7 @@ from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web.call import CALL, CLOCK
 from service.web.responses import json_response
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import PollDocument
 from storage.errors import Conflict
 

@@ -12,7 +12,7 @@ from service.rules.policy import Caller
 from service.web import pagination, responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import BallotDocument, SessionRules
 from storage.errors import Conflict
 

@@ -5,11 +5,11 @@ from http import HTTPStatus
 from typing import Any
 
 from schemas.fields import OPTION_ID
-from schemas.shown import ProblemSchema
+from schemas.responses import ProblemSchema
 from service.openapi.examples import EXAMPLES
+from service.openapi.explorer import ASSETS
 from service.openapi.fields import WHOLE_ID, either, text
 from service.openapi.operation import Json
-from service.openapi.page import ASSETS
 from service.polling.export import FORMATS
 from service.polling.responses import STRING_IDS
 from service.web.pagination import DEFAULT_PER_PAGE, MAX_PER_PAGE

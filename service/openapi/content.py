@@ -1,7 +1,7 @@
 """The operations of the content API."""
 
 from schemas.content import NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
-from schemas.shown import EXPANDED_POLL, POLL, RESULTS_OF_POLL, VOTE
+from schemas.responses import EXPANDED_POLL, POLL, RESULTS_OF_POLL, VOTE
 from service.openapi.operation import Operation, Operations, json_answer, json_content, list_of
 
 PLACE = ("workspace", "content", "container")

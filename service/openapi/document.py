@@ -11,7 +11,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
-from service.openapi import components, content, operating, polling
+from service.openapi import components, content, monitoring, polling
 from service.openapi.fields import CONDITIONS, describe
 from service.openapi.operation import Answer, Json, Operation, Operations
 from service.polling.paths import API
@@ -47,7 +47,7 @@ TAGS: dict[str, tuple[str, str]] = {
     "service": ("Operation", "For operators of the service. No token is needed."),
 }
 """Name and description, by the module or the package of the handler."""
-OPERATIONS: Operations = {**operating.OPERATIONS, **content.OPERATIONS, **polling.OPERATIONS}
+OPERATIONS: Operations = {**monitoring.OPERATIONS, **content.OPERATIONS, **polling.OPERATIONS}
 
 
 class Undescribed(Exception):
@@ -99,7 +99,7 @@ def _require_agreement(table: Table) -> None:
     for route in sorted(routed - OPERATIONS.keys()):
         raise Undescribed(
             f"{route} is routed but not described: add an Operation beside its neighbours in "
-            "service/openapi/content.py, polling.py or operating.py."
+            "service/openapi/content.py, polling.py or monitoring.py."
         )
     for route in sorted(OPERATIONS.keys() - routed):
         raise Undescribed(f"{route} is described in service/openapi but not routed.")
@@ -127,7 +127,7 @@ def _complete_schemas(schemas: Json, converter: OpenAPIConverter) -> None:
     """Adds conditions, and the docstrings of output schemas: those of input are for developers."""
     for (schema, *_), name in converter.refs.items():
         schemas[name].update(CONDITIONS.get(schema, {}))
-        if schema.__module__ == "schemas.shown" and schema.__doc__:
+        if schema.__module__ == "schemas.responses" and schema.__doc__:
             schemas[name]["description"] = _markdown(schema.__doc__)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import Schema
 
-from schemas import content, polling, shown
+from schemas import content, polling, responses
 
 CREATED_AT = "2014-01-07T15:16:18Z"
 QUESTION = "What is your favorite color?"
@@ -23,7 +23,7 @@ STORED_STARS = {**STARS, "id": STARS_ID}
 STARS_RESULTS = {"4": {"votes": 3, "percentage": 37.5}, "5": {"votes": 5, "percentage": 62.5}}
 
 EXAMPLES: dict[type[Schema], dict[str, Any]] = {
-    shown.ProblemSchema: {
+    responses.ProblemSchema: {
         "type": "about:blank",
         "title": "Bad Request",
         "status": 400,
@@ -34,9 +34,9 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     content.NewPollSchema: STARS,
     content.PollReplacementSchema: STORED_STARS,
     content.NewVoteSchema: {"optionIds": ["5"]},
-    shown.PollSchema: STORED_STARS,
-    shown.ExpandedPollSchema: STORED_STARS,
-    shown.VoteSchema: {
+    responses.PollSchema: STORED_STARS,
+    responses.ExpandedPollSchema: STORED_STARS,
+    responses.VoteSchema: {
         "pollId": STARS_ID,
         "userId": 7,
         "optionIds": ["5"],
@@ -44,7 +44,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "createdAt": CREATED_AT,
         "updatedAt": CREATED_AT,
     },
-    shown.ResultsOfPollSchema: {
+    responses.ResultsOfPollSchema: {
         "pollId": STARS_ID,
         "sessionId": 1023,
         "closed": False,
@@ -64,7 +64,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     polling.SessionChanges: {"has_public_results": True},
     polling.NewSubmission: {"poll_choice_id": 155},
     polling.NewEnrollment: STUDENT,
-    shown.ShownPollSchema: {
+    responses.ShownPollSchema: {
         "id": 55,
         "question": QUESTION,
         "description": "This poll is to determine what the class's favorite color is.",
@@ -72,8 +72,8 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "user_id": 105,
         "total_results": RESULTS,
     },
-    shown.ShownChoiceSchema: {**RED, "id": 144, "poll_id": 55},
-    shown.ShownSessionSchema: {
+    responses.ShownChoiceSchema: {**RED, "id": 144, "poll_id": 55},
+    responses.ShownSessionSchema: {
         **SECTION,
         "id": 1023,
         "poll_id": 55,
@@ -84,14 +84,14 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "poll_submissions": None,
         "has_submitted": False,
     },
-    shown.ShownSubmissionSchema: {
+    responses.ShownSubmissionSchema: {
         "id": 1023,
         "poll_session_id": 1023,
         "poll_choice_id": 155,
         "user_id": 4555,
         "created_at": CREATED_AT,
     },
-    shown.EnrollmentSchema: {**STUDENT, **SECTION, "id": 1, "enrollment_state": "active"},
-    shown.UserSchema: {"id": 4555, "name": "User 4555"},
-    shown.CourseSchema: {"id": 1111, "name": "Course 1111"},
+    responses.EnrollmentSchema: {**STUDENT, **SECTION, "id": 1, "enrollment_state": "active"},
+    responses.UserSchema: {"id": 4555, "name": "User 4555"},
+    responses.CourseSchema: {"id": 1111, "name": "Course 1111"},
 }

@@ -11,7 +11,7 @@ from marshmallow import Schema, fields, validate
 from schemas.content import MAX_OPTIONS, SettingsSchema
 from schemas.fields import MAX_ID, OPTION_ID, Items, Moment, Pattern
 from schemas.polling import ChoiceId, Flag, FormInt32, Id
-from schemas.shown import Counts, ShownChoiceId, ShownId, ShownSchema, Time
+from schemas.responses import Counts, ShownChoiceId, ShownId, ShownSchema, Time
 from service.openapi.operation import Json
 
 MOMENT = (

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema
 
 from schemas import polling as received
-from schemas import shown
+from schemas import responses
 from schemas.polling import CHOICES, ENROLLMENTS, POLLS, SESSIONS, SUBMISSIONS, Resource
 from service.openapi.examples import EXAMPLES
 from service.openapi.fields import form_of
@@ -29,22 +29,22 @@ FORMS = (
     "read-only members are ignored."
 )
 SHOWN: dict[Resource, Schema] = {
-    POLLS: shown.SHOWN_POLL,
-    CHOICES: shown.SHOWN_CHOICE,
-    SESSIONS: shown.SHOWN_SESSION,
-    SUBMISSIONS: shown.SHOWN_SUBMISSION,
+    POLLS: responses.SHOWN_POLL,
+    CHOICES: responses.SHOWN_CHOICE,
+    SESSIONS: responses.SHOWN_SESSION,
+    SUBMISSIONS: responses.SHOWN_SUBMISSION,
 }
 """How the objects of each resource are returned."""
 GONE = Answer("Deleted.")
 FILE = Answer(
     "The file.",
-    {JSON: {"schema": shown.EXPORT}, "text/csv": {"schema": {"type": "string"}}},
+    {JSON: {"schema": responses.EXPORT}, "text/csv": {"schema": {"type": "string"}}},
     ("Content-Disposition",),
 )
-COURSE = json_answer("The course.", shown.COURSE)
-USER = json_answer("The user.", shown.USER)
-ENROLLMENT = json_answer("The enrollment.", shown.ENROLLMENT)
-ENROLLED = json_answer("A page of enrollments.", list_of(shown.ENROLLMENT), "Link")
+COURSE = json_answer("The course.", responses.COURSE)
+USER = json_answer("The user.", responses.USER)
+ENROLLMENT = json_answer("The enrollment.", responses.ENROLLMENT)
+ENROLLED = json_answer("A page of enrollments.", list_of(responses.ENROLLMENT), "Link")
 
 
 def _page(name: str, resource: Resource, *parameters: str) -> Operation:

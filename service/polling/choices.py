@@ -10,10 +10,10 @@ from service.polling import bodies, lookups
 from service.polling.responses import polling_response
 from service.rules import policy, views
 from service.web import pagination
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage import choices
 from storage.documents import OptionDocument, PollDocument
-from storage.pages import page_of
+from storage.pagination import page_of
 
 
 async def list_choices(request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from service.polling.responses import polling_response
 from service.rules import policy, views
 from service.web import pagination
 from service.web.call import CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 
 
 async def list_enrollments(request: web.Request) -> web.Response:

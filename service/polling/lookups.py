@@ -9,7 +9,7 @@ from schemas.fields import UUID, parse_id
 from service.rules import policy
 from service.rules.policy import Caller, View
 from service.web.call import CALL, CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage import choices
 from storage.documents import BallotDocument, LocatedPoll, SessionDocument
 from storage.errors import NotFound

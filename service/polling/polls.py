@@ -8,7 +8,7 @@ from service.polling.responses import polling_response
 from service.rules import policy, views
 from service.web import pagination
 from service.web.call import CALL, CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import PollDocument
 
 

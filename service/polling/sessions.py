@@ -12,9 +12,9 @@ from service.rules import policy, views
 from service.rules.policy import Caller, View
 from service.web import pagination, streams
 from service.web.call import CALL, CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import SessionDocument
-from storage.pages import Page, Window
+from storage.pagination import Page, Window
 
 MAX_SUBMISSIONS = 1000
 """In a session; longer lists are read page by page from ``poll_submissions``."""

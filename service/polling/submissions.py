@@ -10,7 +10,7 @@ from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import pagination
 from service.web.call import CALL
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.errors import NotFound
 
 

@@ -14,7 +14,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from service.web.call import new_request_id, read_request_id
-from service.web.client import Client
+from service.web.peer import Peer
 from service.web.responses import INTERNAL_ERROR, refusal, refusal_bytes
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -83,7 +83,7 @@ def _refuse(request: web.BaseRequest, status: int) -> web.Response:
     return refusal(status, detail, request_id)
 
 
-class Connection(asyncio.BufferedProtocol, Client):
+class Connection(asyncio.BufferedProtocol, Peer):
     """What is between a client and aiohttp's protocol.
 
     The scope of each request says when it begins and ends. Until then its bytes count as those of
@@ -91,8 +91,17 @@ class Connection(asyncio.BufferedProtocol, Client):
     """
 
     __slots__ = (
-        *("_awaited", "_handler", "_has_answered", "_head_bytes", "_heads", "_held", "_on_end"),
-        *("_request", "_since", "_transport", "_unread", "_writable", "_writes"),
+        *("_awaited", "_handler", "_has_answered", "_head_bytes", "_heads", "_held"),
+        *(
+            "_last_bytes",
+            "_on_end",
+            "_request",
+            "_since",
+            "_transport",
+            "_unread",
+            "_writable",
+            "_writes",
+        ),
     )
 
     def __init__(self, handler: Handler, on_end: Callable[["Connection"], None]) -> None:
@@ -100,7 +109,7 @@ class Connection(asyncio.BufferedProtocol, Client):
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
         self._request: web.BaseRequest | None = None
-        self._held = b""
+        self._held = self._last_bytes = b""
         self._head_bytes = self._heads = self._writes = 0
         self._has_answered = False
         self._unread: StreamReader | None = None
@@ -157,20 +166,27 @@ class Connection(asyncio.BufferedProtocol, Client):
             if not self._unread.is_eof():
                 return  # the rest of a body that was not wanted, which aiohttp passes over
             self._unread = None
-        heads = data.lstrip(b"\r\n").count(END_OF_HEAD)
-        if heads:
-            self._heads += heads
-            self._head_bytes = 0
-        elif self._heads == 0:
-            self._head_bytes += len(data.strip(b"\r\n"))
-            if self._head_bytes > MAX_HEAD_BYTES:
+        if not self._head_bytes:
+            data = data.lstrip(b"\r\n")
+        joined = self._last_bytes + data  # an end may have come in two pieces
+        self._last_bytes = joined[-3:]
+        *complete, rest = joined.split(END_OF_HEAD)
+        if complete:
+            self._heads += len(complete)
+            self._head_bytes = len(rest)
+        else:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self._heads:
                 self._end_head(431)
 
     def begin(self, request: web.BaseRequest) -> None:
         self._request = request
-        self._head_bytes = 0
-        # What follows the headers in one piece may be a body, so it is not known to be requests.
-        self._heads = 0 if request.body_exists else max(self._heads - 1, 0)
+        if request.body_exists or not self._heads:
+            # What came behind these headers may be their body, so it counts for nothing.
+            self._heads = self._head_bytes = 0
+            self._last_bytes = b""
+        else:
+            self._heads -= 1
         # Headers behind other requests were not counted as they came.
         if len(b"".join(chain.from_iterable(request.raw_headers))) > MAX_HEAD_BYTES:
             raise web.HTTPRequestHeaderFieldsTooLarge(text=REFUSALS[431][1])

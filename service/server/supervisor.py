@@ -25,7 +25,7 @@ from service.server.listening import open_sockets
 from service.server.runner import STOP_SECONDS, asked_to_stop, base_url
 from service.settings import EMBEDDED_URI, Settings
 from storage.errors import StartupRefused
-from storage.opening import open_store
+from storage.startup import open_store
 from storage.store import Store
 
 BACKOFF_SECONDS = (0.1, 5.0)

@@ -33,9 +33,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from service.telemetry.log import NO_ROUTE, RequestLine
-from storage import meters
+from storage import metrics
 from storage.embedded.directory import is_alive
-from storage.meters import SECONDS, SIZES, Histogram
+from storage.metrics import SECONDS, SIZES, Histogram
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 SHARE_SECONDS = 1.0
@@ -109,12 +109,12 @@ class Metrics:
         return generate_latest(registry)
 
     def _rows(self) -> dict[str, Rows]:
-        batches = meters.batch_meters
+        batches = metrics.batch_meters
         return {
             REQUESTS: [(labels, (count,)) for labels, count in self._requests.items()],
             DURATIONS: [(labels, _numbers(one)) for labels, one in self._durations.items()],
             VOTES: [((outcome,), (count,)) for outcome, count in self.votes.items()],
-            ERRORS: [((kind,), (count,)) for kind, count in meters.database_errors.items()],
+            ERRORS: [((kind,), (count,)) for kind, count in metrics.database_errors.items()],
             BATCH_SIZES: [((kind,), _numbers(one.sizes)) for kind, one in batches.items()],
             BATCH_WAITS: [((kind,), _numbers(one.waits)) for kind, one in batches.items()],
         }

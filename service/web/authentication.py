@@ -11,7 +11,7 @@ from service.rules.principal import SERVICE_USER, Principal
 from service.web.call import CALL, CLOCK
 from service.web.query import TOKEN_PARAMETERS, parse_query
 from service.web.rate_limits import count_bad_token, count_token_use
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.tokens import token_id
 
 ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")

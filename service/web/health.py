@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from service.telemetry.log import REQUEST_LOG
 from service.telemetry.metrics import METRICS
 from service.web import responses
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.errors import Unavailable
 
 DRAINING = web.AppKey("draining", asyncio.Event)

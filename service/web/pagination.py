@@ -15,7 +15,7 @@ from service.settings import SETTINGS
 from service.web.call import CALL
 from service.web.proxies import client_scheme, is_from_proxy
 from service.web.query import TOKEN_PARAMETERS
-from storage.pages import Page, Window
+from storage.pagination import Page, Window
 
 DEFAULT_PER_PAGE = 10
 MAX_PER_PAGE = 100

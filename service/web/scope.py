@@ -11,7 +11,7 @@ from service.telemetry.log import RequestLog
 from service.telemetry.metrics import Metrics
 from service.web.authentication import PUBLIC
 from service.web.call import CALL, Call, Identify, read_request_id
-from service.web.client import client_of
+from service.web.peer import peer_of
 from service.web.problems import problem_of
 from service.web.responses import REQUEST_ID_HEADER
 from storage.client import set_time_limit
@@ -39,14 +39,14 @@ def request_scope(
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else None
         status = CLIENT_CLOSED_REQUEST
-        client = client_of(request)
+        peer = peer_of(request)
         metrics.in_flight += 1
         set_time_limit(PATIENCE_SECONDS)
         try:
             try:
-                client.begin(request)
-                if client.is_write_paused:
-                    await client.writable()
+                peer.begin(request)
+                if peer.is_write_paused:
+                    await peer.writable()
                 if route is not None and route not in PUBLIC:
                     await identify(request)
                 response = await handler(request)
@@ -54,14 +54,14 @@ def request_scope(
                 raise  # the caller hung up: there is nobody to answer
             except Exception as error:
                 response = problem_of(request, error)
-            if draining.is_set() and not client.expects_more:
+            if draining.is_set() and not peer.expects_more:
                 response.force_close()
             response.headers[REQUEST_ID_HEADER] = call.id
             status = response.status
             return response
         finally:
             metrics.in_flight -= 1
-            client.end()
+            peer.end()
             user = token = remote = None
             if not call.is_anonymous:
                 remote = request.remote

@@ -29,7 +29,6 @@ OWN_NAMES = frozenset(
     }
 )
 PRIVATE_FILE = 0o600
-PRIVATE_DIRECTORY = 0o700
 
 
 class Endpoint(TypedDict):
@@ -66,7 +65,7 @@ class DataDirectory:
         Raises ``BlockingIOError`` while another process holds the directory, and ``OSError`` if it
         cannot be used: one that holds other files is not taken over.
         """
-        self.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._refuse_what_is_not_ours()
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE_FILE)
         try:

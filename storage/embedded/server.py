@@ -114,7 +114,7 @@ class EmbeddedServer:
         while True:
             await asyncio.sleep(0.2)
             try:
-                if self._guard.is_dead:
+                if self._guard.process.poll() is not None:
                     log.warning("the guard of the embedded server ended, and is restarted")
                     self._guard.end()
                     self._guard = _Guard(self._directory, self._lock.fileno())
@@ -147,7 +147,7 @@ class _Guard:
     """The process of ``storage.embedded.guard``, and the conversation with it."""
 
     def __init__(self, directory: DataDirectory, lock: int) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+        self.process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
             [
                 *(sys.executable, "-P", "-m", "storage.embedded.guard"),
                 *(str(lock), str(directory.path), str(os.getpid())),
@@ -158,12 +158,8 @@ class _Guard:
             env={**os.environ, "PYTHONPATH": ROOT},
             start_new_session=True,
         )
-        self._to_guard = cast("IO[bytes]", self._process.stdin)
-        self._from_guard = cast("IO[bytes]", self._process.stdout)
-
-    @property
-    def is_dead(self) -> bool:
-        return self._process.poll() is not None
+        self._to_guard = cast("IO[bytes]", self.process.stdin)
+        self._from_guard = cast("IO[bytes]", self.process.stdout)
 
     def launch(self, launch: Launch) -> bool:
         """Whether the server listens."""
@@ -185,10 +181,10 @@ class _Guard:
         with contextlib.suppress(BrokenPipeError):
             self._to_guard.close()
         try:
-            self._process.wait(STOP_SECONDS + 2)
+            self.process.wait(STOP_SECONDS + 2)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
         self._from_guard.close()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.tokens import token_id
 from storage.voting import vote_key
 from tests.conftest import ADMIN, SECRET, Client, Clock, Raw, TokenMaker

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage import polls
 from storage.store import Store
 from tests.conftest import Client, Raw

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.web.store import STORE
+from service.web.store_key import STORE
 from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
 from tests.support.seeds import (
     ISSUE,

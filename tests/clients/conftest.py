@@ -17,7 +17,7 @@ from service.rules.principal import ACTIONS
 from storage.documents import utc_now
 from storage.embedded.server import EmbeddedServer
 from storage.location import Location
-from storage.opening import open_store
+from storage.startup import open_store
 from tests.conftest import ADMIN, SECRET
 
 COURSE, SECTION = 10, 101

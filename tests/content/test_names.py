@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from service.telemetry.log import REQUEST_LOG
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.tokens import token_id
 from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 from service.app import create_app
 from service.settings import Settings
 from service.web.call import CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.embedded.engines import Mongod
 from storage.embedded.server import start
 from storage.errors import StartupRefused, Unavailable

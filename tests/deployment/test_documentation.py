@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import pytest
 
 from schemas.content import NEW_POLL, SettingsSchema
-from schemas.shown import POLL
+from schemas.responses import POLL
 from service.polling.paths import API
 from service.routes import ROUTES
 from service.settings import Settings

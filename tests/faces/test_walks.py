@@ -5,7 +5,7 @@ from typing import Any
 
 from yarl import URL
 
-from service.web.store import STORE
+from service.web.store_key import STORE
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support.casting import answered, content_run, seed_ballots, submitted
 from tests.support.polling import API, call, enroll, make_choice, make_poll, make_session

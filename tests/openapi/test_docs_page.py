@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from service.openapi.page import ASSETS, PAGE
+from service.openapi.explorer import ASSETS, PAGE
 from service.web.authentication import PUBLIC
 from tests.conftest import ADMIN, Client, Raw
 from tests.support.seeds import refused, stored_polls

@@ -15,11 +15,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pytest_aiohttp import AiohttpClient
 
 import schemas
-from schemas import shown
+from schemas import responses
 from schemas.fields import StrictSchema
 from schemas.polling import LenientSchema
 from service.app import create_app
-from service.openapi import examples, page
+from service.openapi import examples, explorer
 from service.openapi.document import Undescribed, build
 from service.polling import enrollments
 from service.polling.paths import API
@@ -32,7 +32,7 @@ from tests.support.polling import make_choice, make_poll, make_session
 from tests.support.processes import Services
 from tests.support.seeds import ISSUE, STARS, UNKNOWN, Json, a_poll, refused
 
-BASES = {StrictSchema, LenientSchema, shown.ShownSchema, shown.SessionMembers}
+BASES = {StrictSchema, LenientSchema, responses.ShownSchema, responses.SessionMembers}
 
 
 def operations() -> Iterator[tuple[str, str, Json]]:
@@ -64,7 +64,7 @@ async def test_the_document_is_served_without_a_token(anonymous: Client) -> None
         assert answer.content_type == "application/json"
         served = await answer.json()
     assert served == DOCUMENT
-    document = anonymous.app[page.DOCUMENT]
+    document = anonymous.app[explorer.DOCUMENT]
     assert document() is document()  # built once
 
 
@@ -82,7 +82,7 @@ def test_exactly_the_routes_are_described() -> None:
 
 def test_a_route_without_a_description_says_where_to_write_it() -> None:
     with pytest.raises(Undescribed, match=r"PATCH /new is routed but not .*openapi/content"):
-        build({**ROUTES, "/new": {"PATCH": page.show_page}})
+        build({**ROUTES, "/new": {"PATCH": explorer.show_page}})
     without = {path: methods for path, methods in ROUTES.items() if path != "/healthz"}
     with pytest.raises(Undescribed, match="GET /healthz is described in service/openapi but not"):
         build(without)

@@ -10,7 +10,7 @@ from service.rules import policy
 from service.rules.policy import Caller
 from service.rules.principal import Principal
 from storage.documents import ContainerKey, EnrollmentDocument, EnrollmentType, SessionDocument
-from storage.pages import Window
+from storage.pagination import Window
 from storage.store import Store
 from tests.conftest import Raw
 from tests.rules.test_policy import OWNER, enrolled, session_of

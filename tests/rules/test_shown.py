@@ -1,4 +1,4 @@
-"""The output of the views is valid by ``schemas.shown``, whatever is stored.
+"""The output of the views is valid by ``schemas.responses``, whatever is stored.
 
 Loading refuses members that are missing, unknown, null or of another type.
 """
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from schemas import shown
+from schemas import responses
 from schemas.polling import ENROLLMENT_TYPES
 from service.rules import views
 from service.rules.policy import View
@@ -98,11 +98,11 @@ def seen_by(*, sees_results: bool = True, hides_counts: bool = False) -> View:
 @given(polls(), st.none() | st.dictionaries(OPTION_IDS, st.integers(0)))
 def test_a_poll_and_its_choices(poll: PollDocument, totals: dict[str, int] | None) -> None:
     seen = views.poll(poll, totals)
-    assert shown.SHOWN_POLL.load(seen) == seen
+    assert responses.SHOWN_POLL.load(seen) == seen
     for option in poll["options"]:
         for shows_answer in (True, False):
             choice = views.choice(option, poll, shows_answer=shows_answer)
-            assert shown.SHOWN_CHOICE.load(choice) == choice
+            assert responses.SHOWN_CHOICE.load(choice) == choice
 
 
 @given(polls(), sessions(), st.booleans())
@@ -113,11 +113,11 @@ def test_a_content_poll_with_its_results(
         **views.content_poll(poll),
         "results": views.content_results(session, seen_by(hides_counts=hidden)),
     }
-    assert shown.EXPANDED_POLL.load(seen) == seen
+    assert responses.EXPANDED_POLL.load(seen) == seen
     resource = views.results_of({**session, "poll_id": poll["id"]}, seen_by(hides_counts=hidden))
-    assert shown.RESULTS_OF_POLL.load(resource) == resource
+    assert responses.RESULTS_OF_POLL.load(resource) == resource
     del seen["results"]
-    assert shown.EXPANDED_POLL.load(seen) == shown.POLL.load(seen) == seen
+    assert responses.EXPANDED_POLL.load(seen) == responses.POLL.load(seen) == seen
 
 
 @given(ballots(), rules(), st.none() | USERS)
@@ -125,12 +125,12 @@ def test_votes(ballot: BallotDocument, rules: SessionRules, author: int | None) 
     poll_id = "0" * 8 + "-0000" * 3 + "-" + "0" * 12
     for is_known in (True, False):
         vote = views.content_vote(ballot, rules, poll_id, author_id=author, is_known=is_known)
-        assert shown.VOTE.load(vote) == vote
+        assert responses.VOTE.load(vote) == vote
         assert is_known or (vote["optionIds"], vote["comment"]) == (None, None)
     submission = views.submission(ballot, rules, author_id=author)
-    assert shown.SHOWN_SUBMISSION.load(submission) == submission
+    assert responses.SHOWN_SUBMISSION.load(submission) == submission
     unnumbered = {**submission, "id": None}
-    assert shown.SHOWN_SUBMISSION.load(unnumbered) == unnumbered
+    assert responses.SHOWN_SUBMISSION.load(unnumbered) == unnumbered
 
 
 @given(sessions(), st.none() | st.lists(ballots(), max_size=2), st.booleans(), st.booleans())
@@ -147,7 +147,7 @@ def test_a_session(
         ]
     view = seen_by(sees_results=sees_results, hides_counts=hides_counts)
     seen = views.session(session, view, submissions)
-    assert shown.SHOWN_SESSION.load(seen) == seen
+    assert responses.SHOWN_SESSION.load(seen) == seen
 
 
 @given(IDS, USERS, st.none() | IDS, st.sampled_from(ENROLLMENT_TYPES))
@@ -163,7 +163,7 @@ def test_an_enrollment(number: int, user_id: int, section: int | None, kind: str
     }
     for state in ("active", "deleted"):
         seen = views.enrollment(cast(EnrollmentDocument, document), state=state)
-        assert shown.ENROLLMENT.load(seen) == seen
+        assert responses.ENROLLMENT.load(seen) == seen
 
 
 SEEN: dict[str, Any] = {"id": 1, "name": "Course 1"}
@@ -174,6 +174,6 @@ SEEN: dict[str, Any] = {"id": 1, "name": "Course 1"}
     [{"id": 1}, {**SEEN, "more": 1}, {**SEEN, "name": None}, {**SEEN, "id": "1"}],
 )
 def test_another_output_would_be_noticed(other: dict[str, Any]) -> None:
-    assert shown.COURSE.load(SEEN) == SEEN
+    assert responses.COURSE.load(SEEN) == SEEN
     with pytest.raises(ValidationError):
-        shown.COURSE.load(other)
+        responses.COURSE.load(other)

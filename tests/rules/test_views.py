@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.content import POLL_REPLACEMENT, VISIBILITIES
 from schemas.fields import parse_rfc3339
-from schemas.shown import POLL
+from schemas.responses import POLL
 from service.rules import views
 from storage.documents import PollDocument
 

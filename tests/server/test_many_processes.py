@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.location import Location
-from storage.opening import open_store
+from storage.startup import open_store
 from tests.conftest import SECRET, Raw, Scale
 from tests.support.fleet import Answer, Fleet, Poll, fleet_of, in_lanes, recount
 from tests.support.seeds import ISSUE, Json

@@ -57,6 +57,31 @@ async def test_who_takes_too_long_with_a_header_block_hears_408(impatient: Setti
         await until(lambda: not service.server.open)
 
 
+async def test_a_header_block_that_begins_behind_a_request_is_waited_for_as_long(
+    impatient: Settings,
+) -> None:
+    async with serving(impatient) as service:
+        client = await service.connect()
+        client.send(HEALTH + HEALTH[:-10])
+        assert (await client.read()).status == 200
+        require_problem(await client.read(), 408)
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+async def test_a_header_block_may_end_in_two_pieces(impatient: Settings, at: int) -> None:
+    """And its connection is idle then: no request of the client is waited for."""
+    async with serving(impatient) as service:
+        client = await service.connect()
+        for _ in range(2):
+            client.send(HEALTH[:-at])
+            await asyncio.sleep(0.02)  # so that each is a piece of its own
+            client.send(HEALTH[-at:])
+            assert (await client.read()).status == 200
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3 * PATIENCE):
+                await client.rest()
+
+
 async def test_who_takes_too_long_with_a_body_hears_408_and_nothing_is_stored(
     impatient: Settings, raw: Raw
 ) -> None:

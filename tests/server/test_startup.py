@@ -14,7 +14,7 @@ from service.settings import InvalidSetting, Settings, read_settings
 from storage.client import Database
 from storage.errors import StartupRefused
 from storage.location import Location
-from storage.opening import open_store
+from storage.startup import open_store
 from tests.conftest import ADMIN, SECRET
 from tests.support.calls import place, talk
 from tests.support.engine import mongod_binary

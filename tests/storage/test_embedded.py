@@ -23,7 +23,7 @@ from tests.support.processes import Service, Services, child_of, is_running, unt
 
 def server_of(server: EmbeddedServer) -> int:
     """The process of a server: the one child of its guard."""
-    return until(lambda: child_of(server._guard._process.pid, ""), "the server")
+    return until(lambda: child_of(server._guard.process.pid, ""), "the server")
 
 
 def asked(service: Service, content: str = "PLAT-1") -> Answer:
@@ -171,7 +171,7 @@ def test_a_guard_whose_standard_input_closes_takes_its_server_along(tmp_path: Pa
     """What ends it where there is no death signal: the parent's end of the pipe is gone."""
     server = start(tmp_path / "data", engine.chosen())
     child = server_of(server)
-    guard = server._guard._process
+    guard = server._guard.process
     assert guard.stdin is not None
     guard.stdin.close()
     until(lambda: not is_running(child), "the end of the server", within=5)

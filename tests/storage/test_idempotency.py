@@ -7,7 +7,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.embedded.server import EmbeddedServer
 from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
 from tests.support.seeds import ISSUE, PAGE, Json, a_poll, everything, refused, stored_polls

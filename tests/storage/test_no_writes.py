@@ -16,12 +16,12 @@ import pytest
 import structlog
 from pymongo.errors import PyMongoError
 
-from storage import opening
+from storage import startup
 from storage.client import UNAVAILABLE_CODES
 from storage.embedded.engines import Mongod
 from storage.errors import Unavailable
 from storage.location import EngineChoice, Location
-from storage.opening import open_store
+from storage.startup import open_store
 from storage.store import Store
 from tests.conftest import ADMIN, SECRET, Client, Raw, Scale
 from tests.support.calls import POLL, Answer, call, place
@@ -84,8 +84,8 @@ def test_a_database_that_answers_and_takes_no_writes_is_not_ready_and_costs_a_li
 async def test_a_server_that_lives_and_takes_no_writes_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "CHECK_SECONDS", 0.1)
-    monkeypatch.setattr(opening, "STUCK_SECONDS", (1.0, 2.0))
+    monkeypatch.setattr(startup, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(startup, "STUCK_SECONDS", (1.0, 2.0))
     location = Location(None, tmp_path / "data", SECRET, EngineChoice(Mongod.name))
     async with open_store(location) as store:
         before = server_pid(store.uri)

@@ -11,13 +11,13 @@ from aiohttp import ClientResponse
 from pymongo import monitoring
 
 from service.settings import Settings
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage import recounts
 from storage.client import Document, Transaction
 from storage.location import Location
-from storage.meters import database_errors
-from storage.opening import open_store
+from storage.metrics import database_errors
 from storage.recounts import Recount, Recounts
+from storage.startup import open_store
 from storage.store import Store
 from tests.conftest import Client, Raw
 from tests.support.casting import (

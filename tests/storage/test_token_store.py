@@ -10,7 +10,7 @@ from mongomock_motor import AsyncMongoMockClient
 from storage.client import Database
 from storage.errors import Conflict, NotFound
 from storage.store import Store
-from storage.tokens import Tokens, token_id
+from storage.tokens import token_id
 from tests.conftest import Clock, Raw
 
 
@@ -71,8 +71,9 @@ async def test_a_revocation_ends_the_token_that_holds_the_name_and_no_earlier_on
 async def test_tokens_are_found_in_a_stand_in_for_the_database(clock: Clock) -> None:
     """mongomock has no transactions: what reads and writes one document at a time."""
     client: Any = AsyncMongoMockClient(tz_aware=True)
-    tokens = Tokens(Database(client, "polls"))
-    assert await tokens.is_empty()
+    store = Store(Database(client, "polls"), b"secret")
+    tokens = store.tokens
+    assert await store.is_empty()
     token = {"name": "bot", "user_id": 7, "admin": False, "workspaces": [], "actions": ["read"]}
     lives = {"created_at": clock(), "expires_at": None, "revoked_at": None}
     soon = clock() + timedelta(seconds=1)
@@ -83,7 +84,7 @@ async def test_tokens_are_found_in_a_stand_in_for_the_database(clock: Clock) -> 
             {**token, **lives, "_id": token_id("revoked"), "revoked_at": clock()},
         ]
     )
-    assert not await tokens.is_empty()
+    assert not await store.is_empty()
     found = await tokens.find(token_id("live"), clock())
     assert found == {**token, **lives, "_id": token_id("live")}
     assert await tokens.find(token_id("expiring"), clock()) is not None

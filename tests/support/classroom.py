@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from service.web.call import CLOCK
-from service.web.store import STORE
+from service.web.store_key import STORE
 from storage.documents import EnrollmentType
 from tests.conftest import ADMIN, Client, TokenMaker
 

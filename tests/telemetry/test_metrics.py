@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.telemetry.metrics import Metrics
-from storage.meters import Histogram
+from storage.metrics import Histogram
 from tests.conftest import ADMIN, Client, Raw
 from tests.storage.test_faults import failing
 from tests.support.calls import POLL, call, place

@@ -15,7 +15,7 @@ from service.settings import InvalidSetting, Settings, read_settings
 from service.web import rate_limits
 from service.web.call import CLOCK
 from service.web.rate_limits import Quota, QuotaExceeded
-from service.web.store import STORE
+from service.web.store_key import STORE
 from tests.conftest import ADMIN, Client, Raw
 from tests.support.seeds import ISSUE, a_poll, refused, stored_polls
 

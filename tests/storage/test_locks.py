@@ -1,4 +1,4 @@
-"""Turns: changes of the same document wait for each other, and no longer than their callers may."""
+"""Locks: changes of the same document wait for each other, and no longer than their callers may."""
 
 import asyncio
 
@@ -6,11 +6,11 @@ import pytest
 
 from storage.client import set_time_limit
 from storage.errors import Unavailable
-from storage.turns import Turns
+from storage.locks import Locks
 
 
 async def test_one_at_a_time_has_the_turn_of_a_key_in_the_order_of_arrival() -> None:
-    turns = Turns()
+    turns = Locks()
     seen: list[str] = []
 
     async def take(name: str) -> None:
@@ -26,14 +26,14 @@ async def test_one_at_a_time_has_the_turn_of_a_key_in_the_order_of_arrival() -> 
 
 
 async def test_another_key_is_not_waited_for() -> None:
-    turns = Turns()
+    turns = Locks()
     async with turns.take("a"), turns.take("b"):
         assert set(turns._locks) == {"a", "b"}
     assert turns._locks == {}
 
 
 async def test_a_caller_whose_time_is_up_gets_no_turn_and_delays_no_other() -> None:
-    turns = Turns()
+    turns = Locks()
 
     async def take_without_time() -> None:
         set_time_limit(0.01)
@@ -50,7 +50,7 @@ async def test_a_caller_whose_time_is_up_gets_no_turn_and_delays_no_other() -> N
 
 
 async def test_a_turn_that_fails_is_given_on() -> None:
-    turns = Turns()
+    turns = Locks()
     with pytest.raises(ZeroDivisionError):
         async with turns.take("a"):
             raise ZeroDivisionError

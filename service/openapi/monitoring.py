@@ -1,6 +1,6 @@
 """The operations that need no token: probes, metrics, this document and its page."""
 
-from schemas.shown import HEALTH
+from schemas.responses import HEALTH
 from service.openapi.operation import Answer, Operation, Operations
 from service.web.bodies import JSON
 

@@ -9,7 +9,7 @@ from storage.client import answer_by
 from storage.errors import Unavailable
 
 
-class Turns:
+class Locks:
     """One at a time for each key.
 
     Only an optimisation: correctness comes from transactions, which also exclude other processes.

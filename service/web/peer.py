@@ -3,7 +3,7 @@
 from aiohttp import web
 
 
-class Client:
+class Peer:
     """The other end of a connection. This one is not watched: what is asked of it is nothing."""
 
     __slots__ = ()
@@ -28,12 +28,12 @@ class Client:
         """Returns when the client has read enough to be sent more."""
 
 
-_unwatched = Client()
+_unwatched = Peer()
 
 
-def client_of(request: web.BaseRequest) -> Client:
+def peer_of(request: web.BaseRequest) -> Peer:
     """The client of a request, unwatched where the server or a test does not watch it."""
     if request.transport is None:
         return _unwatched
     protocol: object = request.transport.get_protocol()
-    return protocol if isinstance(protocol, Client) else _unwatched
+    return protocol if isinstance(protocol, Peer) else _unwatched

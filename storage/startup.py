@@ -18,8 +18,6 @@ from storage.indexes import ensure_indexes
 from storage.location import Location
 from storage.store import Store
 
-SECRET_BYTES = 32
-MONGODB = "the MongoDB of MONGODB_URI."
 CHECK_SECONDS = 5.0
 STUCK_SECONDS = (10.0, 60.0)
 """How long a server may refuse writes before it is restarted: at first, and at the most."""
@@ -41,7 +39,8 @@ async def open_store(
     within a transaction, another can end it by that id (``Database.end_sessions``).
     """
     if location.uri is not None:
-        async with _connected(location, location.uri, MONGODB, watch) as store:
+        where = "the MongoDB of MONGODB_URI."
+        async with _connected(location, location.uri, where, watch) as store:
             yield store
         return
     begin = start if holder == "service" else start_or_share
@@ -121,7 +120,7 @@ async def _agreed_secret(database: Database, location: Location) -> bytes:
         stored = await meta.find_one({"_id": "secret"})
     if stored is None:
         if given is None:
-            given = secrets.token_urlsafe(SECRET_BYTES)
+            given = secrets.token_urlsafe(32)
             write_private(kept, given)
         with suppress(DuplicateKeyError), round_trip():
             await meta.insert_one({"_id": "secret", "check": _check(given)})
