@@ -358,6 +358,7 @@ class Transaction:
                     return int(document["last"])
 
     def bulk_write(self, name: str, writes: Sequence[Write]) -> None:
+        """Sends nothing if there are no writes."""
         if writes:
             self._database[name].bulk_write(writes, session=self._session)
 

@@ -192,8 +192,8 @@ def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:
 
 
 def redefined(poll: PollDocument, definition: PollDefinition) -> PollDocument:
-    """``poll`` with another definition, for ``edit``; all else stays, such as number and owner."""
-    return cast(PollDocument, {**poll, **_defined(definition, poll), "id": poll["id"]})
+    """``poll`` with another definition; id, number, owner and time of creation stay."""
+    return cast(PollDocument, {**poll, **_defined(definition, poll)})
 
 
 def _read(transaction: Transaction, key: ContainerKey) -> ContainerDocument | None:
@@ -252,7 +252,14 @@ def _defined(definition: PollDefinition, before: PollDocument | None = None) -> 
     """The members of a poll that its definition says, with numbers for options without an id."""
     highest, kept = (before["highest_option"], before["options"]) if before else (0, [])
     options, highest = number_options(definition["options"], highest, kept)
-    return {**definition, "options": options, "highest_option": highest}
+    return {
+        "title": definition["title"],
+        "description": definition["description"],
+        "settings": definition["settings"],
+        "closes_at": definition["closes_at"],
+        "options": options,
+        "highest_option": highest,
+    }
 
 
 def _new_poll(

@@ -47,7 +47,7 @@ class Quota:
     rate: RateLimitItem
     monotonic: Callable[[], float] = time.monotonic
     # When the window of each key ends, and its uses; in the order in which they end.
-    _windows: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _windows: dict[str, tuple[float, int]] = field(default_factory=dict, init=False)
 
     def use(self, key: str) -> dict[str, str]:
         """Counts one use by ``key``; raises ``QuotaExceeded``.
