@@ -48,15 +48,14 @@ def create_app(
     metrics = Metrics(settings.metrics_dir)
     log = request_log or open_request_log(settings.log_level)
     log.tell(metrics.count)
-    draining = asyncio.Event()
-    app = web.Application(middlewares=[request_scope(identify, metrics, log, draining)])
+    app = web.Application(middlewares=[request_scope(identify, metrics, log)])
     app[SETTINGS] = settings
     app[CLOCK] = clock
     app[ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None
     app[METRICS] = metrics
     app[REQUEST_LOG] = log
     app[DOCUMENT] = document
-    app[DRAINING] = draining
+    app[DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(partial(_lifespan, watch))
     add_routes(app.router)
     add_limits(app, monotonic)

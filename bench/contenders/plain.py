@@ -5,7 +5,6 @@ serves it, whose connections take about 10 µs a request more than the service's
 and ``POLLS_SECRET`` say on which store, filled by ``contents.fill``.
 """
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -155,7 +154,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
 def create_app(settings: Settings) -> web.Application:
     metrics, log = Metrics(), open_request_log(settings.log_level)
     log.tell(metrics.count)
-    app = web.Application(middlewares=[request_scope(_identify, metrics, log, asyncio.Event())])
+    app = web.Application(middlewares=[request_scope(_identify, metrics, log)])
     app[SETTINGS] = settings
     app[CLOCK] = utc_now
     app[METRICS], app[REQUEST_LOG] = metrics, log

@@ -6,7 +6,6 @@ found by one look at all connections a second, so a request that comes in time p
 
 import asyncio
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, cast
 
 import structlog
@@ -14,7 +13,6 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from service.web.call import new_request_id, read_request_id
-from service.web.peer import Peer
 from service.web.responses import INTERNAL_ERROR, refusal, refusal_bytes
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -47,6 +45,11 @@ class Handler(web.RequestHandler):
 
     aiohttp would repeat the broken line to the caller and to the log, and a token may stand in it.
     """
+
+    def __init__(self, server: web.Server, is_draining: Callable[[], bool], **options: Any) -> None:
+        super().__init__(server, **options)
+        self.is_draining = is_draining
+        self.connection: Connection
 
     def handle_error(
         self,
@@ -83,36 +86,35 @@ def _refuse(request: web.BaseRequest, status: int) -> web.Response:
     return refusal(status, detail, request_id)
 
 
-class Connection(asyncio.BufferedProtocol, Peer):
+class Connection(asyncio.BufferedProtocol):
     """What is between a client and aiohttp's protocol.
 
-    The scope of each request says when it begins and ends. Until then its bytes count as those of
-    headers; in between, what comes behind its body is held back, and no more is read.
+    aiohttp is given one request at a time: a header block, then its body, and what is behind them
+    once the response is sent. Until then nothing more is read.
     """
 
     __slots__ = (
-        *("_awaited", "_handler", "_has_answered", "_head_bytes", "_heads", "_held"),
-        *(
-            "_last_bytes",
-            "_on_end",
-            "_request",
-            "_since",
-            "_transport",
-            "_unread",
-            "_writable",
-            "_writes",
-        ),
+        *("_awaited", "_body_left", "_end_of_head", "_handler", "_has_answered", "_head_bytes"),
+        *("_held", "_is_aligned", "_is_expected", "_is_paused", "_on_end", "_request", "_since"),
+        *("_transport", "_unread", "_writable", "_writes"),
     )
 
     def __init__(self, handler: Handler, on_end: Callable[["Connection"], None]) -> None:
         self._handler = handler
+        handler.connection = self
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
+        self._held = b""
+        self._head_bytes = 0
+        self._end_of_head = b""
+        self._is_expected = False
+        self._is_aligned = True
+        self._is_paused = False
         self._request: web.BaseRequest | None = None
-        self._held = self._last_bytes = b""
-        self._head_bytes = self._heads = self._writes = 0
-        self._has_answered = False
+        self._body_left: int | None = 0
         self._unread: StreamReader | None = None
+        self._has_answered = False
+        self._writes = 0
         self._writable: asyncio.Event | None = None
         self._awaited: tuple[object, ...] = ()
         self._since = 0.0
@@ -147,79 +149,95 @@ class Connection(asyncio.BufferedProtocol, Peer):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(_buffer[:nbytes])
-        request = self._request
-        if request is None:
-            self._note_head(data)
-        elif self._held or request.content.is_eof():
-            self._hold(data)
-            return
-        self._handler.data_received(data)
-
-    def _hold(self, data: bytes) -> None:
-        self._held += data
-        if self._transport is not None:
+        self._held += _buffer[:nbytes]
+        self._pass_on()
+        if len(self._held) >= READ_BYTES and self._transport is not None:
             self._transport.pause_reading()
+            self._is_paused = True
 
-    def _note_head(self, data: bytes) -> None:
-        if self._unread is not None:
-            if not self._unread.is_eof():
-                return  # the rest of a body that was not wanted, which aiohttp passes over
-            self._unread = None
+    def _pass_on(self) -> None:
+        """Gives aiohttp what it may have now of what was read; the rest stays held."""
+        while self._held and self._transport is not None:
+            wanted = self._wanted()
+            if not wanted:
+                break
+            data, self._held = self._held[:wanted], self._held[wanted:]
+            self._handler.data_received(data)
+
+    def _wanted(self) -> int:
+        """How many of the held bytes aiohttp may have now."""
+        body = self._unread if self._request is None else self._request.content
+        if body is not None and not body.is_eof():
+            if self._body_left is None:
+                return len(self._held)
+            wanted = min(self._body_left, len(self._held))
+            self._body_left -= wanted
+            return wanted
+        if self._request is not None or self._is_expected:
+            return 0
+        self._unread = None
         if not self._head_bytes:
-            data = data.lstrip(b"\r\n")
-        joined = self._last_bytes + data  # an end may have come in two pieces
-        self._last_bytes = joined[-3:]
-        *complete, rest = joined.split(END_OF_HEAD)
-        if complete:
-            self._heads += len(complete)
-            self._head_bytes = len(rest)
-        else:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self._heads:
-                self._end_head(431)
+            self._held = self._held.lstrip(b"\r\n")
+        # The end of a header block may come in two pieces.
+        before = len(self._end_of_head)
+        end = (self._end_of_head + self._held).find(END_OF_HEAD)
+        self._is_expected = end >= 0
+        wanted = end + len(END_OF_HEAD) - before if self._is_expected else len(self._held)
+        self._head_bytes += wanted
+        self._end_of_head = (self._end_of_head + self._held[:wanted])[-3:]
+        if self._head_bytes > MAX_HEAD_BYTES and self._is_aligned:
+            self._end_head(431)
+            return 0
+        return wanted
 
     def begin(self, request: web.BaseRequest) -> None:
+        """A handler works on ``request`` now."""
         self._request = request
-        if request.body_exists or not self._heads:
-            # What came behind these headers may be their body, so it counts for nothing.
-            self._heads = self._head_bytes = 0
-            self._last_bytes = b""
-        else:
-            self._heads -= 1
-        # Headers behind other requests were not counted as they came.
-        if len(b"".join(chain.from_iterable(request.raw_headers))) > MAX_HEAD_BYTES:
-            raise web.HTTPRequestHeaderFieldsTooLarge(text=REFUSALS[431][1])
+        is_chunked = "Transfer-Encoding" in request.headers
+        # Behind chunks, only aiohttp knows where a request begins.
+        is_known = self._is_expected and not is_chunked
+        self._body_left = (request.content_length or 0) if is_known else None
+        self._is_aligned = not is_chunked
+        self._is_expected = False
+        self._head_bytes = 0
+        self._end_of_head = b""
+        self._release()
 
     def end(self) -> None:
+        """Its response is sent."""
         if self._request is not None and not self._request.content.is_eof():
             self._unread = self._request.content
         self._request = None
         self._has_answered = True
-        if self._held and self._transport is not None:
-            held, self._held = self._held, b""
-            self._note_head(held)
-            # First, since aiohttp may find that it has enough.
+        self._release()
+
+    def _release(self) -> None:
+        if self._held:
+            self._pass_on()
+        if self._is_paused and len(self._held) < READ_BYTES and self._transport is not None:
+            self._is_paused = False
             self._transport.resume_reading()
-            self._handler.data_received(held)
 
     @property
     def expects_more(self) -> bool:
-        return bool(self._held) or self._heads > 0
+        """Whether something has arrived behind the request at hand."""
+        return bool(self._held)
+
+    async def writable(self) -> None:
+        """Returns when the client has read enough to be sent more."""
+        if self._writable is not None:
+            await self._writable.wait()
 
     @property
     def is_write_paused(self) -> bool:
         return self._writable is not None
 
-    async def writable(self) -> None:
-        if self._writable is not None:
-            await self._writable.wait()
-
     @property
     def is_idle(self) -> bool:
         """Whether no request has arrived, not even in part, and no response is under way."""
         is_sent = self._transport is None or not self._transport.get_write_buffer_size()
-        return self._request is None and not self.expects_more and not self._head_bytes and is_sent
+        has_arrived = self._held or self._head_bytes or self._is_expected
+        return self._request is None and not has_arrived and is_sent
 
     def look(self, now: float, client_seconds: float) -> None:
         """Ends a wait for the client that has lasted for ``client_seconds``.
@@ -249,6 +267,7 @@ class Connection(asyncio.BufferedProtocol, Peer):
             return (), None
         if self._head_bytes or not self._has_answered:
             return ("its headers", self._has_answered), self._end_slow_head
+        self._is_aligned = True
         return ("a request",), None
 
     def _end_unread(self) -> None:
@@ -276,16 +295,34 @@ class Connection(asyncio.BufferedProtocol, Peer):
 class Server(web.Server):
     """Makes a watched connection for each that is accepted, and knows those that are open."""
 
-    def __init__(self, served: web.Server, *, on_end: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self,
+        served: web.Server,
+        *,
+        is_draining: Callable[[], bool],
+        on_end: Callable[[], None],
+        **options: Any,
+    ) -> None:
         """``served`` is the server of an ``AppRunner``; ``options`` go to aiohttp's protocol."""
-        super().__init__(served.request_handler, request_factory=served.request_factory)
+        super().__init__(self.answer, request_factory=served.request_factory)
+        self._served = served.request_handler
+        self._is_draining = is_draining
         self._options = options
         self._told = on_end
         self.open: set[Connection] = set()
 
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Waits until the client has read what it was sent before."""
+        connection = cast(Handler, request.protocol).connection
+        connection.begin(request)
+        if connection.is_write_paused:
+            await connection.writable()
+        return await self._served(request)
+
     def __call__(self) -> Any:
         loop = asyncio.get_running_loop()
-        connection = Connection(Handler(self, loop=loop, **self._options), self._ended)
+        handler = Handler(self, self._is_draining, loop=loop, **self._options)
+        connection = Connection(handler, self._ended)
         self.open.add(connection)
         return connection
 

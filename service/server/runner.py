@@ -51,6 +51,7 @@ class Runner(web.AppRunner):
         assert served is not None  # noqa: S101 - for the type checker: it is set up
         self._watched = Server(
             served,
+            is_draining=self.app[DRAINING].is_set,
             on_end=self._note_end,
             access_log=None,
             auto_decompress=False,

@@ -1,6 +1,5 @@
-"""The one middleware: a request's id, who asks, its patience, its problems, its line in the log."""
+"""The one middleware: a request's id, its caller, its time limit, its problems, its log line."""
 
-import asyncio
 from time import perf_counter, time
 
 from aiohttp import web
@@ -11,25 +10,21 @@ from service.telemetry.log import RequestLog
 from service.telemetry.metrics import Metrics
 from service.web.authentication import PUBLIC
 from service.web.call import CALL, Call, Identify, read_request_id
-from service.web.peer import peer_of
 from service.web.problems import problem_of
 from service.web.responses import REQUEST_ID_HEADER
 from storage.client import set_time_limit
 
-PATIENCE_SECONDS = 4.5
+LIMIT_SECONDS = 4.5
 """A caller hears within 5 s that the database is away, however many round trips are needed."""
 CLIENT_CLOSED_REQUEST = 499
-"""What the log says of a caller who hung up; nobody receives it."""
+"""What the log says if the client hung up; nobody receives it."""
 
 
-def request_scope(
-    identify: Identify, metrics: Metrics, log: RequestLog, draining: asyncio.Event
-) -> Middleware:
+def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Middleware:
     """The middleware around all others.
 
     What the router does not know and what is public is answered without ``identify``, so a wrong
-    path is a 404 to everybody. Once ``draining`` is set a response is the last on its connection,
-    unless more requests have arrived behind it.
+    path is a 404 to everybody.
     """
 
     @web.middleware
@@ -39,14 +34,10 @@ def request_scope(
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else None
         status = CLIENT_CLOSED_REQUEST
-        peer = peer_of(request)
         metrics.in_flight += 1
-        set_time_limit(PATIENCE_SECONDS)
+        set_time_limit(LIMIT_SECONDS)
         try:
             try:
-                peer.begin(request)
-                if peer.is_write_paused:
-                    await peer.writable()
                 if route is not None and route not in PUBLIC:
                     await identify(request)
                 response = await handler(request)
@@ -54,14 +45,11 @@ def request_scope(
                 raise  # the caller hung up: there is nobody to answer
             except Exception as error:
                 response = problem_of(request, error)
-            if draining.is_set() and not peer.expects_more:
-                response.force_close()
             response.headers[REQUEST_ID_HEADER] = call.id
             status = response.status
             return response
         finally:
             metrics.in_flight -= 1
-            peer.end()
             user = token = remote = None
             if not call.is_anonymous:
                 remote = request.remote
