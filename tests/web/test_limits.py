@@ -166,9 +166,8 @@ async def test_what_needs_no_token_and_what_is_not_there_is_never_limited(begin:
 
 
 async def test_without_a_rate_of_tokens_nothing_is_counted_or_said(
-    begin: Begin, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, seconds: Seconds
 ) -> None:
-    monkeypatch.delattr("service.app.within_token_rate")
     client = await begin()
     del seconds.now  # reading the time fails
     for _ in range(3):
