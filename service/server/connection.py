@@ -68,10 +68,18 @@ class Handler(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Aiohttp raises what it refuses before any middleware, such as an expectation."""
+        """Sends a response; also what aiohttp refuses before any middleware, as an exception.
+
+        While the service drains it is the last on its connection, unless more has arrived.
+        """
         if isinstance(resp, web.HTTPException):
             resp = _refuse(request, resp.status)
-        return await super().finish_response(request, resp, start_time)
+        if self.is_draining() and not self.connection.expects_more:
+            resp.force_close()
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.connection.end()
 
     def log_exception(self, *args: Any, **options: Any) -> None:
         """What is left of a body that was refused is not an error of this service."""
