@@ -63,6 +63,52 @@ async def test_a_large_body_that_is_not_wanted_is_passed_over(settings: Settings
         assert (await client.read()).status == 200
 
 
+CREATE = request("POST", place("LARGE-1"), token=ADMIN, body={**POLL, "description": "x" * 4000})
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+async def test_a_header_block_whose_end_comes_with_the_body_is_complete(
+    settings: Settings, at: int
+) -> None:
+    unwanted = request("POST", "/nowhere", token=ADMIN, body={"x": "x" * 200_000})
+    head = len(unwanted.partition(b"\r\n\r\n")[0]) + 4
+    async with serving(settings) as service:
+        client = await service.connect()
+        for _ in range(3):
+            client.send(unwanted[: head - at])
+            await asyncio.sleep(0.01)  # so that each is a piece of its own
+            client.send(unwanted[head - at :])
+            assert (await client.read()).status == 404
+
+
+@pytest.mark.parametrize("first", [HEALTH, CREATE])
+async def test_a_large_body_behind_another_request_is_no_header_block(
+    settings: Settings, first: bytes
+) -> None:
+    large = request("POST", "/nowhere", token=ADMIN, body={"x": "x" * 400_000})
+    async with serving(settings) as service:
+        client = await service.connect()
+        client.send(first + large + HEALTH + b"\r\n\r\n" + HEALTH)
+        statuses = [(await client.read()).status for _ in range(4)]
+        assert statuses == [200, 404, 200, 200]
+        assert all(connection.is_idle for connection in service.server.open)
+
+
+async def test_headers_without_end_behind_a_response_that_is_not_read_wait_for_it(
+    settings: Settings,
+) -> None:
+    async def much(_: web.Request) -> web.StreamResponse:
+        return bytes_response(b"x" * MUCH)
+
+    async with serving(settings, {"/much": much}) as service:
+        client = await service.connect(limit=1024)
+        client.send(request("GET", "/much", token=ADMIN) + HEALTH[:-2] + b"X: " + b"x" * 60_000)
+        await until(lambda: any(connection.is_write_paused for connection in service.server.open))
+        assert (await client.read()).body == b"x" * MUCH
+        # The refusal may be lost with the rest of the headers, which nobody reads.
+        assert (await client.rest())[:12] in (b"", b"HTTP/1.1 431")
+
+
 async def test_a_body_whose_rest_does_not_come_ends_its_connection(settings: Settings) -> None:
     async with serving(replace(settings, client_seconds=0.2)) as service:
         client = await service.connect()
