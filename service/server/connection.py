@@ -175,17 +175,18 @@ class Connection(asyncio.BufferedProtocol):
     def _wanted(self) -> int:
         """How many of the held bytes aiohttp may have now."""
         body = self._unread if self._request is None else self._request.content
-        if body is not None and not body.is_eof():
-            if self._body_left is None:
+        if self._body_left is None:
+            if body is not None and not body.is_eof():
                 return len(self._held)
+        elif self._body_left:
             wanted = min(self._body_left, len(self._held))
             self._body_left -= wanted
             return wanted
         if self._request is not None or self._is_expected:
             return 0
         self._unread = None
-        if not self._head_bytes:
-            self._held = self._held.lstrip(b"\r\n")
+        if not self._head_bytes and (blank := len(self._held) - len(self._held.lstrip(b"\r\n"))):
+            return blank  # before a request line, blank lines are ignored
         # The end of a header block may come in two pieces.
         before = len(self._end_of_head)
         end = (self._end_of_head + self._held).find(END_OF_HEAD)
@@ -205,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
         # Behind chunks, only aiohttp knows where a request begins.
         is_known = self._is_expected and not is_chunked
         self._body_left = (request.content_length or 0) if is_known else None
-        self._is_aligned = not is_chunked
+        self._is_aligned = is_known
         self._is_expected = False
         self._head_bytes = 0
         self._end_of_head = b""
@@ -215,6 +216,8 @@ class Connection(asyncio.BufferedProtocol):
         """Its response is sent."""
         if self._request is not None and not self._request.content.is_eof():
             self._unread = self._request.content
+        elif self._body_left:
+            self._body_left = 0
         self._request = None
         self._has_answered = True
         self._release()
