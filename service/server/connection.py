@@ -206,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
         # Behind chunks, only aiohttp knows where a request begins.
         is_known = self._is_expected and not is_chunked
         self._body_left = (request.content_length or 0) if is_known else None
-        self._is_aligned = is_known
+        self._is_aligned &= is_known
         self._is_expected = False
         self._head_bytes = 0
         self._end_of_head = b""
@@ -278,7 +278,8 @@ class Connection(asyncio.BufferedProtocol):
             return (), None
         if self._head_bytes or not self._has_answered:
             return ("its headers", self._has_answered), self._end_slow_head
-        self._is_aligned = True
+        if self.is_idle:
+            self._is_aligned = True
         return ("a request",), None
 
     def _end_unread(self) -> None:
