@@ -70,7 +70,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         try:
             await runner.setup()
             calm_collector()
-            runner.listen(self._take_sockets())
+            runner.listen(self._take_sockets(), is_shared=True)
             await asyncio.wait([stop, notifying], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()

@@ -63,12 +63,20 @@ def most_connections(wanted: int) -> int:
     return most
 
 
+def close_queue(listening: socket.socket) -> None:
+    """Lets the kernel complete next to no connection from now on, for whoever shares the socket.
+
+    Each that it completes between the last accept and the close would be reset.
+    """
+    listening.listen(0)
+
+
 class Listener:
     """Accepts connections from sockets, at most ``limit`` at a time.
 
     Beyond the limit connections wait in the queue of the kernel, where another worker on the same
     socket may accept them. One is accepted in one turn of the loop, so that the idlest of the
-    workers takes it.
+    workers takes it. ``is_shared``: other processes accept from the sockets, and go on.
     """
 
     def __init__(
@@ -77,11 +85,13 @@ class Listener:
         make_protocol: Callable[[], asyncio.BaseProtocol],
         *,
         limit: int,
+        is_shared: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets = sockets
         self._make_protocol = make_protocol
         self._limit = limit
+        self._is_shared = is_shared
         self._open = 0
         self._connecting: set[asyncio.Task[object]] = set()
         self.is_full = False
@@ -103,6 +113,8 @@ class Listener:
         """Accepts what the kernel has accepted, beyond the limit too, then listens no more."""
         self._unwatch()
         for listening in self._sockets:
+            if not self._is_shared:
+                close_queue(listening)
             while self._accept(listening):
                 pass
             listening.close()

@@ -60,11 +60,14 @@ class Runner(web.AppRunner):
         )
         self._looking = asyncio.create_task(self._look(self._watched))
 
-    def listen(self, sockets: Sequence[socket.socket]) -> int:
-        """Accepts connections from ``sockets`` until ``cleanup``; returns the port of the first."""
+    def listen(self, sockets: Sequence[socket.socket], *, is_shared: bool = False) -> int:
+        """Accepts connections from ``sockets`` until ``cleanup``; returns the port of the first.
+
+        ``is_shared``: other processes accept from them too, and may go on after this one.
+        """
         assert self._watched is not None  # noqa: S101 - for the type checker: setup() comes first
         limit = most_connections(self._settings.max_connections)
-        self._listener = Listener(sockets, self._watched, limit=limit)
+        self._listener = Listener(sockets, self._watched, limit=limit, is_shared=is_shared)
         return self._listener.port
 
     async def cleanup(self) -> None:

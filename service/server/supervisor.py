@@ -21,7 +21,7 @@ from pathlib import Path
 
 import structlog
 
-from service.server.listening import open_sockets
+from service.server.listening import close_queue, open_sockets
 from service.server.runner import STOP_SECONDS, asked_to_stop, base_url
 from service.settings import EMBEDDED_URI, Settings
 from storage.errors import StartupRefused
@@ -124,6 +124,7 @@ class Workers:
         self._stopping.set()
         # Each worker accepts what the kernel has accepted until then, and closes its own.
         for listening in self._sockets:
+            close_queue(listening)
             listening.close()
         self._tell("stop")
         _, late = await asyncio.wait(keepers, timeout=GRACE_SECONDS)

@@ -88,7 +88,7 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket], channel: C
     try:
         await runner.setup()
         calm_collector()
-        runner.listen(sockets)
+        runner.listen(sockets, is_shared=True)
         channel.say("listening")
         await stop.wait()
     finally:

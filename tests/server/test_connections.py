@@ -94,21 +94,6 @@ async def test_a_large_body_behind_another_request_is_no_header_block(
         assert all(connection.is_idle for connection in service.server.open)
 
 
-async def test_headers_without_end_behind_a_response_that_is_not_read_wait_for_it(
-    settings: Settings,
-) -> None:
-    async def much(_: web.Request) -> web.StreamResponse:
-        return bytes_response(b"x" * MUCH)
-
-    async with serving(settings, {"/much": much}) as service:
-        client = await service.connect(limit=1024)
-        client.send(request("GET", "/much", token=ADMIN) + HEALTH[:-2] + b"X: " + b"x" * 60_000)
-        await until(lambda: any(connection.is_write_paused for connection in service.server.open))
-        assert (await client.read()).body == b"x" * MUCH
-        # The refusal may be lost with the rest of the headers, which nobody reads.
-        assert (await client.rest())[:12] in (b"", b"HTTP/1.1 431")
-
-
 async def test_a_body_whose_rest_does_not_come_ends_its_connection(settings: Settings) -> None:
     async with serving(replace(settings, client_seconds=0.2)) as service:
         client = await service.connect()

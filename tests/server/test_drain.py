@@ -82,8 +82,13 @@ async def test_of_a_thousand_requests_around_a_sigterm_every_accepted_one_is_ans
         await asyncio.gather(*(caller(number) for number in range(CALLERS)))
     assert outcomes["200"] >= CALLERS // 4
     assert outcomes["refused"] > 0  # it did stop amid them
+    # What the kernel completes between the last accept and the close of the listener is reset: none
+    # of it was accepted, and it is one or two connections at most.
+    reset = sum(count for outcome, count in outcomes.items() if "ConnectionReset" in outcome)
+    assert reset <= 2, outcomes
     # A machine that is busy may have it say that the database is too busy: an answer too.
-    assert set(outcomes) <= {"200", "503", "refused"}, outcomes
+    answered = outcomes["200"] + outcomes["503"] + outcomes["refused"]
+    assert answered + reset == CALLERS, outcomes
     assert await asyncio.to_thread(service.wait) == 0
 
 
