@@ -250,6 +250,10 @@ def _codes(error: OperationFailure) -> set[int]:
 
 
 def _is_transient(error: PyMongoError) -> bool:
+    # PyMongo says of a node that is only about to join its replica set again that its deployment
+    # has no sessions; nothing was sent to it. At the start this is refused before any transaction.
+    if isinstance(error, ConfigurationError):
+        return True
     return error.has_error_label("TransientTransactionError") or (
         isinstance(error, OperationFailure) and error.code in UNLABELLED_TRANSIENT
     )
