@@ -11,7 +11,7 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import WriteConcern
 from pymongo.client_session import ClientSession
-from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from storage import client as storage_client
@@ -406,3 +406,27 @@ async def test_the_first_numbers_of_all_are_unique_with_gaps_at_most(database: D
         numbers = await asyncio.gather(*(taken(database, name) for _ in range(100)))
         assert len(set(numbers)) == 100
         assert min(numbers) >= 1
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+async def test_a_node_that_is_about_to_rejoin_its_replica_set_is_tried_again_or_unavailable(
+    database: Database, raw: Raw, times: int
+) -> None:
+    """PyMongo says of such a node that its deployment has no sessions."""
+    set_time_limit(0.5)
+    runs = 0
+
+    def work(transaction: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        if runs <= times:
+            raise ConfigurationError("Sessions are not supported by this MongoDB deployment")
+        transaction.insert("entries", {"_id": "stored"})
+
+    if times == 1:
+        await database.transaction(work)
+    else:
+        with pytest.raises(Unavailable):
+            await database.transaction(work)
+    assert runs > 1
+    assert raw.entries.count_documents({}) == int(times == 1)
