@@ -84,6 +84,7 @@ class ProblemSchema(ShownSchema):
     title = fields.String()
     status = fields.Integer(strict=True)
     detail = fields.String()
+    code = fields.String()
     errors = Items(fields.Nested(FaultSchema), least=1, most=101)
 
 

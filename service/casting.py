@@ -11,7 +11,7 @@ from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
 from service.web.store_key import STORE
 from storage.documents import Settings
-from storage.errors import StorageError, Unavailable
+from storage.errors import OutcomeUnknown, StorageError, Unavailable
 from storage.idempotency import IdempotencyKey
 from storage.voting import (
     AlreadyVoted,
@@ -49,6 +49,7 @@ OUTCOMES: dict[type[StorageError], str] = {
     UnknownOption: "invalid",
     NoVote: "no_vote",
     Unavailable: "unavailable",
+    OutcomeUnknown: "unavailable",
 }
 """The names of refusals in metrics; every other one is ``refused``."""
 
@@ -73,7 +74,7 @@ async def cast(
 ) -> Cast:
     """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
-    Raises ``Refused``, ``Conflict`` if the key was sent with another request, ``NotFound`` if the
+    Raises ``Refused``, ``KeyReused`` if the key was sent with another request, ``NotFound`` if the
     session no longer exists, and ``Unavailable``.
     """
     ballots = request.app[STORE].ballots
@@ -107,7 +108,7 @@ def _refused(api: Api, refusal: StorageError) -> Refused:
         is_comment = isinstance(refusal, InvalidVote) and refusal.is_comment
         field = api.comment_field if is_comment else api.options_field
         message = f"{field} {message}"
-    return Refused(api.statuses[type(refusal)], field, message)
+    return Refused(api.statuses[type(refusal)], refusal.code, field, message)
 
 
 def _make_numbers() -> Iterator[int]:

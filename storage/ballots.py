@@ -7,7 +7,6 @@ from typing import Any, cast
 from storage import voting
 from storage.batching import Batcher, Reader
 from storage.client import (
-    OUTCOME_UNKNOWN,
     BulkWriteError,
     Database,
     DeleteOne,
@@ -21,7 +20,7 @@ from storage.client import (
     round_trip,
 )
 from storage.documents import BallotDocument, SessionDocument
-from storage.errors import NotFound, StorageError, Unavailable, require
+from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, require
 from storage.idempotency import IdempotencyKey
 from storage.metrics import batch_meters
 from storage.pagination import Page, Window, read_page
@@ -46,7 +45,7 @@ class Ballots:
             self._cast_all,
             max_size=MAX_BATCH,
             meter=batch_meters["casts"],
-            unanswered=OUTCOME_UNKNOWN,
+            unanswered=OutcomeUnknown,
         )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
 

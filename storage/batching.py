@@ -13,7 +13,6 @@ from contextvars import Context
 from typing import Generic, TypeVar, cast
 
 from storage.client import (
-    NOTHING_CHANGED,
     ROUND_TRIP_SECONDS,
     Collection,
     Document,
@@ -22,7 +21,7 @@ from storage.client import (
     find_raw,
     round_trip,
 )
-from storage.errors import StorageError, Unavailable
+from storage.errors import OutcomeUnknown, StorageError, Unavailable
 from storage.metrics import BatchMeter, batch_meters
 
 Item = TypeVar("Item")
@@ -55,7 +54,7 @@ class Batcher(Generic[Item, Result]):
     trip does not delay everything. ``max_size`` bounds a batch, ``max_waiting`` the queue: beyond
     it, and for an item whose batch has not started after ``wait_seconds``, ``submit`` raises
     ``Unavailable``. For an item in flight whose caller must be answered (``client.answer_by``), it
-    raises ``Unavailable`` with the text ``unanswered``.
+    raises ``Unavailable`` or the subclass ``unanswered``.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Batcher(Generic[Item, Result]):
         staggered: bool = False,
         wait_seconds: float = ROUND_TRIP_SECONDS,
         meter: BatchMeter | None = None,
-        unanswered: str = NOTHING_CHANGED,
+        unanswered: type[Unavailable] = Unavailable,
     ) -> None:
         self._loop = asyncio.get_running_loop()  # asked once: asking costs more than all of submit
         self._run = run
@@ -129,7 +128,7 @@ class Batcher(Generic[Item, Result]):
                 outcomes = await self._run_all(batch)
         except asyncio.CancelledError:
             # The driver or the loop is being closed: nothing else would wake the callers.
-            stopping = Unavailable("The service is stopping; it is not known what was changed.")
+            stopping = OutcomeUnknown("The service is stopping; it is not known what was changed.")
             outcomes = [stopping] * len(batch)
             raise
         finally:
@@ -205,7 +204,7 @@ class Batcher(Generic[Item, Result]):
                 _settle(waiting[1], Unavailable(TOO_BUSY))
         for _, outcome, _, by in in_flight:
             if by <= now:
-                _settle(outcome, Unavailable(self._unanswered))
+                _settle(outcome, self._unanswered())
         self._queue = deque(waiting for waiting in self._queue if not waiting[1].done())
         ends = [by for _, outcome, _, by in in_flight if not outcome.done()]
         self._arm_expiry(min([*map(self._expires, self._queue), *ends], default=NEVER))

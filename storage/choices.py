@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from storage.documents import OptionDefinition, OptionDocument, PollDocument, number_options
-from storage.errors import Conflict, require
+from storage.errors import LimitReached, require
 
 
 def of(poll: PollDocument, option_id: str) -> OptionDocument:
@@ -16,11 +16,11 @@ def of(poll: PollDocument, option_id: str) -> OptionDocument:
 def added(poll: PollDocument, choice: Mapping[str, Any], *, most: int) -> PollDocument:
     """``poll`` with one more option, under the next number; last unless it has an ``order``.
 
-    Raises ``Conflict`` if the poll has ``most`` options already.
+    Raises ``LimitReached`` if the poll has ``most`` options already.
     """
     options = poll["options"]
     if len(options) >= most:
-        raise Conflict(f"This poll already has {most} choices, the most that it may have.")
+        raise LimitReached(f"This poll already has {most} choices, the most that it may have.")
     last = max((option["order"] for option in options), default=0)
     definition = OptionDefinition(
         title=choice["title"], order=choice.get("order", min(last + 1, 2**31 - 1))

@@ -45,7 +45,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from structlog import get_logger
 
-from storage.errors import StartupRefused, Unavailable
+from storage.errors import OutcomeUnknown, StartupRefused, Unavailable
 from storage.metrics import database_errors
 
 # Only what other modules take from the driver through this one.
@@ -93,12 +93,6 @@ BACKOFF_SECONDS = (0.005, 0.030)
 MAX_COMMIT_REFUSALS = 5
 MAX_TRANSACTIONS = 32
 """How many transactions run at once; each takes a thread."""
-
-NOTHING_CHANGED = "The database did not answer in time; nothing was changed."
-OUTCOME_UNKNOWN = (
-    "The database did not answer in time, and it is not known yet whether the change was stored. "
-    "Read it back, or send the request again with the same Idempotency-Key."
-)
 
 NAMESPACE_EXISTS = 48
 NOT_YET_INITIALIZED = 94
@@ -161,13 +155,16 @@ def _deadline(seconds: float | None = None) -> float:
 
 @contextmanager
 def round_trip(
-    deadline: float | None = None, *, unavailable: str = NOTHING_CHANGED, is_logged: bool = True
+    deadline: float | None = None,
+    *,
+    unavailable: type[Unavailable] = Unavailable,
+    is_logged: bool = True,
 ) -> Iterator[None]:
     """Bounds the driver's calls inside, and raises ``Unavailable`` if the database cannot serve.
 
-    ``deadline`` is on the monotonic clock. ``unavailable`` is the text of ``Unavailable``: a write
-    outside a transaction must not promise that nothing was changed. ``DuplicateKeyError`` and
-    errors that the request is to blame for pass through unchanged.
+    ``deadline`` is on the monotonic clock. A write outside a transaction must not
+    promise that nothing was changed: for it ``unavailable`` is ``OutcomeUnknown``.
+    ``DuplicateKeyError`` and errors that the request is to blame for pass through unchanged.
     """
     until = _deadline() if deadline is None else deadline
     try:
@@ -179,7 +176,7 @@ def round_trip(
         if _is_unavailable(error):
             if is_logged and not _is_transient(error):  # which is mostly a conflict, and retried
                 _trouble.note(error)
-            raise Unavailable(unavailable) from error
+            raise unavailable() from error
         raise
 
 
@@ -569,7 +566,7 @@ class Database:
             await asyncio.wait([running])
             raise
         if not running.done():
-            raise Unavailable(OUTCOME_UNKNOWN)
+            raise OutcomeUnknown
         return running.result()
 
     def _note_end(self, transaction: asyncio.Task[Any]) -> None:
@@ -644,7 +641,7 @@ class Database:
                 with suppress(Unavailable), round_trip(time.monotonic() + ROUND_TRIP_SECONDS):
                     return await self.collection("attempts").find_one({"_id": attempt}) is not None
             if time.monotonic() >= deadline:
-                raise Unavailable(OUTCOME_UNKNOWN) from error
+                raise OutcomeUnknown from error
             await _pause()
             if not asks_mark:
                 error = await self._in_thread(_commit, session)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
-from storage.errors import Conflict, require
+from storage.errors import LimitReached, require
 
 USERS = "users"
 """The workspace of the polls that users made under ``/api/v1``: content is the owner, container
@@ -20,7 +20,6 @@ SEPARATOR = "\x1f"
 MAX_POLLS = 500
 IDEMPOTENCY_SECONDS = 24 * 60 * 60
 """How long an Idempotency-Key is remembered."""
-KEY_REUSED = "This Idempotency-Key was used before, with a different request."
 MAX_CONTAINER_BYTES = 4 * 1024 * 1024
 NUMBERED_ID_DIGITS = 18
 """The longest option id that counts as a number: it fits 64 bits, in the store and in clients."""
@@ -300,7 +299,7 @@ def number_options(
 
     An option without an id gets the number after the highest that the poll ever used, including
     the given ids of this definition, so that no id ever means two options. Options that keep their
-    id keep ``is_correct`` (docs/api.md, section 3). Raises ``Conflict`` if no number is left.
+    id keep ``is_correct`` (docs/api.md, section 3). Raises ``LimitReached`` if no number is left.
     """
     options = list(options)
     was_correct = {option["id"]: option["is_correct"] for option in kept}
@@ -313,7 +312,7 @@ def number_options(
             highest += 1
             option_id = str(highest)
             if len(option_id) > NUMBERED_ID_DIGITS:
-                raise Conflict(
+                raise LimitReached(
                     "No higher option number is left in this poll: give the option an id."
                 )
         numbered.append(

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import cast
 
 from storage.batching import Batcher
-from storage.client import OUTCOME_UNKNOWN, Database, Transaction, round_trip
+from storage.client import Database, Transaction, round_trip
 from storage.documents import EnrollmentDocument, EnrollmentType
-from storage.errors import require
+from storage.errors import OutcomeUnknown, require
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pagination import Page, Window, read_page
 
@@ -76,6 +76,6 @@ class Enrollments:
     async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
         """Returns the deleted enrollment; raises ``NotFound``."""
         query = {"course_id": course_id, "number": number}
-        with round_trip(unavailable=OUTCOME_UNKNOWN):
+        with round_trip(unavailable=OutcomeUnknown):
             found = await self._enrollments.find_one_and_delete(query)
         return cast(EnrollmentDocument, require(found, "enrollment"))

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from storage.client import Database, Transaction, Work
-from storage.documents import IDEMPOTENCY_SECONDS, KEY_REUSED
-from storage.errors import Conflict
+from storage.documents import IDEMPOTENCY_SECONDS
+from storage.errors import KeyReused
 
 D = TypeVar("D", bound=Mapping[str, Any])
 
@@ -30,7 +30,7 @@ class IdempotencyKey:
 async def transaction_once(database: Database, key: IdempotencyKey | None, work: Work[D]) -> D:
     """The document that ``work`` makes, or that a request under this key made within 24 h.
 
-    Raises ``Conflict`` if that was another request, and what ``Database.transaction`` raises.
+    Raises ``KeyReused`` if that was another request, and what ``Database.transaction`` raises.
     """
     if key is None:
         return await database.transaction(work)
@@ -43,7 +43,7 @@ async def transaction_once(database: Database, key: IdempotencyKey | None, work:
         day_ago = key.sent_at - timedelta(seconds=IDEMPOTENCY_SECONDS)
         if record is not None and record["created_at"] > day_ago:
             if record["fingerprint"] != key.fingerprint:
-                raise Conflict(KEY_REUSED)
+                raise KeyReused
             return cast(D, record["outcome"])
         outcome = work(transaction)
         record = {

@@ -27,7 +27,7 @@ from storage.documents import (
     revision,
     rules_of,
 )
-from storage.errors import Conflict, PreconditionFailed, require
+from storage.errors import IdTaken, LimitReached, OptionHasVotes, PreconditionFailed, require
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.locks import Locks
 from storage.pagination import Page, Window, read_page
@@ -85,8 +85,8 @@ class Polls:
     ) -> PollDocument:
         """Stores a new poll as the last of its container, with its standing session.
 
-        Raises ``Conflict`` if the given id is taken by a poll anywhere in the store, or if the
-        container is full.
+        Raises ``IdTaken`` if a poll anywhere in the store has the given id, and ``LimitReached`` if
+        the container is full.
         """
 
         def push(transaction: Transaction) -> PollDocument:
@@ -96,7 +96,9 @@ class Polls:
             container = _read(transaction, key)
             polls = container["polls"] if container else []
             if len(polls) >= MAX_POLLS:
-                raise Conflict(f"This content already has {MAX_POLLS} polls, the most that fit.")
+                raise LimitReached(
+                    f"This content already has {MAX_POLLS} polls, the most that fit."
+                )
             if container is None:
                 transaction.insert("containers", _new_container(key, poll))
             else:
@@ -143,8 +145,8 @@ class Polls:
 
         The sessions of the poll get the new rules first, the container comes last, so that a
         session that is created meanwhile conflicts. Raises ``NotFound``, ``PreconditionFailed`` if
-        the stored revision is not in ``if_match``, ``Conflict`` if an option with votes would be
-        dropped or the container would grow too large, and what ``change`` raises.
+        the stored revision is not in ``if_match``, ``OptionHasVotes`` if one would be
+        dropped, ``LimitReached`` if the container would grow too large, and what ``change`` raises.
         """
 
         def work(transaction: Transaction) -> PollDocument:
@@ -225,7 +227,7 @@ def _insert_address(transaction: Transaction, key: ContainerKey, poll: PollDocum
     try:
         transaction.insert("addresses", address)
     except DuplicateKeyError as error:
-        raise Conflict(f"A poll with the id {poll['id']} already exists.") from error
+        raise IdTaken(f"A poll with the id {poll['id']} already exists.") from error
 
 
 def _update_sessions(transaction: Transaction, before: PollDocument, after: PollDocument) -> None:
@@ -243,7 +245,7 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
     if dropped:
         with_votes = [{f"results.{option_id}": {"$gt": 0}} for option_id in dropped]
         if transaction.find_one("sessions", {**of_poll, "$or": with_votes}, {"_id": 1}):
-            raise Conflict("An option that has votes cannot be removed.")
+            raise OptionHasVotes("An option that has votes cannot be removed.")
         update["$unset"] = {f"results.{option_id}": "" for option_id in dropped}
     transaction.update("sessions", of_poll, update)
 
@@ -288,4 +290,4 @@ def _new_container(key: ContainerKey, poll: PollDocument) -> dict[str, Any]:
 
 def _require_room(container: ContainerDocument) -> None:
     if stored_size(dict(container)) > MAX_CONTAINER_BYTES:
-        raise Conflict("The polls of this content would take more than 4 MiB.")
+        raise LimitReached("The polls of this content would take more than 4 MiB.")

@@ -14,7 +14,7 @@ from storage.documents import (
     is_open,
     new_session,
 )
-from storage.errors import Conflict, require
+from storage.errors import EndDatePassed, SessionHasSubmissions, StandingSession, require
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
@@ -119,8 +119,8 @@ class Sessions:
     async def update(self, session_id: int, changes: Mapping[str, Any]) -> SessionDocument:
         """Changes course, section or visibility.
 
-        Raises ``NotFound``, and ``Conflict`` for the standing session, and for another course or
-        section once there are submissions.
+        Raises ``NotFound``, ``StandingSession``, and ``SessionHasSubmissions`` if course or section
+        would change.
         """
 
         def check(found: SessionDocument) -> None:
@@ -128,7 +128,7 @@ class Sessions:
             course = (found["course_id"], found["course_section_id"])
             after = {**found, **changes}
             if found["participants"] and (after["course_id"], after["course_section_id"]) != course:
-                raise Conflict(
+                raise SessionHasSubmissions(
                     "The course and section of a session that has submissions cannot be changed."
                 )
 
@@ -139,18 +139,20 @@ class Sessions:
     ) -> SessionDocument:
         """Opens or closes one session.
 
-        Raises ``NotFound``, and ``Conflict`` if the poll closes on its end date, which has passed.
+        Raises ``NotFound``, and ``EndDatePassed`` if the poll closes on its end date.
         """
 
         def check(found: SessionDocument) -> None:
             opened: SessionDocument = {**found, "is_published": True}
             if is_published and not is_open(opened, now):
-                raise Conflict("The end date of the poll has passed: the session stays closed.")
+                raise EndDatePassed(
+                    "The end date of the poll has passed: the session stays closed."
+                )
 
         return await self._set(session_id, {"is_published": is_published}, check)
 
     async def delete(self, session_id: int) -> None:
-        """Raises ``NotFound``, and ``Conflict`` for the standing session."""
+        """Raises ``NotFound`` and ``StandingSession``."""
 
         def work(transaction: Transaction) -> None:
             _require_course(_read(transaction, session_id))
@@ -193,4 +195,4 @@ def _reached(reach: Reach) -> dict[str, Any]:
 
 def _require_course(session: SessionDocument) -> None:
     if session["course_id"] is None:
-        raise Conflict("The standing session of a content poll can only be opened and closed.")
+        raise StandingSession

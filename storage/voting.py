@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 from storage.documents import (
     IDEMPOTENCY_SECONDS,
-    KEY_REUSED,
     BallotDocument,
     BallotRequest,
     SessionDocument,
     SessionRules,
     is_open,
 )
-from storage.errors import Conflict, NotFound
+from storage.errors import Code, Conflict, KeyReused, NotFound
 
 MAX_REQUESTS = 20
 """How many Idempotency-Keys of one voter in one session are remembered."""
@@ -26,9 +25,13 @@ MAX_REQUESTS = 20
 class SessionClosed(Conflict):
     """The session is closed, or not open yet."""
 
+    code = Code.SESSION_CLOSED
+
 
 class AlreadyVoted(Conflict):
     """The user has voted in this session, and the poll does not allow changing a vote."""
+
+    code = Code.ALREADY_VOTED
 
 
 class InvalidVote(Conflict):
@@ -36,6 +39,8 @@ class InvalidVote(Conflict):
 
     The text is a predicate of the options, or with ``is_comment`` of the comment.
     """
+
+    code = Code.INVALID_VOTE
 
     def __init__(self, predicate: str, *, is_comment: bool = False) -> None:
         super().__init__(predicate)
@@ -45,9 +50,13 @@ class InvalidVote(Conflict):
 class UnknownOption(Conflict):
     """The poll has no such option; the text is a predicate of the options."""
 
+    code = Code.UNKNOWN_OPTION
+
 
 class NoVote(NotFound):
     """There is nothing to withdraw."""
+
+    code = Code.NO_VOTE
 
 
 class VoteKey(NamedTuple):
@@ -114,7 +123,7 @@ def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) 
     """What ``session`` and ``ballot`` become by ``vote``; the arguments are not changed.
 
     A request that was answered before gets the same answer, even if the session has changed since.
-    Raises ``Conflict`` (another request under the same key), ``SessionClosed``, ``UnknownOption``,
+    Raises ``KeyReused``, ``SessionClosed``, ``UnknownOption``,
     ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
     """
     if ballot is not None and vote.request is not None:
@@ -207,6 +216,6 @@ def _find_request(ballot: BallotDocument, key: VoteKey, now: datetime) -> Ballot
     for request in ballot["requests"]:
         if request["key"] == key.key and request["at"] > day_ago:
             if request["fingerprint"] != key.fingerprint:
-                raise Conflict(KEY_REUSED)
+                raise KeyReused
             return request
     return None

@@ -12,7 +12,7 @@ from service.web.call import CALL, CLOCK
 from service.web.responses import json_response
 from service.web.store_key import STORE
 from storage.documents import PollDocument
-from storage.errors import Conflict
+from storage.errors import NoStandingSession
 
 
 async def expand(
@@ -49,9 +49,9 @@ async def show_results(request: web.Request) -> web.Response:
     store = request.app[STORE]
     poll = await store.polls.get(key, poll_id)
     if poll["standing_session"] is None:
-        raise Conflict("This poll has no results here: see its sessions under /api/v1.")
+        raise NoStandingSession("This poll has no results here: see its sessions under /api/v1.")
     session = await store.sessions.get(poll["standing_session"])
     own = await store.ballots.find(session["_id"], caller.principal.user_id)
     view = policy.view_of(caller, session, own, request.app[CLOCK]())
-    policy.require(view.sees_results, "The results of this poll are not visible to you.")
+    policy.require_results(view)
     return json_response(views.results_of(session, view))

@@ -14,7 +14,7 @@ from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
 from service.web.store_key import STORE
 from storage.documents import BallotDocument, SessionRules
-from storage.errors import Conflict
+from storage.errors import NoStandingSession
 
 
 async def list_votes(request: web.Request) -> web.Response:
@@ -90,5 +90,7 @@ async def _find_session(request: web.Request) -> tuple[str, int]:
     poll = await request.app[STORE].polls.get(key, poll_id)
     casting.note_anonymity(request, poll["settings"])
     if poll["standing_session"] is None:
-        raise Conflict("This poll takes no votes here: vote in its sessions under /api/v1.")
+        raise NoStandingSession(
+            "This poll takes no votes here: vote in its sessions under /api/v1."
+        )
     return poll["id"], poll["standing_session"]

@@ -14,6 +14,7 @@ from service.polling.export import FORMATS
 from service.polling.responses import STRING_IDS
 from service.web.pagination import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from service.web.responses import PROBLEM_TYPE
+from storage.errors import Code
 
 STRING: Json = {"type": "string"}
 NAME = text(r"[^\u0000-\u001f\u007f-\u009f]+", minLength=1, maxLength=255)
@@ -118,27 +119,27 @@ HEADERS: dict[str, Json] = {
     "Retry-After": _of(text("[0-9]+"), "Seconds to wait before a retry.", required=True),
     "RateLimit": _of(STRING, "The number of requests left, and for how many seconds."),
     "RateLimit-Policy": _of(STRING, "The number of requests allowed, and in how many seconds."),
-    "Allow": _of(STRING, "The methods that the route supports.", required=True),
 }
 
 REFUSALS: dict[int, str] = {
     400: "A parameter, a header or the body is invalid; `errors` lists each fault.",
     403: "The token is missing or invalid, or does not allow this. Never 401.",
     404: "What the path or the query refers to does not exist.",
-    405: "The route does not support this method.",
     408: "The rest of the request did not arrive in time.",
     409: "The request conflicts with what is stored; the problem says how.",
     412: "`If-Match` names another revision than the stored one.",
     413: "The body is too large. The limit is 1 MiB unless configured otherwise.",
     415: "The media type of the body is not supported.",
-    417: "`Expect` cannot be met, because the route does not support the method.",
     429: "Too many requests from this token or address.",
-    431: "A header line is longer than 8,190 bytes, or all of them are longer than 32 KiB.",
     500: "An unexpected error. Only the log of the service says more.",
     503: "The database is unreachable or the service is stopping. Nothing is left half-done.",
 }
+SHARED: dict[frozenset[Code], str] = {
+    frozenset({Code.TOKEN_REQUIRED, Code.BAD_TOKEN, Code.FORBIDDEN}): "Forbidden",
+    frozenset({Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN}): "MaybeStored",
+}
+"""Names of refusals that many operations have, with several codes."""
 REFUSAL_HEADERS: dict[int, tuple[str, ...]] = {
-    405: ("Allow",),
     429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
     503: ("Retry-After",),
 }
@@ -159,13 +160,24 @@ SECURITY_SCHEMES: dict[str, Json] = {
 }
 
 
-def refusal_name(status: int) -> str:
-    return HTTPStatus(status).phrase.title().replace(" ", "").replace("-", "")
+def refusal_name(operation_id: str, status: int, codes: frozenset[Code]) -> str:
+    """The name of a response and of its schema, shared by all operations with the same codes."""
+    if codes in SHARED:
+        return SHARED[codes]
+    if len(codes) == 1:
+        return "".join(word.title() for word in next(iter(codes)).split("_"))
+    phrase = HTTPStatus(status).phrase.title().replace(" ", "")
+    return f"{operation_id[0].upper()}{operation_id[1:]}{phrase}"
 
 
-def refusal(status: int) -> Json:
-    members = {"status": {"const": status}, "title": {"const": HTTPStatus(status).phrase}}
-    media: Json = {"schema": {"allOf": [ProblemSchema(), {"properties": members}]}}
+def problem(shape: Json, codes: frozenset[Code]) -> Json:
+    """``shape``, the schema of all problems, with these codes only."""
+    code = {**shape["properties"]["code"], "enum": [code.value for code in Code if code in codes]}
+    return {**shape, "properties": {**shape["properties"], "code": code}}
+
+
+def refusal(name: str, status: int) -> Json:
+    media: Json = {"schema": {"$ref": f"#/components/schemas/{name}"}}
     if status == 400:
         media["example"] = EXAMPLES[ProblemSchema]
     return {

@@ -3,6 +3,7 @@
 from schemas.content import NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
 from schemas.responses import EXPANDED_POLL, POLL, RESULTS_OF_POLL, VOTE
 from service.openapi.operation import Operation, Operations, json_answer, json_content, list_of
+from storage.errors import Code
 
 PLACE = ("workspace", "content", "container")
 ONE_POLL = (*PLACE, "pollId")
@@ -24,6 +25,8 @@ ON_NEW_POLL = (
     *("listContentPolls", "replaceContentPoll", "deleteContentPoll"),
     *("castVote", "listVotes", "getResults"),
 )
+ELSEWHERE = {409: (Code.NO_STANDING_SESSION,)}
+OF_VOTES = {409: (Code.NO_STANDING_SESSION, Code.SESSION_CLOSED, Code.ALREADY_VOTED)}
 
 OPERATIONS: Operations = {
     "GET /rest/polls": Operation("listContentPolls", POLLS, (*PLACE, "onlyPollId", "expand")),
@@ -32,6 +35,7 @@ OPERATIONS: Operations = {
         STORED_POLL,
         PLACE,
         body=json_content(NEW_POLL),
+        refusals={409: (Code.ID_TAKEN, Code.LIMIT_REACHED)},
         links=dict.fromkeys(ON_NEW_POLL, OF_NEW_POLL),
     ),
     "PUT /rest/polls": Operation(
@@ -39,12 +43,21 @@ OPERATIONS: Operations = {
         STORED_POLL,
         (*ONE_POLL, "If-Match"),
         body=json_content(POLL_REPLACEMENT),
+        refusals={409: (Code.LIMIT_REACHED, Code.OPTION_HAS_VOTES)},
     ),
-    "DELETE /rest/polls": Operation(
-        "deleteContentPoll", DELETED_POLL, (*ONE_POLL, "If-Match"), refusals=(409,)
+    "DELETE /rest/polls": Operation("deleteContentPoll", DELETED_POLL, (*ONE_POLL, "If-Match")),
+    "GET /rest/votes": Operation("listVotes", VOTES, ONE_POLL, refusals=ELSEWHERE),
+    "POST /rest/votes": Operation(
+        "castVote",
+        STORED_VOTE,
+        ONE_POLL,
+        body=json_content(NEW_VOTE),
+        refusals={400: (Code.INVALID_VOTE, Code.UNKNOWN_OPTION), **OF_VOTES},
     ),
-    "GET /rest/votes": Operation("listVotes", VOTES, ONE_POLL, refusals=(409,)),
-    "POST /rest/votes": Operation("castVote", STORED_VOTE, ONE_POLL, body=json_content(NEW_VOTE)),
-    "DELETE /rest/votes": Operation("withdrawVote", WITHDRAWN_VOTE, ONE_POLL, refusals=(409,)),
-    "GET /rest/results": Operation("getResults", RESULTS, ONE_POLL, refusals=(409,)),
+    "DELETE /rest/votes": Operation(
+        "withdrawVote", WITHDRAWN_VOTE, ONE_POLL, refusals={404: (Code.NO_VOTE,), **OF_VOTES}
+    ),
+    "GET /rest/results": Operation(
+        "getResults", RESULTS, ONE_POLL, refusals={403: (Code.RESULTS_HIDDEN,), **ELSEWHERE}
+    ),
 }

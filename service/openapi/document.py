@@ -11,12 +11,15 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
+from schemas.responses import ProblemSchema
 from service.openapi import components, content, monitoring, polling
 from service.openapi.fields import CONDITIONS, describe
 from service.openapi.operation import Answer, Json, Operation, Operations
 from service.polling.paths import API
 from service.web.authentication import PUBLIC
 from service.web.bodies import JSON
+from service.web.responses import STATUS_CODES
+from storage.errors import Code
 
 TITLE = "Polls service"
 ABOUT = """\
@@ -26,7 +29,8 @@ There are two APIs over one store: the content API under `/rest` and the polling
 `/api/v1`. A poll created through one is available through the other: what `/rest` calls `title`,
 `options` and `order` are `question`, choices and `position` under `/api/v1`.
 
-Every error is a problem document (RFC 9457) whose `errors` name each invalid member by its path. A
+Every error is a problem document (RFC 9457) whose `errors` name each invalid member by its path,
+and whose `code` tells apart what shares a status. A code keeps its meaning; the texts may change. A
 missing or invalid token is answered with 403, never with 401. Every response has `X-Request-Id`.
 Besides the responses listed for each operation, an unknown route is answered with 404, an
 unsupported method with 405 and `Allow`, malformed HTTP with 400, headers that are too large with
@@ -80,9 +84,10 @@ def build(table: Table) -> Json:
     converter = plugin.converter
     assert converter is not None  # noqa: S101 - APISpec has just set it
     converter.add_attribute_function(describe)  # type: ignore[no-untyped-call] # apispec's
-    for status in components.REFUSALS:
-        refusal = _resolved(components.refusal(status), converter)
-        spec.components.response(components.refusal_name(status), refusal)
+    for name, (status, codes) in _all_refusals().items():
+        shape: Json = converter.schema2jsonschema(ProblemSchema())  # type: ignore[no-untyped-call] # apispec's
+        spec.components.schema(name, components.problem(shape, codes))
+        spec.components.response(name, components.refusal(name, status))
     for path, handlers in table.items():
         described = {
             method.lower(): _resolved(_operation(path, method, handler), converter)
@@ -184,10 +189,12 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
             name: {"operationId": name, "parameters": parameters}
             for name, parameters in links.items()
         }
-    refusals = sorted({*operation.refusals, *_refusals(path, operation)})
     return {
         "200" if answer.content else "204": success,
-        **{str(status): components.refusal_name(status) for status in refusals},
+        **{
+            str(status): components.refusal_name(operation.id, status, codes)
+            for status, codes in _refusals(f"{method} {path}", operation).items()
+        },
     }
 
 
@@ -207,14 +214,36 @@ def _ids(path: str) -> list[str]:
     return re.findall(r"\{(\w+)\}", path)
 
 
-def _refusals(path: str, operation: Operation) -> set[int]:
-    """The statuses that follow from what an operation takes."""
+def _all_refusals() -> dict[str, tuple[int, frozenset[Code]]]:
+    """Status and codes by name, of all operations."""
+    return {
+        components.refusal_name(operation.id, status, codes): (status, codes)
+        for route, operation in OPERATIONS.items()
+        for status, codes in _refusals(route, operation).items()
+    }
+
+
+def _refusals(route: str, operation: Operation) -> dict[int, frozenset[Code]]:
+    """The codes by status: those of the operation, and those that follow from what it takes."""
+    method, path = route.split()
     takes = {*operation.parameters}
-    refusals = {404} if "{" in path or takes & {"pollId", "onlyPollId"} else set()
+    statuses: set[int] = set()
+    refusals = [operation.refusals]
+    if "{" in path or takes & {"pollId", "onlyPollId"}:
+        refusals.append({404: (Code.NOT_FOUND,)})
     if path not in PUBLIC:
-        refusals |= {400, 403, 429, 500, 503}
+        statuses |= {400, 403, 429, 500, 503}
+        refusals.append({403: (Code.TOKEN_REQUIRED, Code.BAD_TOKEN)})
+        if method != "GET":
+            refusals.append({503: (Code.OUTCOME_UNKNOWN,)})
+    if method == "POST":
+        refusals.append({409: (Code.IDEMPOTENCY_KEY_REUSED,)})
     if operation.body is not None:
-        refusals |= {408, 409, 413, 415}
+        statuses |= {408, 413, 415}
     if "If-Match" in takes:
-        refusals.add(412)
-    return refusals
+        statuses.add(412)
+    refusals.append({status: (STATUS_CODES[status],) for status in statuses})
+    return {
+        status: frozenset(code for codes in refusals for code in codes.get(status, ()))
+        for status in sorted({status for codes in refusals for status in codes})
+    }

@@ -28,6 +28,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "title": "Bad Request",
         "status": 400,
         "detail": "poll_sessions is missing",
+        "code": "invalid_request",
         "errors": [{"field": "poll_sessions", "message": "poll_sessions is missing"}],
     },
     # The content API.

@@ -3,6 +3,7 @@
 from schemas.responses import HEALTH
 from service.openapi.operation import Answer, Operation, Operations
 from service.web.bodies import JSON
+from storage.errors import Code
 
 TEXT = {"schema": {"type": "string"}}
 ASSET = Answer(
@@ -16,7 +17,7 @@ PAGE = Answer("The page.", {"text/html": TEXT})
 
 OPERATIONS: Operations = {
     "GET /healthz": Operation("isAlive", ALIVE),
-    "GET /readyz": Operation("isReady", READY, refusals=(503,)),
+    "GET /readyz": Operation("isReady", READY, refusals={503: (Code.UNAVAILABLE,)}),
     "GET /metrics": Operation("getMetrics", METRICS),
     "GET /openapi.json": Operation("getDocument", DOCUMENT),
     "GET /docs": Operation("getPage", PAGE),

@@ -1,6 +1,6 @@
 """What is said of each operation, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,12 +8,15 @@ from marshmallow import Schema
 
 from service.openapi.examples import EXAMPLES
 from service.web.bodies import JSON
+from storage.errors import Code
 
 Json = dict[str, Any]
 Shape = Json | Schema
 """A JSON schema, or a marshmallow schema in its place."""
 Content = Mapping[str, Json]
 """OpenAPI media type objects by media type."""
+Refusals = Mapping[int, Iterable[Code]]
+"""The codes that an operation may be refused with, by status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Operation:
     the refusals that all operations of its kind have.
 
     * ``parameters`` are names in ``components.PARAMETERS``;
-    * ``refusals`` are the statuses beyond those that ``document`` adds;
+    * ``refusals`` are the codes by status beyond those that ``document`` adds;
     * ``links`` are the parameters of other operations, as runtime expressions, by operation id.
     """
 
@@ -46,7 +49,7 @@ class Operation:
     answer: Answer
     parameters: tuple[str, ...] = ()
     body: Content | None = None
-    refusals: tuple[int, ...] = ()
+    refusals: Refusals = field(default_factory=dict)
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

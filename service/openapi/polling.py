@@ -15,6 +15,7 @@ from service.openapi.operation import (
     Json,
     Operation,
     Operations,
+    Refusals,
     Shape,
     json_answer,
     list_of,
@@ -22,6 +23,7 @@ from service.openapi.operation import (
 from service.polling import paths
 from service.polling.paths import API
 from service.web.bodies import FORM, JSON, MULTIPART
+from storage.errors import Code
 
 FORMS = (
     "Fields may be named in every way that clients of this API use, with the plural or the "
@@ -54,13 +56,13 @@ def _page(name: str, resource: Resource, *parameters: str) -> Operation:
 
 
 def _one(
-    name: str, resource: Resource, takes: Schema | None = None, refusals: tuple[int, ...] = ()
+    name: str, resource: Resource, takes: Schema | None = None, refusals: Refusals | None = None
 ) -> Operation:
     """Answers with a list of one object; its body, if any, is one that ``takes`` accepts."""
     description = f"The {resource.singular.replace('_', ' ')}."
     answer = _answer(resource, description, minItems=1, maxItems=1)
     body = None if takes is None else _body(resource, takes)
-    return Operation(name, answer, body=body, refusals=refusals)
+    return Operation(name, answer, body=body, refusals=refusals or {})
 
 
 def _answer(resource: Resource, description: str, *headers: str, **bounds: int) -> Answer:
@@ -107,32 +109,54 @@ def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+FULL = {409: (Code.LIMIT_REACHED,)}
+ENDED = {409: (Code.END_DATE_PASSED,)}
+WRITES = {503: (Code.OUTCOME_UNKNOWN,)}
+"""Of GETs that change something."""
 A_CHOICE, A_SESSION = f"{paths.CHOICES}/{{id}}", f"{paths.SESSIONS}/{{id}}"
 OPERATIONS: Operations = {
     f"GET {API}/polls": _page("listPolls", POLLS),
     f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL),
     f"GET {paths.POLL}": _one("getPoll", POLLS),
-    f"PUT {paths.POLL}": _one("updatePoll", POLLS, received.POLL_CHANGES),
+    f"PUT {paths.POLL}": _one("updatePoll", POLLS, received.POLL_CHANGES, FULL),
     f"DELETE {paths.POLL}": Operation("deletePoll", GONE),
     f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES),
-    f"POST {paths.CHOICES}": _one("createPollChoice", CHOICES, received.NEW_CHOICE),
+    f"POST {paths.CHOICES}": _one("createPollChoice", CHOICES, received.NEW_CHOICE, FULL),
     f"GET {A_CHOICE}": _one("getPollChoice", CHOICES),
-    f"PUT {A_CHOICE}": _one("updatePollChoice", CHOICES, received.CHOICE_CHANGES),
-    f"DELETE {A_CHOICE}": Operation("deletePollChoice", GONE, refusals=(409,)),
+    f"PUT {A_CHOICE}": _one("updatePollChoice", CHOICES, received.CHOICE_CHANGES, FULL),
+    f"DELETE {A_CHOICE}": Operation(
+        "deletePollChoice", GONE, refusals={409: (Code.OPTION_HAS_VOTES,)}
+    ),
     f"GET {paths.SESSIONS}": _page("listPollSessions", SESSIONS, "include"),
     f"POST {paths.SESSIONS}": _one("createPollSession", SESSIONS, received.NEW_SESSION),
     f"GET {A_SESSION}": _one("getPollSession", SESSIONS),
-    f"PUT {A_SESSION}": _one("updatePollSession", SESSIONS, received.SESSION_CHANGES),
-    f"DELETE {A_SESSION}": Operation("deletePollSession", GONE, refusals=(409,)),
-    f"GET {A_SESSION}/open": _one("openPollSession", SESSIONS, refusals=(409,)),
-    f"PUT {A_SESSION}/open": _one("openPollSessionByPut", SESSIONS, refusals=(409,)),
-    f"GET {A_SESSION}/close": _one("closePollSession", SESSIONS),
+    f"PUT {A_SESSION}": _one(
+        "updatePollSession",
+        SESSIONS,
+        received.SESSION_CHANGES,
+        {409: (Code.SESSION_HAS_SUBMISSIONS, Code.STANDING_SESSION)},
+    ),
+    f"DELETE {A_SESSION}": Operation(
+        "deletePollSession", GONE, refusals={409: (Code.STANDING_SESSION,)}
+    ),
+    f"GET {A_SESSION}/open": _one("openPollSession", SESSIONS, refusals={**ENDED, **WRITES}),
+    f"PUT {A_SESSION}/open": _one("openPollSessionByPut", SESSIONS, refusals=ENDED),
+    f"GET {A_SESSION}/close": _one("closePollSession", SESSIONS, refusals=WRITES),
     f"PUT {A_SESSION}/close": _one("closePollSessionByPut", SESSIONS),
     f"GET {A_SESSION}/export": Operation("exportPollSession", FILE, ("format",)),
     f"GET {API}/poll_sessions/opened": _page("listOpenedPollSessions", SESSIONS, "include"),
     f"GET {API}/poll_sessions/closed": _page("listClosedPollSessions", SESSIONS, "include"),
     f"GET {paths.SUBMISSIONS}": _page("listPollSubmissions", SUBMISSIONS),
-    f"POST {paths.SUBMISSIONS}": _one("createPollSubmission", SUBMISSIONS, received.NEW_SUBMISSION),
+    f"POST {paths.SUBMISSIONS}": _one(
+        "createPollSubmission",
+        SUBMISSIONS,
+        received.NEW_SUBMISSION,
+        {
+            400: (Code.INVALID_VOTE, Code.ALREADY_VOTED),
+            403: (Code.SESSION_CLOSED,),
+            404: (Code.UNKNOWN_OPTION,),
+        },
+    ),
     f"GET {paths.SUBMISSIONS}/{{id}}": _one("getPollSubmission", SUBMISSIONS),
     f"GET {paths.COURSE}": Operation("getCourse", COURSE),
     f"GET {paths.COURSE}/enrollments": Operation("listEnrollments", ENROLLED),

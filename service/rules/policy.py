@@ -6,7 +6,7 @@ Each ``require…`` returns, or raises ``Forbidden`` with a sentence for the cal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from service.rules.principal import ANY_WORKSPACE, READ, VOTE, WRITE, Principal
 from storage.documents import (
@@ -21,6 +21,7 @@ from storage.documents import (
     Visibility,
     is_open,
 )
+from storage.errors import Code
 
 MANAGERS_ONLY = "Only managers of the poll may do this."
 NO_SESSION_ACCESS = "You do not have access to this poll session."
@@ -31,6 +32,14 @@ __all__ = ["READ", "VOTE", "WRITE", "Caller", "Forbidden"]
 
 class Forbidden(Exception):
     """The caller may not do this; the text says why."""
+
+    code: ClassVar[Code] = Code.FORBIDDEN
+
+
+class ResultsHidden(Forbidden):
+    """The caller may not see the results, or not yet."""
+
+    code = Code.RESULTS_HIDDEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +200,12 @@ def view_of(
         sees_all_submissions=is_manager or (sees_results and is_course and not hides_counts),
         own=own if own is not None and knows_own(principal, own, session["rules"]) else None,
     )
+
+
+def require_results(view: View) -> None:
+    """Raises ``ResultsHidden`` unless the caller sees the results of the session."""
+    if not view.sees_results:
+        raise ResultsHidden("The results of this poll are not visible to you.")
 
 
 def knows_own(principal: Principal, own: BallotDocument, rules: SessionRules) -> bool:

@@ -12,12 +12,25 @@ from service.web.call import CALL, CLOCK
 from service.web.query import TOKEN_PARAMETERS, parse_query
 from service.web.rate_limits import count_bad_token, count_token_use
 from service.web.store_key import STORE
+from storage.errors import Code
 from storage.tokens import token_id
 
 ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"})
 """Routes without authentication."""
 BEARER = "bearer "
+
+
+class TokenRequired(policy.Forbidden):
+    """The request has no token."""
+
+    code = Code.TOKEN_REQUIRED
+
+
+class BadToken(policy.Forbidden):
+    """The token is unknown, revoked or expired; callers cannot tell which."""
+
+    code = Code.BAD_TOKEN
 
 
 async def identify(request: web.Request) -> None:
@@ -49,7 +62,7 @@ def _read_secret(request: web.Request, query: dict[str, str]) -> str:
     for parameter in TOKEN_PARAMETERS:
         if parameter in query:
             return query[parameter]
-    raise policy.Forbidden("A token is required: send Authorization: Bearer TOKEN.")
+    raise TokenRequired("A token is required: send Authorization: Bearer TOKEN.")
 
 
 async def _principal_of(request: web.Request, identifier: str) -> Principal:
@@ -61,5 +74,5 @@ async def _principal_of(request: web.Request, identifier: str) -> Principal:
     token = await app[STORE].tokens.find(identifier, app[CLOCK]())
     if token is None:
         count_bad_token(request)
-        raise policy.Forbidden("The token is unknown, revoked or expired.")
+        raise BadToken("The token is unknown, revoked or expired.")
     return Principal.of(token)

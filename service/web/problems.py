@@ -37,15 +37,17 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
         case ValidationError():
             return problem(400, _faults(error))
         case Refused():
-            return problem(error.status, [Fault(error.field, str(error))])
+            return problem(error.status, [Fault(error.field, str(error))], code=error.code)
         case Forbidden():
-            return problem(403, [Fault(None, str(error))])
+            return problem(403, [Fault(None, str(error))], code=error.code)
         case QuotaExceeded():
             return problem(429, [Fault(None, str(error))], headers=error.headers)
         case StorageError():
-            status = STORAGE_STATUS[type(error)]
+            status = next(
+                STORAGE_STATUS[kind] for kind in type(error).__mro__ if kind in STORAGE_STATUS
+            )
             headers = RETRY_AFTER if status == 503 else None
-            return problem(status, [Fault(None, str(error))], headers=headers)
+            return problem(status, [Fault(None, str(error))], code=error.code, headers=headers)
         case web.HTTPException():
             return _http_problem(request, error)
         case _:

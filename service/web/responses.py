@@ -10,11 +10,31 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from multidict import istr
 
+from storage.errors import Code
+
 REQUEST_ID_HEADER = istr("X-Request-Id")
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
 INTERNAL_ERROR = "Internal error. The log has details under this request id."
 PIECE_BYTES = 32 * 1024
+
+STATUS_CODES: dict[int, Code] = {
+    400: Code.INVALID_REQUEST,
+    403: Code.FORBIDDEN,
+    404: Code.ROUTE_NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    408: Code.REQUEST_TIMEOUT,
+    409: Code.CONFLICT,
+    412: Code.PRECONDITION_FAILED,
+    413: Code.BODY_TOO_LARGE,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
+    417: Code.EXPECTATION_FAILED,
+    429: Code.RATE_LIMITED,
+    431: Code.HEADERS_TOO_LARGE,
+    500: Code.INTERNAL_ERROR,
+    503: Code.UNAVAILABLE,
+}
+"""The code of a refusal that has none of its own, such as those of the server and the router."""
 
 
 class Fault(NamedTuple):
@@ -25,11 +45,12 @@ class Fault(NamedTuple):
 
 
 class Refused(Exception):
-    """A request is refused with ``status``, for one fault."""
+    """A request is refused with ``status`` and ``code``, for one fault."""
 
-    def __init__(self, status: int, field: str | None, message: str) -> None:
+    def __init__(self, status: int, code: Code, field: str | None, message: str) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
         self.field = field
 
 
@@ -74,15 +95,23 @@ class _Pieces(Payload):
 
 
 def problem(
-    status: int, faults: Iterable[Fault], *, headers: Mapping[str, str] | None = None
+    status: int,
+    faults: Iterable[Fault],
+    *,
+    code: Code | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """The body of RFC 9457, with the ``errors`` list that clients of the polling API read."""
-    response = web.Response(body=_problem_body(status, faults), status=status, headers=headers)
+    """The body of RFC 9457, with the ``errors`` list that clients of the polling API read.
+
+    ``code`` is left out where the status alone says why (``STATUS_CODES``).
+    """
+    body = _problem_body(status, faults, code or STATUS_CODES[status])
+    response = web.Response(body=body, status=status, headers=headers)
     response.content_type = PROBLEM_TYPE
     return response
 
 
-def _problem_body(status: int, faults: Iterable[Fault]) -> bytes:
+def _problem_body(status: int, faults: Iterable[Fault], code: Code) -> bytes:
     errors = [fault._asdict() for fault in faults]
     return orjson.dumps(
         {
@@ -90,6 +119,7 @@ def _problem_body(status: int, faults: Iterable[Fault]) -> bytes:
             "title": HTTPStatus(status).phrase,
             "status": status,
             "detail": errors[0]["message"],
+            "code": code,
             "errors": errors,
         }
     )
@@ -105,7 +135,7 @@ def refusal(status: int, sentence: str, request_id: str) -> web.Response:
 
 def refusal_bytes(status: int, sentence: str, request_id: str) -> bytes:
     """A refusal as it is sent where there is not even a request to answer."""
-    body = _problem_body(status, [Fault(None, sentence)])
+    body = _problem_body(status, [Fault(None, sentence)], STATUS_CODES[status])
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"

@@ -26,12 +26,16 @@ from service.polling.paths import API
 from service.routes import ROUTES
 from service.settings import Settings
 from service.web.authentication import PUBLIC
+from service.web.responses import Fault, problem
+from storage.errors import Code
 from tests.conftest import ADMIN, Client
 from tests.support.documented import DOCUMENT, Documented, resolved, validator_of
 from tests.support.polling import make_choice, make_poll, make_session
 from tests.support.processes import Services
 from tests.support.seeds import ISSUE, STARS, UNKNOWN, Json, a_poll, refused
 
+# Each kind of problem has a schema of its own, with its codes.
+NAMES: dict[type[Schema], str] = {responses.ProblemSchema: "InvalidRequest"}
 BASES = {StrictSchema, LenientSchema, responses.ShownSchema, responses.SessionMembers}
 
 
@@ -107,7 +111,7 @@ def every_schema() -> Iterator[type[Schema]]:
 def test_every_member_of_every_schema_is_in_the_document(schema: type[Schema]) -> None:
     name = schema.__name__.removesuffix("Schema")
     prefix = "Content" if schema.__module__ == "schemas.content" else ""
-    described = DOCUMENT["components"]["schemas"][prefix + name]
+    described = DOCUMENT["components"]["schemas"][NAMES.get(schema, prefix + name)]
     members = schema().fields
     assert described["properties"].keys() == members.keys()
     required = {name for name, field in members.items() if field.required}
@@ -212,7 +216,7 @@ async def test_the_refusals_of_the_document_are_those_of_the_service(
         large = BytesIO(b"x" * (2**20 + 1))
         await refused(await api.request(method, url, params=query, data=large), 413)
         await refused(await api.request(method, url, params=query, data=b"x"), 415)
-    assert ({413, 415} <= documented) == ("requestBody" in operation)
+    assert ({408, 413, 415} <= documented) == ("requestBody" in operation)
     if query:
         gone = {**query, "pollId": UNKNOWN}
         if (method, path) != ("POST", "/rest/polls"):
@@ -253,6 +257,8 @@ async def test_an_answer_outside_the_document_would_be_noticed(
         ({"id": 7, "name": "User 7", "more": 1}, web.json_response),
         ({}, lambda _: web.Response(text="User 7")),
         ({}, lambda _: web.Response(status=202)),
+        ({}, lambda _: problem(400, [Fault(None, "x")], code=Code.ALREADY_VOTED)),
+        ({}, lambda _: problem(400, [Fault(None, "x")], code=Code.INVALID_REQUEST)),
     ]:
         monkeypatch.setattr(
             enrollments,
@@ -260,4 +266,4 @@ async def test_an_answer_outside_the_document_would_be_noticed(
             lambda *_, shown_user=shown_user, answer=answer: answer(shown_user),
         )
         await client.get(user)
-    assert len(documented.faults) == 5, documented.faults
+    assert len(documented.faults) == 6, documented.faults

@@ -59,6 +59,7 @@ def test_what_is_no_http_is_answered_with_a_problem_and_repeated_nowhere(
     assert answer.status == (431 if sent in OVERSIZED else 400)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.data["status"] == answer.status
+    assert answer.data["code"] == ("headers_too_large" if sent in OVERSIZED else "invalid_request")
     assert answer.data["detail"] == answer.data["errors"][0]["message"]
     request_id = answer.headers["X-Request-Id"]
     assert re.fullmatch("[0-9a-f]{32}", request_id)
@@ -99,6 +100,7 @@ def test_broken_chunks_are_refused(service: Service, at_once: bool) -> None:
         answer = connection.read()
     assert answer.status == 408
     assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.data["code"] == "request_timeout"
     request_id = answer.headers["X-Request-Id"]
     until(lambda: request_id in service.log, "its line in the log", within=5)
     assert TOKEN not in answer.body.decode() + service.log
@@ -114,6 +116,7 @@ def test_an_expectation_that_nobody_knows_is_passed_over(service: Service, expec
 def test_an_expectation_that_no_route_takes_is_a_problem_too(service: Service, path: str) -> None:
     answer = call(service.url, "PATCH", path, body={}, Expect=TOKEN)
     assert answer.status == 417
+    assert answer.data["code"] == "expectation_failed"
     assert answer.headers["Content-Type"] == "application/problem+json"
     request_id = answer.headers["X-Request-Id"]
     until(lambda: request_id in service.log, "its line in the log", within=5)

@@ -10,7 +10,7 @@ import pytest
 
 from storage.batching import Batcher
 from storage.client import GRACE_SECONDS, set_time_limit
-from storage.errors import Conflict, Unavailable
+from storage.errors import Conflict, OutcomeUnknown, Unavailable
 from tests.support.desk import Desk, LoopClock, ask, assert_at_rest, submit, turns, who
 
 
@@ -200,14 +200,14 @@ async def test_who_has_not_started_in_time_leaves_also_while_a_batch_hangs(
 async def test_a_caller_that_can_wait_no_longer_is_answered_while_its_batch_is_in_flight(
     desk: Desk,
 ) -> None:
-    batcher = Batcher(desk.run, unanswered="nobody knows yet")
+    batcher = Batcher(desk.run, unanswered=OutcomeUnknown)
     [patient] = await submit(batcher, 1)
     await desk.end(0)
     assert await patient == 10
     [hurried] = await submit_within(0.05, batcher, 2)
     assert desk.batches == [[1], [2]]
     async with asyncio.timeout(5):
-        with pytest.raises(Unavailable, match="nobody knows yet"):
+        with pytest.raises(OutcomeUnknown, match="not known yet"):
             await hurried
     await desk.end(1)
     assert_at_rest(batcher)

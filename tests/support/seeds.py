@@ -111,7 +111,7 @@ async def refused(
     assert response.content_type == "application/problem+json"
     assert response.headers["X-Request-Id"]
     problem: Json = await response.json()
-    assert problem.keys() == {"type", "title", "status", "detail", "errors"}
+    assert problem.keys() == {"type", "title", "status", "detail", "code", "errors"}
     assert problem["type"] == "about:blank"
     assert problem["title"] == HTTPStatus(status).phrase
     assert problem["status"] == status
