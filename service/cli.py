@@ -4,6 +4,7 @@ import argparse
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -186,6 +187,8 @@ async def _print_first_token(store: Store, settings: Settings) -> None:
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
     async with open_store(settings.location, holder="command") as store:
+        if store.is_new:
+            print(f"polls: created a new store: {store.description}", file=sys.stderr)
         secret = await _new_token(
             store,
             name=options.name,
@@ -205,8 +208,13 @@ async def _new_token(store: Store, **token: Any) -> str:
     return secret
 
 
+def _existing_store(settings: Settings) -> AbstractAsyncContextManager[Store]:
+    """Not for commands that add something: a wrong setting must not look like an empty store."""
+    return open_store(settings.location, holder="command", may_create=False)
+
+
 async def _list_tokens(settings: Settings, _: argparse.Namespace) -> None:
-    async with open_store(settings.location, holder="command") as store:
+    async with _existing_store(settings) as store:
         tokens = await store.tokens.all()
     now = utc_now()
     rows = [TOKEN_COLUMNS, *(_row(token, now) for token in tokens)]
@@ -235,7 +243,7 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
 
 
 async def _revoke_token(settings: Settings, options: argparse.Namespace) -> None:
-    async with open_store(settings.location, holder="command") as store:
+    async with _existing_store(settings) as store:
         await store.tokens.revoke(options.name, utc_now())
 
 
@@ -245,11 +253,13 @@ class Differs(Exception):
 
 async def _recount(settings: Settings, options: argparse.Namespace) -> None:
     is_watched = sys.stderr.isatty()
-    differing = done = 0
-    async with open_store(settings.location, holder="command") as store:
+    differing = done = ballots = 0
+    async with _existing_store(settings) as store:
+        print(f"Store: {store.description}", flush=True)
         total = await store.recounts.total()
         async for recount in store.recounts.run(fix=options.fix):
             done += 1
+            ballots += recount.ballots
             if is_watched:
                 print(f"\r{done} of {total} sessions", end="", file=sys.stderr, flush=True)
             if not recount.agrees:
@@ -260,6 +270,7 @@ async def _recount(settings: Settings, options: argparse.Namespace) -> None:
                 )
     if is_watched:
         print(file=sys.stderr)
+    print(f"Sessions: {done}. Ballots: {ballots}. Differences: {differing}.")
     if differing:
         raise Differs(f"{differing} of {done} sessions differed from their ballots")
 

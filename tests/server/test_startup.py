@@ -219,7 +219,7 @@ async def test_of_several_first_starts_at_once_with_other_secrets_one_wins(
 
 
 def test_a_data_directory_that_lost_its_secret_is_refused(services: Services) -> None:
-    assert services.run("token", "list").status == 0
+    assert services.run("token", "create", "--name", "bot", "--user", "7").status == 0
     kept = services.data_dir / "secret"
     held = kept.read_text()
     kept.unlink()
