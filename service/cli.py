@@ -87,13 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(options.run(settings, options), settings.event_loop)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except InvalidSetting as error:
+    except (InvalidSetting, Misused) as error:
         print(f"polls: {error}", file=sys.stderr)
         return MISUSED
     except (Differs, StartupRefused, StorageError, OSError) as error:
         print(f"polls: {error}", file=sys.stderr)
         return REFUSED
     return 0
+
+
+class Misused(Exception):
+    """Arguments contradict each other."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,7 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--name", required=True, type=NAME, help="unique among live tokens")
     text = "the user that the token belongs to, a whole number from 1"
     create.add_argument("--user", required=True, type=USER, metavar="ID", help=text)
-    text = "allow everything, and acting for other users with as_user_id"
+    text = (
+        "allow everything, and acting for other users with as_user_id; not to be combined with "
+        "--workspace or --action"
+    )
     create.add_argument("--admin", action="store_true", help=text)
     text = (
         "a workspace of /rest that the token covers, or '*' for all; repeatable; default: none, "
@@ -186,6 +193,11 @@ async def _print_first_token(store: Store, settings: Settings) -> None:
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
+    if options.admin and (options.workspace or options.action):
+        raise Misused(
+            "--admin cannot be combined with --workspace or --action: an admin token may do "
+            "everything, in every workspace."
+        )
     async with open_store(settings.location, holder="command") as store:
         if store.is_new:
             print(f"polls: created a new store: {store.description}", file=sys.stderr)

@@ -192,13 +192,13 @@ def test_a_command_on_the_wrong_database_says_so_and_makes_no_store(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Captured,
 ) -> None:
-    monkeypatch.setenv("MONGODB_URI", mongodb_uri)
+    monkeypatch.setenv("MONGODB_URI", mongodb_uri.replace("/test?", "/wrong?"))
     monkeypatch.setenv("POLLS_SECRET", SECRET)
     assert main(command) == 1
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("polls: The database of MONGODB_URI holds no store: ")
-    assert raw.meta.find_one() is None
+    assert raw.client.wrong.list_collection_names() == []
 
 
 BAD = {
@@ -238,6 +238,18 @@ def test_a_misused_command_says_why(
     said = capsys.readouterr()
     assert said.out == ""
     assert sentence in said.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("limit", [["--workspace", "PLAT"], ["--action", "read"]], ids=" ".join)
+def test_an_admin_token_with_limits_that_would_not_hold_is_refused(
+    limit: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("POLLS_DATA_DIR", str(tmp_path / "data"))
+    assert main(["token", "create", "--name", "bad", "--user", "7", "--admin", *limit]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("polls: --admin cannot be combined with --workspace or --action: ")
+    assert not (tmp_path / "data").exists()
 
 
 def test_misuse_ends_the_process_with_status_2_and_touches_no_store(services: Services) -> None:
