@@ -10,8 +10,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from aiohttp import web
-
 from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
 from service.app import create_app, document
 from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
@@ -159,37 +157,27 @@ def _command(
 
 
 async def _serve(settings: Settings, options: argparse.Namespace) -> None:
-    where = ""
-
-    async def introduce(store: Store) -> None:
-        nonlocal where
-        where = store.description
-        await _print_first_token(store, settings)
-
-    def announce(url: str) -> None:
-        print(f"Store: {where}", flush=True)
-        print(f"Serving on {url}", flush=True)
-
     if options.workers:
         settings = replace(settings, workers=options.workers)
     if settings.workers > 1:
-        await run_workers(settings, introduce, announce)
+        await run_workers(settings, partial(_announce, settings))
         return
     app = create_app(settings)
-
-    async def introduce_app(app: web.Application) -> None:
-        await introduce(app[STORE])
-
-    app.on_startup.append(introduce_app)
-    await serve(app, announce)
+    await serve(app, lambda url: _announce(settings, app[STORE], url))
 
 
-async def _print_first_token(store: Store, settings: Settings) -> None:
-    """Without any token nobody could use a new embedded store."""
+async def _announce(settings: Settings, store: Store, url: str) -> None:
+    """Says where the service listens; to be called when it does.
+
+    Without any token nobody could use a new embedded store, so the first start creates one. A start
+    that fails creates none: it would be lost.
+    """
+    lines = [f"Store: {store.description}", f"Serving on {url}", f"API documentation: {url}/docs"]
     if settings.mongodb_uri is None and settings.admin_token is None and await store.is_empty():
         everything = {"admin": True, "workspaces": [ANY_WORKSPACE], "actions": ACTIONS}
         secret = await _new_token(store, name="admin", user_id=SERVICE_USER, **everything)
-        print(f"Admin token, shown this once: {secret}", flush=True)
+        lines.insert(0, f"Admin token, shown this once: {secret}")
+    print("\n".join(lines), flush=True)
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
