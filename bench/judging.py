@@ -116,4 +116,4 @@ def judge_truth(
         is_truth=True,
     )
     said = arena.recount()
-    yield Verdict("recount", said or "nothing to say", "nothing", said is None, is_truth=True)
+    yield Verdict("recount", said or "no difference", "no difference", said is None, is_truth=True)

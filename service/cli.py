@@ -4,12 +4,11 @@ import argparse
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
-
-from aiohttp import web
 
 from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
 from service.app import create_app, document
@@ -86,13 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(options.run(settings, options), settings.event_loop)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except InvalidSetting as error:
+    except (InvalidSetting, Misused) as error:
         print(f"polls: {error}", file=sys.stderr)
         return MISUSED
     except (Differs, StartupRefused, StorageError, OSError) as error:
         print(f"polls: {error}", file=sys.stderr)
         return REFUSED
     return 0
+
+
+class Misused(Exception):
+    """Arguments contradict each other."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--name", required=True, type=NAME, help="unique among live tokens")
     text = "the user that the token belongs to, a whole number from 1"
     create.add_argument("--user", required=True, type=USER, metavar="ID", help=text)
-    text = "allow everything, and acting for other users with as_user_id"
+    text = (
+        "allow everything, and acting for other users with as_user_id; not to be combined with "
+        "--workspace or --action"
+    )
     create.add_argument("--admin", action="store_true", help=text)
     text = (
         "a workspace of /rest that the token covers, or '*' for all; repeatable; default: none, "
@@ -151,41 +157,38 @@ def _command(
 
 
 async def _serve(settings: Settings, options: argparse.Namespace) -> None:
-    where = ""
-
-    async def introduce(store: Store) -> None:
-        nonlocal where
-        where = store.description
-        await _print_first_token(store, settings)
-
-    def announce(url: str) -> None:
-        print(f"Store: {where}", flush=True)
-        print(f"Serving on {url}", flush=True)
-
     if options.workers:
         settings = replace(settings, workers=options.workers)
     if settings.workers > 1:
-        await run_workers(settings, introduce, announce)
+        await run_workers(settings, partial(_announce, settings))
         return
     app = create_app(settings)
-
-    async def introduce_app(app: web.Application) -> None:
-        await introduce(app[STORE])
-
-    app.on_startup.append(introduce_app)
-    await serve(app, announce)
+    await serve(app, lambda url: _announce(settings, app[STORE], url))
 
 
-async def _print_first_token(store: Store, settings: Settings) -> None:
-    """Without any token nobody could use a new embedded store."""
+async def _announce(settings: Settings, store: Store, url: str) -> None:
+    """Says where the service listens; to be called when it does.
+
+    Without any token nobody could use a new embedded store, so the first start creates one. A start
+    that fails creates none: it would be lost.
+    """
+    lines = [f"Store: {store.description}", f"Serving on {url}", f"API documentation: {url}/docs"]
     if settings.mongodb_uri is None and settings.admin_token is None and await store.is_empty():
         everything = {"admin": True, "workspaces": [ANY_WORKSPACE], "actions": ACTIONS}
         secret = await _new_token(store, name="admin", user_id=SERVICE_USER, **everything)
-        print(f"Admin token, shown this once: {secret}", flush=True)
+        lines.insert(0, f"Admin token, shown this once: {secret}")
+    print("\n".join(lines), flush=True)
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
+    if options.admin and (options.workspace or options.action):
+        raise Misused(
+            "--admin cannot be combined with --workspace or --action: an admin token may do "
+            "everything, in every workspace."
+        )
     async with open_store(settings.location, holder="command") as store:
+        if store.is_new:
+            print(f"polls: created a new store: {store.description}", file=sys.stderr)
         secret = await _new_token(
             store,
             name=options.name,
@@ -205,8 +208,13 @@ async def _new_token(store: Store, **token: Any) -> str:
     return secret
 
 
+def _existing_store(settings: Settings) -> AbstractAsyncContextManager[Store]:
+    """Not for commands that add something: a wrong setting must not look like an empty store."""
+    return open_store(settings.location, holder="command", may_create=False)
+
+
 async def _list_tokens(settings: Settings, _: argparse.Namespace) -> None:
-    async with open_store(settings.location, holder="command") as store:
+    async with _existing_store(settings) as store:
         tokens = await store.tokens.all()
     now = utc_now()
     rows = [TOKEN_COLUMNS, *(_row(token, now) for token in tokens)]
@@ -235,7 +243,7 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
 
 
 async def _revoke_token(settings: Settings, options: argparse.Namespace) -> None:
-    async with open_store(settings.location, holder="command") as store:
+    async with _existing_store(settings) as store:
         await store.tokens.revoke(options.name, utc_now())
 
 
@@ -245,11 +253,13 @@ class Differs(Exception):
 
 async def _recount(settings: Settings, options: argparse.Namespace) -> None:
     is_watched = sys.stderr.isatty()
-    differing = done = 0
-    async with open_store(settings.location, holder="command") as store:
+    differing = done = ballots = 0
+    async with _existing_store(settings) as store:
+        print(f"Store: {store.description}", flush=True)
         total = await store.recounts.total()
         async for recount in store.recounts.run(fix=options.fix):
             done += 1
+            ballots += recount.ballots
             if is_watched:
                 print(f"\r{done} of {total} sessions", end="", file=sys.stderr, flush=True)
             if not recount.agrees:
@@ -260,6 +270,7 @@ async def _recount(settings: Settings, options: argparse.Namespace) -> None:
                 )
     if is_watched:
         print(file=sys.stderr)
+    print(f"Sessions: {done}. Ballots: {ballots}. Differences: {differing}.")
     if differing:
         raise Differs(f"{differing} of {done} sessions differed from their ballots")
 

@@ -12,6 +12,7 @@ from service.polling.paths import API, CHOICES, COURSE, POLL, SESSIONS, SUBMISSI
 from service.web import health
 
 ROUTES: dict[str, dict[str, Handler]] = {
+    "/": {"GET": explorer.show_index},
     "/healthz": {"GET": health.healthz},
     "/readyz": {"GET": health.readyz},
     "/metrics": {"GET": health.metrics},

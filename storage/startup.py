@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from structlog import get_logger
 
 from storage.client import Database, DuplicateKeyError, SessionWatch, round_trip
-from storage.embedded.directory import Holder, read_private, write_private
+from storage.embedded.directory import DataDirectory, Holder, read_private, write_private
 from storage.embedded.server import EmbeddedServer, start, start_or_share
 from storage.errors import StartupRefused
 from storage.indexes import ensure_indexes
@@ -27,27 +27,34 @@ log = get_logger(__name__)
 
 @asynccontextmanager
 async def open_store(
-    location: Location, *, holder: Holder = "service", watch: SessionWatch | None = None
+    location: Location,
+    *,
+    holder: Holder = "service",
+    may_create: bool = True,
+    watch: SessionWatch | None = None,
 ) -> AsyncIterator[Store]:
     """Opens the store for a service, which keeps an embedded server running, or for a command.
 
     Raises ``StartupRefused`` with one sentence if the database cannot be reached within 10 s or has
     no transactions, if another service holds the data directory, or if the store was created with
-    another secret.
+    another secret. Where there is no store it is created, or, unless ``may_create``, refused.
 
     ``watch`` is called with the id of each driver session before its use: if this process is killed
     within a transaction, another can end it by that id (``Database.end_sessions``).
     """
     if location.uri is not None:
         where = "the MongoDB of MONGODB_URI."
-        async with _connected(location, location.uri, where, watch) as store:
+        async with _connected(location, location.uri, where, may_create, watch) as store:
             yield store
         return
+    if not may_create and not DataDirectory(location.data_dir).has_store:
+        raise _no_store(location)
     begin = start if holder == "service" else start_or_share
     server = begin(location.data_dir, location.engine)
     tasks: list[asyncio.Task[None]] = []
     try:
-        async with _connected(location, server.uri, server.description, watch) as store:
+        connected = _connected(location, server.uri, server.description, may_create, watch)
+        async with connected as store:
             if isinstance(server, EmbeddedServer):
                 work = (server.keep(), _restart_when_stuck(server, store))
                 tasks = [asyncio.create_task(one) for one in work]
@@ -89,7 +96,7 @@ async def _restart_when_stuck(server: EmbeddedServer, store: Store) -> None:
 
 @asynccontextmanager
 async def _connected(
-    location: Location, uri: str, description: str, watch: SessionWatch | None = None
+    location: Location, uri: str, description: str, may_create: bool, watch: SessionWatch | None
 ) -> AsyncIterator[Store]:
     try:
         database = await Database.connect(uri)
@@ -102,9 +109,30 @@ async def _connected(
         ) from error
     database.watch = watch
     with closing(database):
+        if not may_create and await _stored_check(database) is None:
+            raise _no_store(location)
         await ensure_indexes(database)
+        is_new = await _stored_check(database) is None
         secret = await _agreed_secret(database, location)
-        yield Store(database, secret, uri=uri, description=description)
+        yield Store(database, secret, uri=uri, description=description, is_new=is_new)
+
+
+def _no_store(location: Location) -> StartupRefused:
+    if location.uri is not None:
+        return StartupRefused(
+            "The database of MONGODB_URI holds no store: check the name of the database in it."
+        )
+    return StartupRefused(
+        f"There is no store in {location.data_dir.resolve()}: set POLLS_DATA_DIR to the data "
+        "directory of the service, or MONGODB_URI to its database."
+    )
+
+
+async def _stored_check(database: Database) -> str | None:
+    """The hash of the secret that the store was created with; None where there is no store."""
+    with round_trip():
+        stored = await database.collection("meta").find_one({"_id": "secret"})
+    return stored["check"] if stored is not None else None
 
 
 async def _agreed_secret(database: Database, location: Location) -> bytes:
@@ -115,22 +143,20 @@ async def _agreed_secret(database: Database, location: Location) -> bytes:
     """
     kept = location.data_dir / "secret"
     given = location.secret or read_private(kept)
-    meta = database.collection("meta")
-    with round_trip():
-        stored = await meta.find_one({"_id": "secret"})
+    stored = await _stored_check(database)
     if stored is None:
         if given is None:
             given = secrets.token_urlsafe(32)
             write_private(kept, given)
         with suppress(DuplicateKeyError), round_trip():
-            await meta.insert_one({"_id": "secret", "check": _check(given)})
-        with round_trip():
-            stored = await meta.find_one({"_id": "secret"})
+            check = {"_id": "secret", "check": _check(given)}
+            await database.collection("meta").insert_one(check)
+        stored = await _stored_check(database)
     if given is None:
         raise StartupRefused(
             f"The file {kept} is missing: restore it, or set POLLS_SECRET to its content."
         )
-    if stored is None or not hmac.compare_digest(stored["check"], _check(given)):
+    if stored is None or not hmac.compare_digest(stored, _check(given)):
         raise StartupRefused(
             "This store was created with another POLLS_SECRET: set that one "
             f"(an embedded store may keep it in {kept})."

@@ -22,15 +22,23 @@ CHECKED_SECONDS = 1.0
 class Store:
     """Everything that is stored, by kind.
 
-    ``uri`` is the address of the database, ``description`` what an operator reads about it.
+    ``uri`` is the address of the database, ``description`` what an operator reads about it;
+    ``is_new`` says that it was created when it was opened.
     """
 
     def __init__(
-        self, database: Database, secret: bytes, *, uri: str = "", description: str = ""
+        self,
+        database: Database,
+        secret: bytes,
+        *,
+        uri: str = "",
+        description: str = "",
+        is_new: bool = False,
     ) -> None:
         self.database = database
         self.uri = uri
         self.description = description
+        self.is_new = is_new
         self.tokens = Tokens(database)
         self.purges = Purges(database)
         self.polls = Polls(database, self.purges)

@@ -18,7 +18,11 @@ class _NoLog(RequestLog):
         """Forgets the line; the metrics are made of lines too."""
 
 
+async def _announce(url: str) -> None:
+    print(f"Serving on {url}", flush=True)
+
+
 if __name__ == "__main__":
     with Path(os.devnull).open("wb") as nowhere:
         app = create_app(read_settings(), request_log=_NoLog(nowhere))
-        asyncio.run(serve(app, lambda url: print(f"Serving on {url}", flush=True)))
+        asyncio.run(serve(app, _announce))

@@ -30,6 +30,19 @@ GUARDED = {
 KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=86400"}
 
 
+INDEX_HEADERS = {
+    **GUARDED,
+    "Cache-Control": "no-store",
+    # For programs (RFC 8631).
+    "Link": '<openapi.json>; rel="service-desc", <docs>; rel="service-doc"',
+}
+
+
+async def show_index(_: web.Request) -> web.Response:
+    """Get a page that links to the documentation."""
+    return await _file("welcome.html", "text/html", INDEX_HEADERS)
+
+
 async def show_document(request: web.Request) -> web.Response:
     """Get this document."""
     body = await asyncio.to_thread(request.app[DOCUMENT])

@@ -13,9 +13,11 @@ ALIVE = Answer("The process is alive.", {JSON: {"schema": HEALTH, "example": {"s
 READY = Answer("The service is ready.", {JSON: {"schema": HEALTH, "example": {"status": "ready"}}})
 DOCUMENT = Answer("OpenAPI 3.1.", {JSON: {"schema": {"type": "object"}}})
 METRICS = Answer("Text format 0.0.4.", {"text/plain": TEXT})
+INDEX = Answer("The page.", {"text/html": TEXT})
 PAGE = Answer("The page.", {"text/html": TEXT})
 
 OPERATIONS: Operations = {
+    "GET /": Operation("getIndex", INDEX),
     "GET /healthz": Operation("isAlive", ALIVE),
     "GET /readyz": Operation("isReady", READY, refusals={503: (Code.UNAVAILABLE,)}),
     "GET /metrics": Operation("getMetrics", METRICS),

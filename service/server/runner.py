@@ -5,7 +5,7 @@ import gc
 import importlib.util
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -107,7 +107,7 @@ class Runner(web.AppRunner):
             server.look(self._settings.client_seconds, is_full=is_full)
 
 
-async def serve(app: web.Application, announce: Callable[[str], None]) -> None:
+async def serve(app: web.Application, announce: Callable[[str], Awaitable[None]]) -> None:
     """Serves until SIGTERM or SIGINT, then answers what was accepted, and returns.
 
     ``announce`` is told the base URL once connections are accepted. A second signal ends the
@@ -120,7 +120,7 @@ async def serve(app: web.Application, announce: Callable[[str], None]) -> None:
         await runner.setup()
         calm_collector()
         port = runner.listen(open_sockets(settings.host, settings.port))
-        announce(base_url(settings.host, port))
+        await announce(base_url(settings.host, port))
         await asked_to_stop()
     finally:
         await runner.cleanup()

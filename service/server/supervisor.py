@@ -42,19 +42,14 @@ EndSessions = Callable[[Collection[bytes]], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-async def run(
-    settings: Settings,
-    introduce: Callable[[Store], Awaitable[None]],
-    announce: Callable[[str], None],
-) -> None:
+async def run(settings: Settings, announce: Callable[[Store, str], Awaitable[None]]) -> None:
     """Serves with ``settings.workers`` processes until SIGTERM or SIGINT, and drains them all.
 
-    ``introduce`` gets the open store, ``announce`` the base URL once all workers accept
-    connections. Raises ``StartupRefused`` if the store cannot be opened, a first worker ends before
-    it serves, or none can be kept alive, and ``OSError`` if the address cannot be listened on.
+    ``announce`` gets the store and the base URL once all workers accept connections. Raises
+    ``StartupRefused`` if the store cannot be opened, a first worker ends before it serves, or none
+    can be kept alive, and ``OSError`` if the address cannot be listened on.
     """
     async with open_store(settings.location) as store:
-        await introduce(store)
         sockets = open_sockets(settings.host, settings.port)
         url = base_url(settings.host, sockets[0].getsockname()[1])
         numbers = ",".join(str(listening.fileno()) for listening in sockets)
@@ -67,7 +62,9 @@ async def run(
             }
             workers = Workers(command, sockets, store.database.end_sessions, environment)
             await workers.run(
-                settings.workers, lambda: announce(url), drain_seconds=settings.drain_seconds
+                settings.workers,
+                lambda: announce(store, url),
+                drain_seconds=settings.drain_seconds,
             )
 
 
@@ -96,14 +93,20 @@ class Workers:
         self._stopping = asyncio.Event()
 
     async def run(
-        self, count: int, announce: Callable[[], None], *, drain_seconds: float = 0
+        self, count: int, announce: Callable[[], Awaitable[None]], *, drain_seconds: float = 0
     ) -> None:
-        """Returns when it was asked to stop and all have ended; raises ``StartupRefused``."""
+        """Returns when it was asked to stop and all have ended.
+
+        Raises ``StartupRefused``, and what ``announce`` raises.
+        """
         keepers = [asyncio.create_task(self._keep()) for _ in range(count)]
         announcing = asyncio.create_task(self._announce(count, announce))
         asked = asyncio.create_task(asked_to_stop())
         try:
-            await asyncio.wait([asked, *keepers], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([asked, announcing, *keepers], return_when=asyncio.FIRST_COMPLETED)
+            if announcing.done():
+                announcing.result()
+                await asyncio.wait([asked, *keepers], return_when=asyncio.FIRST_COMPLETED)
         finally:
             announcing.cancel()
             self._tell("drain")
@@ -114,11 +117,11 @@ class Workers:
         for keeper in keepers:
             keeper.result()  # or what made it give up
 
-    async def _announce(self, count: int, announce: Callable[[], None]) -> None:
+    async def _announce(self, count: int, announce: Callable[[], Awaitable[None]]) -> None:
         while sum(worker.is_listening for worker in self._alive) < count:  # noqa: ASYNC110 - once
             await asyncio.sleep(0.01)
         self._has_served = True
-        announce()
+        await announce()
 
     async def _stop(self, keepers: Collection["asyncio.Task[None]"]) -> None:
         self._stopping.set()

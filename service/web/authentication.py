@@ -16,7 +16,9 @@ from storage.errors import Code
 from storage.tokens import token_id
 
 ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")
-PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"})
+PUBLIC = frozenset(
+    {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"}
+)
 """Routes without authentication."""
 BEARER = "bearer "
 

@@ -54,7 +54,7 @@ class SharedServer(NamedTuple):
     """The server of a service that runs on the directory; it is not ours to stop."""
 
     uri: str
-    description: str = "the embedded server of a running service."
+    description: str
 
     def stop(self) -> None:
         """Leaves the server to the service."""
@@ -229,4 +229,8 @@ def start_or_share(path: Path, wanted: EngineChoice = ANY_ENGINE) -> EmbeddedSer
     except DirectoryTaken as taken:
         if taken.endpoint is None or not taken.is_for_long:
             raise
-        return SharedServer(uri_of(DataDirectory(path), taken.endpoint["port"]))
+        directory = DataDirectory(path)
+        return SharedServer(
+            uri_of(directory, taken.endpoint["port"]),
+            f"the embedded server of a running service, in {directory.path}.",
+        )

@@ -3,6 +3,8 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,8 @@ from service.cli import main
 from tests.conftest import SECRET, Raw
 from tests.support.calls import POLL, call, place
 from tests.support.processes import Finished, Service, Services, services_in, until
+
+Captured = pytest.CaptureFixture[str]
 
 COLUMNS = ["NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CREATED", "EXPIRES"]
 
@@ -37,10 +41,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield Running(services)
 
 
-def secret_of(created: Finished) -> str:
-    """What was printed: the secret, alone."""
+def secret_of(created: Finished, *, is_first: bool = False) -> str:
+    """What was printed: the secret, alone; ``is_first`` if it is to create the store, too."""
     assert created.status == 0, created.err
-    assert created.err == ""
+    said = created.err.splitlines()
+    assert [line.partition(": ")[2].startswith("created a new store: ") for line in said] == (
+        [True] if is_first else []
+    )
     assert re.fullmatch(r"polls_[A-Za-z0-9_-]{43}\n", created.out)
     return created.out.strip()
 
@@ -132,7 +139,8 @@ def test_only_the_sha_256_of_a_secret_is_stored(running: Running) -> None:
 
 def test_commands_work_without_a_service_and_leave_no_server_behind(services: Services) -> None:
     secret = secret_of(
-        services.run("token", "create", "--name", "early", "--user", "7", "--workspace", "PLAT")
+        services.run("token", "create", "--name", "early", "--user", "7", "--workspace", "PLAT"),
+        is_first=True,
     )
     assert not (services.data_dir / "endpoint.json").exists()
     service = services.start()
@@ -153,14 +161,44 @@ def test_commands_on_one_directory_wait_for_each_other(services: Services) -> No
 def test_a_command_reaches_a_database_of_ones_own(
     services: Services, mongodb_uri: str, raw: Raw
 ) -> None:
-    secret_of(
-        services.run(
-            *("token", "create", "--name", "bot", "--user", "7"),
-            MONGODB_URI=mongodb_uri,
-            POLLS_SECRET=SECRET,
-        )
-    )
-    assert raw.tokens.count_documents({"name": "bot", "user_id": 7}) == 1
+    where: dict[str, Any] = {"MONGODB_URI": mongodb_uri, "POLLS_SECRET": SECRET}
+    for is_first, name in ((True, "bot"), (False, "bee")):
+        created = services.run("token", "create", "--name", name, "--user", "7", **where)
+        secret_of(created, is_first=is_first)
+    assert raw.tokens.count_documents({"user_id": 7}) == 2
+
+
+COMMANDS_ON_A_STORE = (["token", "list"], ["token", "revoke", "bot"], ["recount"])
+
+
+@pytest.mark.parametrize("command", COMMANDS_ON_A_STORE, ids=" ".join)
+def test_a_command_in_the_wrong_directory_says_so_and_makes_no_store(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "data"
+    monkeypatch.setenv("POLLS_DATA_DIR", str(wrong))
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"polls: There is no store in {wrong}: set POLLS_DATA_DIR to ")
+    assert not wrong.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS_ON_A_STORE, ids=" ".join)
+def test_a_command_on_the_wrong_database_says_so_and_makes_no_store(
+    command: list[str],
+    mongodb_uri: str,
+    raw: Raw,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    monkeypatch.setenv("MONGODB_URI", mongodb_uri.replace("/test?", "/wrong?"))
+    monkeypatch.setenv("POLLS_SECRET", SECRET)
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("polls: The database of MONGODB_URI holds no store: ")
+    assert raw.client.wrong.list_collection_names() == []
 
 
 BAD = {
@@ -200,6 +238,18 @@ def test_a_misused_command_says_why(
     said = capsys.readouterr()
     assert said.out == ""
     assert sentence in said.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("limit", [["--workspace", "PLAT"], ["--action", "read"]], ids=" ".join)
+def test_an_admin_token_with_limits_that_would_not_hold_is_refused(
+    limit: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("POLLS_DATA_DIR", str(tmp_path / "data"))
+    assert main(["token", "create", "--name", "bad", "--user", "7", "--admin", *limit]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("polls: --admin cannot be combined with --workspace or --action: ")
+    assert not (tmp_path / "data").exists()
 
 
 def test_misuse_ends_the_process_with_status_2_and_touches_no_store(services: Services) -> None:

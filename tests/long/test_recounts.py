@@ -29,7 +29,7 @@ async def test_a_recount_of_a_large_store_takes_a_minute_at_most_and_flat_memory
     raw: Raw, settings: Settings, small: Recounted
 ) -> None:
     seed_store(raw, 10_000, 1_000_000)
-    await require_silent_quick_and_flat(raw, settings, small)
+    await require_agreeing_quick_and_flat(raw, settings, small)
     raw.sessions.update_one({"_id": 7_000}, {"$inc": {"participants": 1}})
     differing = await run_recount(settings, within=PATIENCE_SECONDS)
     assert (differing.status, differing.error) == (
@@ -46,10 +46,10 @@ async def test_a_session_with_a_million_ballots_is_recounted_and_mended_as_any_o
     raw.sessions.update_one({"_id": 1}, {"$inc": {"results.2": 1}})
     mending = await run_recount(settings, "--fix", within=PATIENCE_SECONDS)
     assert (mending.status, len(mending.lines)) == (1, 1)
-    await require_silent_quick_and_flat(raw, settings, small)
+    await require_agreeing_quick_and_flat(raw, settings, small)
 
 
-async def require_silent_quick_and_flat(raw: Raw, settings: Settings, small: Recounted) -> None:
+async def require_agreeing_quick_and_flat(raw: Raw, settings: Settings, small: Recounted) -> None:
     found = await run_recount(settings, within=PATIENCE_SECONDS)
     print(  # noqa: T201
         f"recounted in {found.seconds:.1f} s and {found.memory / 2**20:.1f} MiB; "

@@ -1,5 +1,6 @@
 """The page at /docs, in a browser."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +38,20 @@ async def test_the_page_and_its_files_are_served_without_a_token(anonymous: Clie
             assert asset.headers["X-Content-Type-Options"] == "nosniff"
             assert await asset.read() == (PAGE / name).read_bytes()
     assert {"/docs", "/docs/{asset}", "/openapi.json"} <= PUBLIC
+
+
+async def test_the_root_leads_people_and_programs_to_the_documentation(anonymous: Client) -> None:
+    async with anonymous.get("/") as page:
+        assert (page.status, page.content_type) == (200, "text/html")
+        text = await page.text()
+        assert page.headers["Link"] == (
+            '<openapi.json>; rel="service-desc", <docs>; rel="service-doc"'
+        )
+    for path in re.findall('href="([^"]+)"', text):
+        async with anonymous.get(f"/{path}") as target:
+            assert target.status == 200
+    assert 'href="docs"' in text
+    assert 'href="openapi.json"' in text
 
 
 @pytest.mark.parametrize("name", ["README.md", "index.html", "..%2Fdocument.py", "nothing.js"])

@@ -16,7 +16,7 @@ from storage.errors import StartupRefused
 from storage.location import Location
 from storage.startup import open_store
 from tests.conftest import ADMIN, SECRET
-from tests.support.calls import place, talk
+from tests.support.calls import call, place, talk
 from tests.support.engine import mongod_binary
 from tests.support.processes import ROOT, Service, Services, environment_without, services_in, until
 
@@ -38,6 +38,20 @@ def test_a_port_that_is_taken_is_refused_in_a_sentence(services: Services) -> No
     assert refused.status == 1
     assert f"{port}" in refused.sentence
     assert "in use" in refused.sentence
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_start_that_fails_loses_no_token_and_the_next_one_says_where_to_use_it(
+    services: Services, workers: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = services.run(POLLS_PORT=str(port), POLLS_WORKERS=workers)
+    assert (refused.status, refused.out) == (1, "")
+    service = services.start(POLLS_WORKERS=workers)
+    assert call(service.url, "GET", place(), token=service.first_token).status == 200
+    assert f"API documentation: {service.url}/docs\n" in service.output
+    assert call(service.url, "GET", "/docs").status == 200
 
 
 @pytest.mark.parametrize(
@@ -219,7 +233,7 @@ async def test_of_several_first_starts_at_once_with_other_secrets_one_wins(
 
 
 def test_a_data_directory_that_lost_its_secret_is_refused(services: Services) -> None:
-    assert services.run("token", "list").status == 0
+    assert services.run("token", "create", "--name", "bot", "--user", "7").status == 0
     kept = services.data_dir / "secret"
     held = kept.read_text()
     kept.unlink()

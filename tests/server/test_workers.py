@@ -245,7 +245,10 @@ class Parent:
 
     async def run(self, count: int = 1) -> None:
         async with asyncio.timeout(20):
-            await self._workers.run(count, self.announced.set)
+            await self._workers.run(count, self._announce)
+
+    async def _announce(self) -> None:
+        self.announced.set()
 
     async def _end_sessions(self, sessions: Collection[bytes]) -> None:
         self.ended.append(set(sessions))

@@ -232,4 +232,4 @@ def test_the_server_of_a_command_that_is_killed_ends_too(services: Services) -> 
     family = command.guard_pid, command.server_pid
     command.kill()
     until(lambda: not any(map(is_running, family)), "the end of its family", within=5)
-    assert services.run("token", "list").status == 0
+    assert services.run("token", "create", "--name", "bee", "--user", "7").status == 0

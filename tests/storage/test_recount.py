@@ -47,7 +47,23 @@ def spoil(raw: Raw, session_id: int, update: dict[str, Any]) -> None:
     raw.sessions.update_one({"_id": session_id}, update)
 
 
-async def test_what_differs_is_named_and_mended_and_then_there_is_nothing_to_say(
+async def test_a_recount_tells_its_store_and_what_it_compared(
+    api: Client, raw: Raw, settings: Settings
+) -> None:
+    run, other = await content_run(api, raw), await course_run(api, raw)
+    for user_id in (1, 2):
+        await answered(await vote(api, run, "1", acting=user_id))
+    await submitted(api, other, 2)
+    found = await run_recount(settings)
+    sessions = raw.sessions.count_documents({})
+    assert found.store == "Store: the MongoDB of MONGODB_URI."
+    assert found.compared == f"Sessions: {sessions}. Ballots: 3. Differences: 0."
+    spoil(raw, run.session, {"$inc": {"results.2": 4}})
+    found = await run_recount(settings)
+    assert found.compared == f"Sessions: {sessions}. Ballots: 3. Differences: 1."
+
+
+async def test_what_differs_is_named_and_mended_and_then_nothing_differs(
     api: Client, raw: Raw, settings: Settings
 ) -> None:
     right = await content_run(api, raw, allowSelectionOfMultipleOptions=True)

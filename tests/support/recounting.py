@@ -40,7 +40,10 @@ class Recounted(NamedTuple):
     """What a recount printed, and what it took."""
 
     status: int
+    store: str
     lines: list[str]
+    """Those of sessions that differ."""
+    compared: str
     error: str
     seconds: float
     memory: int
@@ -69,9 +72,12 @@ def _run_recount(settings: Settings, options: tuple[str, ...], within: float) ->
             text=True,
             check=False,
         )
+        store, *lines, compared = done.stdout.splitlines()
         return Recounted(
             done.returncode,
-            done.stdout.splitlines(),
+            store,
+            lines,
+            compared,
             done.stderr,
             time.monotonic() - started,
             int(memory.read()) * 1024,
