@@ -19,7 +19,7 @@ MAX_HEAD_BYTES = 32 * 1024
 """Of a request line and its headers; aiohttp bounds each line by 8,190 bytes."""
 READ_BYTES = 16 * 1024
 WRITE_BYTES = 32 * 1024
-"""Beyond so much that a client has not read, the next request on its connection waits."""
+"""Beyond so much that a client has not read, aiohttp waits before it goes on."""
 LEAST_READ = 16 * 1024
 """Bytes of a response that a client must read within ``POLLS_CLIENT_SECONDS``."""
 IDLE_SECONDS = 1.0
@@ -104,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         *("_awaited", "_body_left", "_end_of_head", "_handler", "_has_answered", "_head_bytes"),
         *("_held", "_is_aligned", "_is_expected", "_is_paused", "_on_end", "_request", "_since"),
-        *("_transport", "_unread", "_writable", "_writes"),
+        *("_transport", "_unread", "_writes"),
     )
 
     def __init__(self, handler: Handler, on_end: Callable[["Connection"], None]) -> None:
@@ -123,7 +123,6 @@ class Connection(asyncio.BufferedProtocol):
         self._unread: StreamReader | None = None
         self._has_answered = False
         self._writes = 0
-        self._writable: asyncio.Event | None = None
         self._awaited: tuple[object, ...] = ()
         self._since = 0.0
 
@@ -134,20 +133,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self.resume_writing()
         self._handler.connection_lost(exc)
         self._on_end(self)
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.Event()
         self._handler.pause_writing()
 
     def resume_writing(self) -> None:
         self._writes += 1
-        if self._writable is not None:
-            self._writable.set()
-            self._writable = None
-            self._handler.resume_writing()
+        self._handler.resume_writing()
 
     def eof_received(self) -> bool | None:
         self._handler.eof_received()
@@ -249,15 +243,6 @@ class Connection(asyncio.BufferedProtocol):
         """Whether something has arrived behind the request at hand."""
         return bool(self._held)
 
-    async def writable(self) -> None:
-        """Returns when the client has read enough to be sent more."""
-        if self._writable is not None:
-            await self._writable.wait()
-
-    @property
-    def is_write_paused(self) -> bool:
-        return self._writable is not None
-
     @property
     def is_idle(self) -> bool:
         """Whether no request has arrived, not even in part, and no response is under way."""
@@ -339,18 +324,8 @@ class Server(web.Server):
         self.open: set[Connection] = set()
 
     def answer(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        """Waits until the client has read what it was sent before."""
-        connection = cast(Handler, request.protocol).connection
-        connection.begin(request)
-        if connection.is_write_paused:
-            return self._answer_later(connection, request)
+        cast(Handler, request.protocol).connection.begin(request)
         return self._served(request)
-
-    async def _answer_later(
-        self, connection: Connection, request: web.BaseRequest
-    ) -> web.StreamResponse:
-        await connection.writable()
-        return await self._served(request)
 
     def __call__(self) -> Any:
         loop = asyncio.get_running_loop()
