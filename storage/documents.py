@@ -105,11 +105,12 @@ class ContainerDocument(TypedDict):
 class Container:
     """The polls of a container as one read found them, oldest first; callers must not change them.
 
-    ``shown`` is for the view: polls that all callers see alike are rendered once.
+    ``shown`` and ``tag`` are for the view: polls that all callers see alike are rendered once.
     """
 
     polls: list[PollDocument]
     shown: bytes | None = None
+    tag: str | None = None
 
 
 class ContainerKey(NamedTuple):

@@ -208,7 +208,7 @@ def _read_poll(
     container = require(_read(transaction, key), "poll")
     poll = poll_in(container["polls"], poll_id)
     if if_match is not None and revision(poll) not in if_match:
-        raise PreconditionFailed("The poll has changed since the revision in If-Match.")
+        raise PreconditionFailed("If-Match does not name the current revision of the poll.")
     return container, poll
 
 

@@ -1,5 +1,7 @@
 """Content polls: ``/rest/polls`` (docs/api.md, section 3)."""
 
+from collections.abc import Sequence
+
 import orjson
 from aiohttp import web
 from marshmallow import ValidationError
@@ -7,11 +9,11 @@ from marshmallow import ValidationError
 from schemas.content import NEW_POLL, POLL_REPLACEMENT
 from service.content import results
 from service.content.query import read_content_query, read_poll_address
-from service.rules import policy, views
+from service.rules import policy, validators, views
 from service.web import responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
-from service.web.conditional import read_if_match
+from service.web.conditional import read_if_match, revalidate, tag_of
 from service.web.store_key import STORE
 from storage.documents import Container, ContainerKey, PollDocument, revision
 from storage.polls import redefined
@@ -20,22 +22,42 @@ from storage.polls import redefined
 async def list_polls(request: web.Request) -> web.Response:
     """List the polls of a content, oldest first.
 
-    With ``pollId``, the list holds that poll only, and the response has an ``ETag``.
+    With ``pollId``, the list holds that poll only. Its ``ETag`` is for ``If-Match``.
     """
     query = read_content_query(request)
     policy.require_content(request[CALL].principal, policy.READ, query.key)
     polls = request.app[STORE].polls
-    if query.poll_id is None and not query.expands_results:
-        return responses.bytes_response(_encoded(await polls.in_container(query.key)))
-    if query.poll_id is not None:
-        found = [await polls.get(query.key, query.poll_id)]
-        headers = _entity_tag(found[0])
-    else:
-        found, headers = (await polls.in_container(query.key)).polls, None
-    data = [views.content_poll(poll) for poll in found]
+    if query.poll_id is None:
+        container = await polls.in_container(query.key)
+        if query.expands_results:
+            return await _with_results(request, container.polls)
+        headers = revalidate(request, _tag(container))
+        return responses.bytes_response(_encoded(container), headers=headers)
+    poll = await polls.get(query.key, query.poll_id)
     if query.expands_results:
-        await results.expand(request, found, data)
+        return await _with_results(request, [poll], prefix=f"{revision(poll)}.")
+    headers = revalidate(request, revision(poll))
+    return responses.json_response([views.content_poll(poll)], headers=headers)
+
+
+async def _with_results(
+    request: web.Request, polls: Sequence[PollDocument], *, prefix: str = ""
+) -> web.Response:
+    """``prefix`` begins the ``ETag``."""
+    found = await results.find_shown(request, polls)
+    parts = [shown and validators.of_results(*shown) for shown in found]
+    headers = revalidate(request, prefix + tag_of(validators.of_polls(polls), parts))
+    data = [views.content_poll(poll) for poll in polls]
+    for target, shown in zip(data, found, strict=True):
+        if shown is not None:
+            target["results"] = views.content_results(*shown)
     return responses.json_response(data, headers=headers)
+
+
+def _tag(container: Container) -> str:
+    if container.tag is None:
+        container.tag = tag_of(validators.of_polls(container.polls))
+    return container.tag
 
 
 def _encoded(container: Container) -> bytes:
@@ -98,10 +120,6 @@ async def _changeable(request: web.Request) -> tuple[ContainerKey, str]:
     return key, poll_id
 
 
-def _entity_tag(poll: PollDocument) -> dict[str, str]:
-    """The ``ETag`` of a single poll: the version of its definition, which votes do not change."""
-    return {"ETag": f'"{revision(poll)}"'}
-
-
 def _respond(poll: PollDocument) -> web.Response:
-    return responses.json_response(views.content_poll(poll), headers=_entity_tag(poll))
+    headers = {"ETag": f'"{revision(poll)}"'}
+    return responses.json_response(views.content_poll(poll), headers=headers)

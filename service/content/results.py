@@ -1,26 +1,30 @@
 """Results of content polls: ``/rest/results`` (docs/api.md, sections 3 and 7)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 from aiohttp import web
 
 from service.content.query import read_poll_address
-from service.rules import policy, views
-from service.rules.policy import Caller
+from service.rules import policy, validators, views
+from service.rules.policy import Caller, View
 from service.web.call import CALL, CLOCK
+from service.web.conditional import revalidate, tag_of
 from service.web.responses import json_response
 from service.web.store_key import STORE
-from storage.documents import PollDocument
+from storage.documents import PollDocument, SessionDocument
 from storage.errors import NoStandingSession
 
 
-async def expand(
-    request: web.Request,
-    polls: Sequence[PollDocument],
-    data: Sequence[dict[str, Any]],
-) -> None:
-    """Adds ``results`` to the data of each poll that the caller may see them of.
+class Shown(NamedTuple):
+    """A standing session, and the view of a caller that sees its results."""
+
+    session: SessionDocument
+    view: View
+
+
+async def find_shown(request: web.Request, polls: Sequence[PollDocument]) -> list[Shown | None]:
+    """For each poll, what the results are rendered from; None if the caller may not see them.
 
     Takes two round trips, however many polls there are.
     """
@@ -29,13 +33,15 @@ async def expand(
     standing = [poll["standing_session"] for poll in polls]
     sessions = await store.sessions.find_all(filter(None, standing))
     ballots = await store.ballots.find_all(sessions, caller.principal.user_id)
-    for number, target in zip(standing, data, strict=True):
+    shown: list[Shown | None] = []
+    for number in standing:
         session = sessions.get(number or 0)
         if session is None:
+            shown.append(None)
             continue
         view = policy.view_of(caller, session, ballots.get(session["_id"]), now)
-        if view.sees_results:
-            target["results"] = views.content_results(session, view)
+        shown.append(Shown(session, view) if view.sees_results else None)
+    return shown
 
 
 async def show_results(request: web.Request) -> web.Response:
@@ -54,4 +60,5 @@ async def show_results(request: web.Request) -> web.Response:
     own = await store.ballots.find(session["_id"], caller.principal.user_id)
     view = policy.view_of(caller, session, own, request.app[CLOCK]())
     policy.require_results(view)
-    return json_response(views.results_of(session, view))
+    headers = revalidate(request, tag_of(validators.of_results(session, view)))
+    return json_response(views.results_of(session, view), headers=headers)

@@ -71,6 +71,9 @@ IN_HEADER: dict[str, Json] = {
         'The `ETag` of an earlier response, such as `"1-1"`: 412 if the poll has changed since. '
         "`*` matches every revision.",
     ),
+    "If-None-Match": _of(
+        STRING, "The `ETag` of an earlier response: 304 without a body if it is still the same."
+    ),
     "Idempotency-Key": _of(
         IDEMPOTENCY_KEY,
         "For 24 hours, a repeated request with the same key and token gets the first response "
@@ -107,8 +110,14 @@ HEADERS: dict[str, Json] = {
     "X-Request-Id": _of(REQUEST_ID, "The caller's id of the request, or a new one.", required=True),
     "ETag": _of(
         text('"[^"]+"'),
-        "The revision of a single poll, for `If-Match`. Votes do not change it.",
+        "Changes with whatever the response shows, for `If-None-Match`. That of a single poll "
+        "without results is its revision, for `If-Match`.",
         example='"1-1"',
+    ),
+    "Cache-Control": _of(
+        STRING,
+        "`no-store`, and for responses to `GET` with an `ETag` `private, no-cache`.",
+        required=True,
     ),
     "Link": _of(
         STRING,
@@ -188,8 +197,9 @@ def refusal(name: str, status: int) -> Json:
 
 
 def headers_of(*names: str) -> Json:
-    """References to headers; every answer has ``X-Request-Id``."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *names)}
+    """References to headers, with those that every answer has."""
+    names = ("X-Request-Id", "Cache-Control", *names)
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def path_parameters(path: str) -> list[Json]:

@@ -14,7 +14,7 @@ POLLS = json_answer("The polls.", list_of(EXPANDED_POLL), "ETag")
 STORED_VOTE = json_answer("The vote as stored.", VOTE)
 WITHDRAWN_VOTE = json_answer("The withdrawn vote.", VOTE)
 VOTES = json_answer("A page of votes.", list_of(VOTE), "Link")
-RESULTS = json_answer("The results.", RESULTS_OF_POLL)
+RESULTS = json_answer("The results.", RESULTS_OF_POLL, "ETag")
 
 OF_NEW_POLL = {
     "query.workspace": "$request.query.workspace",

@@ -170,9 +170,15 @@ def _parameters(path: str, method: str, operation: Operation) -> list[Json | str
         parameters.append("as_user_id")
         if method == "POST":
             parameters.append("Idempotency-Key")
+    if _is_revalidated(method, operation):
+        parameters.append("If-None-Match")
     if path.startswith(API):
         parameters.append("Accept")
     return [*parameters, "X-Request-Id"]
+
+
+def _is_revalidated(method: str, operation: Operation) -> bool:
+    return method == "GET" and "ETag" in operation.answer.headers
 
 
 def _responses(path: str, method: str, operation: Operation) -> Json:
@@ -189,8 +195,10 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
             name: {"operationId": name, "parameters": parameters}
             for name, parameters in links.items()
         }
+    unmodified = {"description": "Not modified.", "headers": components.headers_of("ETag")}
     return {
         "200" if answer.content else "204": success,
+        **({"304": unmodified} if _is_revalidated(method, operation) else {}),
         **{
             str(status): components.refusal_name(operation.id, status, codes)
             for status, codes in _refusals(f"{method} {path}", operation).items()

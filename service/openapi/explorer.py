@@ -22,12 +22,11 @@ GUARDED = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
     "style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
 """The page loads and requests nothing from other origins, and cannot be framed."""
-KEPT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=86400"}
+KEPT = {"Cache-Control": "public, max-age=86400"}
 
 
 INDEX_HEADERS = {

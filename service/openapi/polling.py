@@ -49,18 +49,24 @@ ENROLLMENT = json_answer("The enrollment.", responses.ENROLLMENT)
 ENROLLED = json_answer("A page of enrollments.", list_of(responses.ENROLLMENT), "Link")
 
 
-def _page(name: str, resource: Resource, *parameters: str) -> Operation:
+def _page(
+    name: str, resource: Resource, *parameters: str, headers: tuple[str, ...] = ("Link",)
+) -> Operation:
     """Answers with a page of objects."""
     description = f"A page of {resource.plural.replace('_', ' ')}."
-    return Operation(name, _answer(resource, description, "Link"), parameters)
+    return Operation(name, _answer(resource, description, *headers), parameters)
 
 
 def _one(
-    name: str, resource: Resource, takes: Schema | None = None, refusals: Refusals | None = None
+    name: str,
+    resource: Resource,
+    takes: Schema | None = None,
+    refusals: Refusals | None = None,
+    headers: tuple[str, ...] = (),
 ) -> Operation:
     """Answers with a list of one object; its body, if any, is one that ``takes`` accepts."""
     description = f"The {resource.singular.replace('_', ' ')}."
-    answer = _answer(resource, description, minItems=1, maxItems=1)
+    answer = _answer(resource, description, *headers, minItems=1, maxItems=1)
     body = None if takes is None else _body(resource, takes)
     return Operation(name, answer, body=body, refusals=refusals or {})
 
@@ -117,19 +123,19 @@ A_CHOICE, A_SESSION = f"{paths.CHOICES}/{{id}}", f"{paths.SESSIONS}/{{id}}"
 OPERATIONS: Operations = {
     f"GET {API}/polls": _page("listPolls", POLLS),
     f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL),
-    f"GET {paths.POLL}": _one("getPoll", POLLS),
+    f"GET {paths.POLL}": _one("getPoll", POLLS, headers=("ETag",)),
     f"PUT {paths.POLL}": _one("updatePoll", POLLS, received.POLL_CHANGES, FULL),
     f"DELETE {paths.POLL}": Operation("deletePoll", GONE),
-    f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES),
+    f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES, headers=("Link", "ETag")),
     f"POST {paths.CHOICES}": _one("createPollChoice", CHOICES, received.NEW_CHOICE, FULL),
-    f"GET {A_CHOICE}": _one("getPollChoice", CHOICES),
+    f"GET {A_CHOICE}": _one("getPollChoice", CHOICES, headers=("ETag",)),
     f"PUT {A_CHOICE}": _one("updatePollChoice", CHOICES, received.CHOICE_CHANGES, FULL),
     f"DELETE {A_CHOICE}": Operation(
         "deletePollChoice", GONE, refusals={409: (Code.OPTION_HAS_VOTES,)}
     ),
     f"GET {paths.SESSIONS}": _page("listPollSessions", SESSIONS, "include"),
     f"POST {paths.SESSIONS}": _one("createPollSession", SESSIONS, received.NEW_SESSION),
-    f"GET {A_SESSION}": _one("getPollSession", SESSIONS),
+    f"GET {A_SESSION}": _one("getPollSession", SESSIONS, headers=("ETag",)),
     f"PUT {A_SESSION}": _one(
         "updatePollSession",
         SESSIONS,

@@ -7,8 +7,8 @@ from aiohttp import web
 from schemas.content import MAX_OPTIONS
 from schemas.polling import CHOICE_CHANGES, CHOICES, NEW_CHOICE
 from service.polling import bodies, lookups
-from service.polling.responses import polling_response
-from service.rules import policy, views
+from service.polling.responses import polling_response, revalidated
+from service.rules import policy, validators, views
 from service.web import pagination
 from service.web.store_key import STORE
 from storage import choices
@@ -26,6 +26,7 @@ async def list_choices(request: web.Request) -> web.Response:
     paging = pagination.read_paging(request, _is_place)
     located = await lookups.find_poll(request)
     shows_answer = await lookups.shows_answers(request, caller, located)
+    headers = revalidated(request, validators.of_choices(located.poll, shows_answer=shows_answer))
     window = paging.window
     after = [
         option
@@ -34,7 +35,7 @@ async def list_choices(request: web.Request) -> web.Response:
     ]
     page = page_of(after[window.skip : window.skip + window.limit + 1], window, views.choice_place)
     data = [views.choice(option, located.poll, shows_answer=shows_answer) for option in page.rows]
-    headers = pagination.link_header(request, paging, page)
+    headers |= pagination.link_header(request, paging, page)
     return polling_response(request, {CHOICES.plural: data}, headers=headers)
 
 
@@ -52,7 +53,9 @@ async def show_choice(request: web.Request) -> web.Response:
     located = await lookups.find_poll(request)
     option = choices.of(located.poll, request.match_info["id"])
     shows_answer = await lookups.shows_answers(request, caller, located)
-    return _respond(request, option, located.poll, shows_answer=shows_answer)
+    headers = revalidated(request, validators.of_choices(located.poll, shows_answer=shows_answer))
+    data = views.choice(option, located.poll, shows_answer=shows_answer)
+    return polling_response(request, {CHOICES.plural: [data]}, headers=headers)
 
 
 async def create_choice(request: web.Request) -> web.Response:
@@ -101,8 +104,6 @@ async def delete_choice(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _respond(
-    request: web.Request, option: OptionDocument, poll: PollDocument, *, shows_answer: bool = True
-) -> web.Response:
-    data = views.choice(option, poll, shows_answer=shows_answer)
+def _respond(request: web.Request, option: OptionDocument, poll: PollDocument) -> web.Response:
+    data = views.choice(option, poll, shows_answer=True)
     return polling_response(request, {CHOICES.plural: [data]})

@@ -76,8 +76,6 @@ class Format(NamedTuple):
         return {
             "Content-Type": self.media_type,
             "Content-Disposition": f'attachment; filename="{name}"',
-            # Keep names and votes out of caches.
-            "Cache-Control": "no-store",
         }
 
 

@@ -4,8 +4,8 @@ from aiohttp import web
 
 from schemas.polling import NEW_POLL, POLL_CHANGES, POLLS
 from service.polling import bodies, lookups
-from service.polling.responses import polling_response
-from service.rules import policy, views
+from service.polling.responses import polling_response, revalidated
+from service.rules import policy, validators, views
 from service.web import pagination
 from service.web.call import CALL, CLOCK
 from service.web.store_key import STORE
@@ -18,12 +18,8 @@ async def list_polls(request: web.Request) -> web.Response:
     paging = pagination.read_paging(request)
     user_id = request[CALL].principal.user_id
     page = await request.app[STORE].polls.made_by(user_id, paging.window)
-    return await _respond(
-        request,
-        [located.poll for located in page.rows],
-        is_manager=True,
-        headers=pagination.link_header(request, paging, page),
-    )
+    headers = pagination.link_header(request, paging, page)
+    return await _respond(request, [located.poll for located in page.rows], headers=headers)
 
 
 async def show_poll(request: web.Request) -> web.Response:
@@ -33,8 +29,12 @@ async def show_poll(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
-    is_manager = await lookups.require_poll_reader(request, caller, located)
-    return await _respond(request, [located.poll], is_manager=is_manager)
+    poll, totals = located.poll, None
+    if await lookups.require_poll_reader(request, caller, located):
+        found = await request.app[STORE].sessions.total_results([poll["id"]])
+        totals = found.get(poll["id"], {})
+    headers = revalidated(request, validators.of_poll(poll, totals))
+    return polling_response(request, {POLLS.plural: [views.poll(poll, totals)]}, headers=headers)
 
 
 async def create_poll(request: web.Request) -> web.Response:
@@ -67,7 +67,7 @@ async def update_poll(request: web.Request) -> web.Response:
     poll = await request.app[STORE].polls.edit(
         located.key, located.poll["id"], lambda poll: {**poll, **changes}
     )
-    return await _respond(request, [poll], is_manager=True)
+    return await _respond(request, [poll])
 
 
 async def delete_poll(request: web.Request) -> web.Response:
@@ -82,14 +82,9 @@ async def delete_poll(request: web.Request) -> web.Response:
 
 
 async def _respond(
-    request: web.Request,
-    polls: list[PollDocument],
-    *,
-    is_manager: bool,
-    headers: dict[str, str] | None = None,
+    request: web.Request, polls: list[PollDocument], *, headers: dict[str, str] | None = None
 ) -> web.Response:
-    totals = {}
-    if is_manager:
-        totals = await request.app[STORE].sessions.total_results(poll["id"] for poll in polls)
-    data = [views.poll(poll, totals.get(poll["id"], {}) if is_manager else None) for poll in polls]
+    """As managers see them."""
+    totals = await request.app[STORE].sessions.total_results(poll["id"] for poll in polls)
+    data = [views.poll(poll, totals.get(poll["id"], {})) for poll in polls]
     return polling_response(request, {POLLS.plural: data}, headers=headers)

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from service.web.conditional import revalidate, tag_of
 from service.web.responses import json_response
 
 STRING_IDS = "application/json+canvas-string-ids"
@@ -17,9 +18,18 @@ def polling_response(
     return json_response(accepted_ids(request, data), headers=headers)
 
 
+def revalidated(request: web.Request, parts: tuple[Any, ...]) -> dict[str, str]:
+    """As ``conditional.revalidate``, for an answer that is made of ``parts`` (``validators``)."""
+    return revalidate(request, tag_of(parts, _takes_string_ids(request)))
+
+
 def accepted_ids(request: web.Request, data: Any) -> Any:
     """``data``, with every id as a string if ``Accept`` asks for that."""
-    return _with_string_ids(data) if STRING_IDS in request.headers.get("Accept", "") else data
+    return _with_string_ids(data) if _takes_string_ids(request) else data
+
+
+def _takes_string_ids(request: web.Request) -> bool:
+    return STRING_IDS in request.headers.get("Accept", "")
 
 
 def _with_string_ids(data: Any) -> Any:

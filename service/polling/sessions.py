@@ -7,8 +7,8 @@ from aiohttp import web
 from schemas.polling import NEW_SESSION, SESSION_CHANGES, SESSIONS
 from service.polling import bodies, lookups
 from service.polling import export as exports
-from service.polling.responses import polling_response
-from service.rules import policy, views
+from service.polling.responses import polling_response, revalidated
+from service.rules import policy, validators, views
 from service.rules.policy import Caller, View
 from service.web import pagination, streams
 from service.web.call import CALL, CLOCK
@@ -65,8 +65,10 @@ async def show_session(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.READ)
     session = await lookups.find_session(request)
-    policy.require(lookups.view_of(request, caller, session).may_read, policy.NO_SESSION_ACCESS)
-    return await _respond(request, caller, session)
+    view = await lookups.view_with_ballot(request, caller, session)
+    policy.require(view.may_read, policy.NO_SESSION_ACCESS)
+    headers = revalidated(request, validators.of_session(session, view))
+    return await _respond(request, session, view, headers=headers)
 
 
 async def create_session(request: web.Request) -> web.Response:
@@ -98,7 +100,7 @@ async def update_session(request: web.Request) -> web.Response:
     if changes.get("course_id", session["course_id"]) != session["course_id"]:
         policy.require_teaching(caller, changes["course_id"])
     changed = await request.app[STORE].sessions.update(session["_id"], changes)
-    return await _respond(request, caller, changed)
+    return await _respond_changed(request, caller, changed)
 
 
 async def open_session(request: web.Request) -> web.Response:
@@ -123,7 +125,7 @@ async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
     changed = await request.app[STORE].sessions.set_published(
         session["_id"], request.app[CLOCK](), is_published=is_published
     )
-    return await _respond(request, caller, changed)
+    return await _respond_changed(request, caller, changed)
 
 
 async def export_session(request: web.Request) -> web.StreamResponse:
@@ -150,10 +152,23 @@ async def delete_session(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _respond(request: web.Request, caller: Caller, session: SessionDocument) -> web.Response:
-    view = await lookups.view_with_ballot(request, caller, session)
+async def _respond_changed(
+    request: web.Request, caller: Caller, session: SessionDocument
+) -> web.Response:
+    return await _respond(
+        request, session, await lookups.view_with_ballot(request, caller, session)
+    )
+
+
+async def _respond(
+    request: web.Request,
+    session: SessionDocument,
+    view: View,
+    *,
+    headers: dict[str, str] | None = None,
+) -> web.Response:
     data = views.session(session, view, await _submissions(request, session, view))
-    return polling_response(request, {SESSIONS.plural: [data]})
+    return polling_response(request, {SESSIONS.plural: [data]}, headers=headers)
 
 
 async def _respond_page(

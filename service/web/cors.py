@@ -10,7 +10,10 @@ from aiohttp.typedefs import Handler
 from service.settings import SETTINGS
 
 ANY_ORIGIN = "*"
-REQUEST_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, X-Request-Id, Accept"
+REQUEST_HEADERS = (
+    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id, Accept, "
+    "traceparent, tracestate"
+)
 EXPOSED_HEADERS = (
     "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Content-Disposition"
 )

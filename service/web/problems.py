@@ -9,6 +9,7 @@ from marshmallow import ValidationError
 
 from service.rules.policy import Forbidden
 from service.web.call import CALL
+from service.web.conditional import NotModified
 from service.web.query import BODY
 from service.web.rate_limits import QuotaExceeded
 from service.web.responses import INTERNAL_ERROR, Fault, Refused, problem
@@ -48,6 +49,8 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
             )
             headers = RETRY_AFTER if status == 503 else None
             return problem(status, [Fault(None, str(error))], code=error.code, headers=headers)
+        case NotModified():
+            return web.Response(status=304, headers=error.headers)
         case web.HTTPException():
             return _http_problem(request, error)
         case _:

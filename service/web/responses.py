@@ -13,6 +13,12 @@ from multidict import istr
 from storage.errors import Code
 
 REQUEST_ID_HEADER = istr("X-Request-Id")
+COMMON_HEADERS: dict[str, str] = {
+    istr("Cache-Control"): "no-store",
+    istr("X-Content-Type-Options"): "nosniff",
+    istr("Server"): "polls",
+}
+"""On every response that does not set them itself; aiohttp's ``Server`` would tell versions."""
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
 INTERNAL_ERROR = "Internal error. The log has details under this request id."
@@ -52,6 +58,14 @@ class Refused(Exception):
         self.status = status
         self.code = code
         self.field = field
+
+
+def add_common_headers(response: web.StreamResponse, request_id: str) -> None:
+    """To be called once for every response, before it is sent."""
+    headers = response.headers
+    for name, value in COMMON_HEADERS.items():
+        headers.setdefault(name, value)
+    headers[REQUEST_ID_HEADER] = request_id
 
 
 def json_response(
@@ -127,8 +141,8 @@ def _problem_body(status: int, faults: Iterable[Fault], code: Code) -> bytes:
 
 def refusal(status: int, sentence: str, request_id: str) -> web.Response:
     """The answer where no middleware gives one; the connection ends with it."""
-    headers = {REQUEST_ID_HEADER: request_id, "Connection": "close"}
-    response = problem(status, [Fault(None, sentence)], headers=headers)
+    response = problem(status, [Fault(None, sentence)], headers={"Connection": "close"})
+    add_common_headers(response, request_id)
     response.force_close()
     return response
 
@@ -136,9 +150,13 @@ def refusal(status: int, sentence: str, request_id: str) -> web.Response:
 def refusal_bytes(status: int, sentence: str, request_id: str) -> bytes:
     """A refusal as it is sent where there is not even a request to answer."""
     body = _problem_body(status, [Fault(None, sentence)], STATUS_CODES[status])
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        f"{REQUEST_ID_HEADER}: {request_id}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    headers: dict[str, str] = {
+        "Content-Type": PROBLEM_TYPE,
+        "Content-Length": str(len(body)),
+        **COMMON_HEADERS,
+        REQUEST_ID_HEADER: request_id,
+        "Connection": "close",
+    }
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -11,7 +11,7 @@ from service.telemetry.metrics import Metrics
 from service.web.authentication import PUBLIC
 from service.web.call import CALL, Call, Identify, read_request_id
 from service.web.problems import problem_of
-from service.web.responses import REQUEST_ID_HEADER
+from service.web.responses import add_common_headers
 from storage.client import set_time_limit
 
 LIMIT_SECONDS = 4.5
@@ -45,7 +45,7 @@ def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Midd
                 raise  # the caller hung up: there is nobody to answer
             except Exception as error:
                 response = problem_of(request, error)
-            response.headers[REQUEST_ID_HEADER] = call.id
+            add_common_headers(response, call.id)
             status = response.status
             return response
         finally:

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from service.web.call import CALL
+from service.web.responses import add_common_headers
 
 STREAM_SECONDS = 50.0
 """The longest that a stream may take: MongoDB keeps the moment that it reads from for a minute."""
@@ -30,7 +31,7 @@ async def respond(
     """
     response = web.StreamResponse(headers=headers)
     # The scope of the request comes too late: these headers leave before the handler returns.
-    response.headers["X-Request-Id"] = request[CALL].id
+    add_common_headers(response, request[CALL].id)
     until = asyncio.get_running_loop().time() + STREAM_SECONDS
     async with aclosing(chunks):
         if request.method == "HEAD":

@@ -158,17 +158,19 @@ async def test_another_expand_is_refused(api: Client, raw: Raw) -> None:
         await refused(await api.get("/rest", params=params), 400, ["expand"])
 
 
-async def test_the_etag_is_unmoved_by_votes_and_a_put_after_them_keeps_the_count(
+async def test_votes_do_not_move_the_revision_and_a_put_after_them_keeps_the_count(
     api: Client, raw: Raw
 ) -> None:
     run = await content_run(api, raw, allowRevote=True)
     query = {**run.query, "expand": "results"}
     before = await api.get("/rest", params=query)
+    revision = (await api.get("/rest", params=run.query)).headers["ETag"]
     await answered(await vote(api, run, "1"))
     after = await api.get("/rest", params=query)
-    assert before.headers["ETag"] == after.headers["ETag"]
+    assert (await api.get("/rest", params=run.query)).headers["ETag"] == revision
+    assert before.headers["ETag"] != after.headers["ETag"]
     [poll] = await after.json()
-    headers = {"If-Match": after.headers["ETag"]}
+    headers = {"If-Match": before.headers["ETag"]}
     await answered(await api.put("/rest", params=run.query, json=poll, headers=headers))
     assert await results(api, run) == poll["results"]
     assert tally(raw, run) == {"1": 1}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import ADMIN
-from tests.support.calls import Connection, call, talk
+from tests.support.calls import Answer, Connection, call, talk
 from tests.support.processes import Service, services_in, until
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -48,6 +48,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_CLIENT_SECONDS="2")
 
 
+def require_common_headers(answer: Answer) -> None:
+    """Nothing is kept, and no version is told, where no middleware makes the answer either."""
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Server"] == "polls"
+
+
 @pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_no_http_is_answered_with_a_problem_and_repeated_nowhere(
     service: Service, sent: str
@@ -58,6 +65,7 @@ def test_what_is_no_http_is_answered_with_a_problem_and_repeated_nowhere(
         assert connection.is_closed
     assert answer.status == (431 if sent in OVERSIZED else 400)
     assert answer.headers["Content-Type"] == "application/problem+json"
+    require_common_headers(answer)
     assert answer.data["status"] == answer.status
     assert answer.data["code"] == ("headers_too_large" if sent in OVERSIZED else "invalid_request")
     assert answer.data["detail"] == answer.data["errors"][0]["message"]
@@ -117,6 +125,7 @@ def test_an_expectation_that_no_route_takes_is_a_problem_too(service: Service, p
     answer = call(service.url, "PATCH", path, body={}, Expect=TOKEN)
     assert answer.status == 417
     assert answer.data["code"] == "expectation_failed"
+    require_common_headers(answer)
     assert answer.headers["Content-Type"] == "application/problem+json"
     request_id = answer.headers["X-Request-Id"]
     until(lambda: request_id in service.log, "its line in the log", within=5)

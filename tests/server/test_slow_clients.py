@@ -40,6 +40,9 @@ def require_problem(answer: Answer, status: int) -> None:
     assert answer.status == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["connection"] == "close"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["server"] == "polls"
     assert answer.data["status"] == status
     assert len(answer.headers["x-request-id"]) == 32
 

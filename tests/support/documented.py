@@ -45,10 +45,14 @@ def validator_of(schema: Json) -> jsonschema_rs.Validator:
 
 
 class Documented:
-    """Checks every answer of an application; ``faults`` are what the document does not describe."""
+    """Checks every answer of an application; ``faults`` are what the document does not describe.
+
+    Also that an answer says how it may be cached, and that one tag never names two bodies.
+    """
 
     def __init__(self) -> None:
         self.faults: list[str] = []
+        self._tagged: dict[tuple[str, str], object] = {}
 
     async def look(self, request: web.Request, response: web.StreamResponse) -> None:
         """A receiver of ``on_response_prepare``."""
@@ -57,6 +61,7 @@ class Documented:
             return  # the router's own 404 and 405
         method = "GET" if request.method == "HEAD" else request.method
         fault = self._fault(resource.canonical, method, response)
+        fault = fault or self._caching_fault(request, resource.canonical, response)
         if fault is not None:
             self.faults.append(f"{method} {resource.canonical}: {fault}")
 
@@ -76,4 +81,20 @@ class Documented:
         if kind.endswith("json") and isinstance(body, bytes):
             found = validator(path, method, response.status, kind).iter_errors(json.loads(body))
             return next((f"{response.status}: {error}" for error in found), None)
+        return None
+
+    def _caching_fault(
+        self, request: web.Request, path: str, response: web.StreamResponse
+    ) -> str | None:
+        told = (response.headers["Cache-Control"], response.headers.get("Vary"))
+        tag = response.headers.get("ETag")
+        if tag is not None and request.method in ("GET", "HEAD"):
+            if told != ("private, no-cache", "Accept, Authorization"):
+                return f"{told} beside a tag"
+            if response.status == 200 and isinstance(response, web.Response):
+                place = (request.path_qs, tag)
+                if self._tagged.setdefault(place, response.body) != response.body:
+                    return f"{tag} names two answers"
+        elif told != ("no-store", None) and not path.startswith(("/docs", "/openapi.json")):
+            return f"{told}"
         return None

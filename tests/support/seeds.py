@@ -110,6 +110,9 @@ async def refused(
     assert response.status == status, text[:500]
     assert response.content_type == "application/problem+json"
     assert response.headers["X-Request-Id"]
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Server"] == "polls"
     problem: Json = await response.json()
     assert problem.keys() == {"type", "title", "status", "detail", "code", "errors"}
     assert problem["type"] == "about:blank"

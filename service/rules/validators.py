@@ -1,0 +1,63 @@
+"""What the answers to a GET are made of (RFC 9110, section 8.8): equal for equal answers.
+
+Cheaper than the answers, and comparable before they are rendered. Nothing that the caller is not
+shown is part of it: a tag that changed with hidden votes would tell their number and their times.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from service.rules.policy import View
+from service.rules.views import share
+from storage.documents import PollDocument, SessionDocument, revision
+
+Parts = tuple[Any, ...]
+"""Of the types of JSON."""
+
+
+def of_polls(polls: Iterable[PollDocument]) -> Parts:
+    """For definitions alone. The id tells polls of two stores apart."""
+    return tuple((poll["id"], revision(poll)) for poll in polls)
+
+
+def of_poll(poll: PollDocument, total_results: dict[str, int] | None) -> Parts:
+    """For ``views.poll``."""
+    totals = None
+    if total_results is not None:
+        totals = [total_results.get(option["id"], 0) for option in poll["options"]]
+    return poll["id"], revision(poll), totals
+
+
+def of_choices(poll: PollDocument, *, shows_answer: bool) -> Parts:
+    """For ``views.choice``, of one or of a page of them."""
+    return poll["id"], revision(poll), shows_answer
+
+
+def of_results(session: SessionDocument, view: View) -> Parts | None:
+    """For ``views.content_results`` and ``views.results_of``; None if results are not shown."""
+    if not view.sees_results:
+        return None
+    counts, participants = session["results"], session["participants"]
+    if not view.hides_counts:
+        return session["_id"], view.is_open, counts, participants
+    shares = {option_id: share(votes, participants) for option_id, votes in counts.items()}
+    return session["_id"], view.is_open, shares
+
+
+def of_session(session: SessionDocument, view: View) -> Parts:
+    """For ``views.session`` with the submissions that the caller may see."""
+    own = view.own
+    # Every change of a submission raises the casts of its session.
+    submissions = session["casts"] if view.sees_all_submissions else None
+    return (
+        session["_id"],
+        session["course_id"],
+        session["course_section_id"],
+        view.sees_results and session["has_public_results"],
+        session["rules"]["settings"],
+        view.is_open,
+        view.has_voted,
+        of_results(session, view),
+        submissions,
+        own and (own["number"], own["choices"], own["comment"], own["user_id"]),
+    )
