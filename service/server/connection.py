@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import structlog
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
+from service.server.framing import Chunked, Sized
 from service.web.call import new_request_id, read_request_id
 from service.web.responses import INTERNAL_ERROR, refusal, refusal_bytes
 
+MAX_LENGTH = 2**63
+"""More bytes of a body than any limit admits; aiohttp takes 2^64-1 for no body at all."""
 MAX_HEAD_BYTES = 32 * 1024
 """Of a request line and its headers; aiohttp bounds each line by 8,190 bytes."""
 READ_BYTES = 16 * 1024
@@ -70,11 +73,13 @@ class Handler(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Sends a response; also what aiohttp refuses before any middleware, as an exception.
 
-        While the service drains it is the last on its connection, unless more has arrived.
+        While the service drains it is the last on its connection, unless more has arrived. So it is
+        behind an offer to upgrade whose body is still on its way: aiohttp would lose what follows.
         """
         if isinstance(resp, Exception):  # an HTTPException; this check is the cheaper one
             resp = _refuse(request, resp.status)
-        if self.is_draining() and not self.connection.expects_more:
+        is_last = self.is_draining() and not self.connection.expects_more
+        if is_last or (self.connection.awaits_body and hdrs.UPGRADE in request.headers):
             resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
@@ -102,9 +107,8 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_awaited", "_body_left", "_end_of_head", "_handler", "_has_answered", "_head_bytes"),
-        *("_held", "_is_aligned", "_is_expected", "_is_paused", "_on_end", "_request", "_since"),
-        *("_transport", "_unread", "_writes"),
+        *("_awaited", "_body", "_end_of_head", "_handler", "_has_answered", "_head_bytes", "_held"),
+        *("_is_expected", "_is_paused", "_on_end", "_request", "_since", "_transport", "_writes"),
     )
 
     def __init__(self, handler: Handler, on_end: Callable[["Connection"], None]) -> None:
@@ -116,11 +120,9 @@ class Connection(asyncio.BufferedProtocol):
         self._head_bytes = 0
         self._end_of_head = b""
         self._is_expected = False
-        self._is_aligned = True
-        self._is_paused = False
         self._request: web.BaseRequest | None = None
-        self._body_left: int | None = 0
-        self._unread: StreamReader | None = None
+        self._body: Sized | Chunked | None = None
+        self._is_paused = False
         self._has_answered = False
         self._writes = 0
         self._awaited: tuple[object, ...] = ()
@@ -152,17 +154,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(_buffer[:nbytes])
-        has_begun = self._held or self._head_bytes or self._is_expected or self._request is not None
         if (
-            not has_begun
-            and self._body_left == 0
+            not self._has_begun
             and data.find(END_OF_HEAD) == nbytes - len(END_OF_HEAD)
             and data[0] not in b"\r\n"
         ):
             # One whole header block, as most requests arrive: the same as below, faster.
             self._is_expected = True
             self._head_bytes = nbytes
-            self._unread = None
             self._handler.data_received(data)
             return
         self._held += data
@@ -170,6 +169,17 @@ class Connection(asyncio.BufferedProtocol):
         if len(self._held) >= READ_BYTES and self._transport is not None:
             self._transport.pause_reading()
             self._is_paused = True
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether a request has arrived, at least in part, or what is left of its body."""
+        return bool(
+            self._held
+            or self._head_bytes
+            or self._is_expected
+            or self._request is not None
+            or self._body is not None
+        )
 
     def _pass_on(self) -> None:
         """Gives aiohttp what it may have now of what was read; the rest stays held."""
@@ -182,17 +192,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _wanted(self) -> int:
         """How many of the held bytes aiohttp may have now."""
-        body = self._unread if self._request is None else self._request.content
-        if self._body_left is None:
-            if body is not None and not body.is_eof():
-                return len(self._held)
-        elif self._body_left:
-            wanted = min(self._body_left, len(self._held))
-            self._body_left -= wanted
-            return wanted
+        if self._body is not None:
+            return self._wanted_of_body(self._body)
         if self._request is not None or self._is_expected:
             return 0
-        self._unread = None
         if not self._head_bytes and (blank := len(self._held) - len(self._held.lstrip(b"\r\n"))):
             return blank  # before a request line, blank lines are ignored
         # The end of a header block may come in two pieces.
@@ -202,32 +205,52 @@ class Connection(asyncio.BufferedProtocol):
         wanted = end + len(END_OF_HEAD) - before if self._is_expected else len(self._held)
         self._head_bytes += wanted
         self._end_of_head = (self._end_of_head + self._held[:wanted])[-3:]
-        if self._head_bytes > MAX_HEAD_BYTES and self._is_aligned:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._end_head(431)
             return 0
         return wanted
 
+    def _wanted_of_body(self, body: Sized | Chunked) -> int:
+        try:
+            wanted = body.take(self._held)
+        except ValueError as error:
+            # Where this body ends is not known, so nothing behind it is a request.
+            self._held = b""
+            if self._request is not None:
+                self._request.content.set_exception(web.RequestPayloadError(str(error)))
+            else:
+                self._handler.force_close()
+            return 0
+        if body.is_complete:
+            self._body = None
+        return wanted
+
     def begin(self, request: web.BaseRequest) -> None:
-        """A handler works on ``request`` now."""
+        """A handler works on ``request`` now.
+
+        Raises ``ConnectionResetError`` if the client has gone, and ``HTTPBadRequest`` for a body
+        whose length aiohttp does not understand.
+        """
+        if self._transport is None:
+            raise ConnectionResetError("The client has closed the connection.")
         self._request = request
-        is_chunked = hdrs.TRANSFER_ENCODING in request.headers
-        # Behind chunks, only aiohttp knows where a request begins.
-        is_known = self._is_expected and not is_chunked
-        self._body_left = (request.content_length or 0) if is_known else None
-        self._is_aligned &= is_known
         self._is_expected = False
         self._head_bytes = 0
         self._end_of_head = b""
+        if hdrs.TRANSFER_ENCODING in request.headers:
+            self._body = Chunked()
+        elif length := request.content_length:
+            if length > MAX_LENGTH:
+                raise web.HTTPBadRequest
+            self._body = Sized(length)
         if self._held or self._is_paused:
             self._release()
 
     def end(self) -> None:
         """Its response is sent."""
-        if self._request is not None and not self._request.content.is_eof():
-            self._unread = self._request.content
-        elif self._body_left:
-            self._body_left = 0
         self._request = None
+        self._is_expected = False
+        self._head_bytes = 0
         self._has_answered = True
         if self._held or self._is_paused:
             self._release()
@@ -244,11 +267,15 @@ class Connection(asyncio.BufferedProtocol):
         return bool(self._held)
 
     @property
+    def awaits_body(self) -> bool:
+        """Whether a part of the body of the last request has not arrived."""
+        return self._body is not None
+
+    @property
     def is_idle(self) -> bool:
         """Whether no request has arrived, not even in part, and no response is under way."""
         is_sent = self._transport is None or not self._transport.get_write_buffer_size()
-        has_arrived = self._held or self._head_bytes or self._is_expected
-        return self._request is None and not has_arrived and is_sent
+        return is_sent and not self._has_begun
 
     def look(self, now: float, client_seconds: float) -> None:
         """Ends a wait for the client that has lasted for ``client_seconds``.
@@ -274,12 +301,10 @@ class Connection(asyncio.BufferedProtocol):
         if waiting := self._transport.get_write_buffer_size():
             # Also where aiohttp has closed the connection: what waits is still held.
             return ("its reading", self._writes, waiting // LEAST_READ), self._end_unread
-        if self._request is not None:
+        if self._request is not None or self._body is not None:
             return (), None
         if self._head_bytes or not self._has_answered:
             return ("its headers", self._has_answered), self._end_slow_head
-        if self.is_idle:
-            self._is_aligned = True
         return ("a request",), None
 
     def _end_unread(self) -> None:

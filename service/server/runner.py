@@ -119,9 +119,12 @@ async def serve(app: web.Application, announce: Callable[[str], Awaitable[None]]
     try:
         await runner.setup()
         calm_collector()
-        port = runner.listen(open_sockets(settings.host, settings.port))
-        await announce(base_url(settings.host, port))
-        await asked_to_stop()
+        async with asyncio.TaskGroup() as tasks:
+            stopped = tasks.create_task(asked_to_stop())
+            await asyncio.sleep(0)  # from here on a signal stops it in order
+            port = runner.listen(open_sockets(settings.host, settings.port))
+            await announce(base_url(settings.host, port))
+            await stopped
     finally:
         await runner.cleanup()
 

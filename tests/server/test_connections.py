@@ -10,7 +10,7 @@ from service.server.connection import WRITE_BYTES
 from service.settings import Settings
 from service.web.responses import PIECE_BYTES, bytes_response
 from tests.conftest import ADMIN
-from tests.support.calls import POLL, place, request
+from tests.support.calls import POLL, chunked, place, request
 from tests.support.serving import RunningService, serving, until
 
 READ = request("GET", place(), token=ADMIN)
@@ -61,6 +61,7 @@ async def test_what_is_left_of_a_refused_body_is_no_request(settings: Settings) 
         whole = request("POST", place(), token="nobody's", body={**POLL, "description": "x" * 999})
         client.send(whole[:-500])
         assert (await client.read()).status == 403
+        assert not any(connection.is_idle for connection in service.server.open)
         client.send(whole[-500:] + HEALTH)
         assert (await client.read()).status == 200
 
@@ -76,7 +77,6 @@ async def test_a_large_body_that_is_not_wanted_is_passed_over(settings: Settings
 
 
 CREATE = request("POST", place("LARGE-1"), token=ADMIN, body={**POLL, "description": "x" * 4000})
-CREATE_BODY = CREATE.partition(b"\r\n\r\n")[2]
 
 
 @pytest.mark.parametrize("at", range(1, 6))
@@ -94,11 +94,7 @@ async def test_a_header_block_whose_end_comes_with_the_body_is_complete(
             assert (await client.read()).status == 404
 
 
-CHUNKED = (
-    request("POST", place("LARGE-1"), token=ADMIN).replace(b"\r\n\r\n", b"\r\n", 1)
-    + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    + b"%x\r\n%s\r\n0\r\n\r\n" % (len(CREATE_BODY), CREATE_BODY)
-)
+CHUNKED = chunked(CREATE)
 
 
 @pytest.mark.parametrize("first", [HEALTH, CREATE, CHUNKED], ids=["read", "body", "chunks"])
@@ -112,6 +108,72 @@ async def test_a_large_body_behind_another_request_is_no_header_block(
         statuses = [(await client.read()).status for _ in range(4)]
         assert statuses == [200, 404, 200, 200]
         assert all(connection.is_idle for connection in service.server.open)
+
+
+@pytest.mark.parametrize("body", [CREATE, CHUNKED, CHUNKED[:-9]], ids=["sized", "chunks", "part"])
+@pytest.mark.parametrize("path", [b"/rest", b"/nowhere"])
+async def test_requests_behind_a_body_are_answered(
+    settings: Settings, body: bytes, path: bytes
+) -> None:
+    """However many there are, and although the body itself may be refused unread."""
+    rest = CHUNKED[-9:] if body == CHUNKED[:-9] else b""
+    async with serving(settings) as service:
+        client = await service.connect()
+        client.send(body.replace(b"/rest", path, 1))
+        client.send(rest + HEALTH * 100)
+        assert (await client.read()).status == (200 if path == b"/rest" else 404)
+        assert [(await client.read()).status for _ in range(100)] == [200] * 100
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("body", [CREATE, CHUNKED], ids=["sized", "chunks"])
+async def test_a_body_in_a_request_that_offers_an_upgrade_is_read(
+    settings: Settings, protocol: bytes, body: bytes
+) -> None:
+    offer = b"\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+    async with serving(settings) as service:
+        client = await service.connect()
+        client.send(body.replace(b"\r\n", offer, 1) + HEALTH)
+        assert (await client.read()).data["title"] == "Tea?"
+        assert (await client.read()).status == 200
+        # aiohttp would lose what is behind a body that it has not read.
+        refused = body.replace(b"\r\n", offer, 1).replace(b"/rest", b"/nowhere", 1)
+        client.send(refused[:-5])
+        answer = await client.read()
+        assert (answer.status, answer.headers["connection"]) == (404, "close")
+        client.send(refused[-5:] + HEALTH)
+        assert await client.rest() == b""
+
+
+async def test_a_length_that_is_no_length_ends_its_connection(settings: Settings) -> None:
+    async with serving(settings) as service:
+        client = await service.connect()
+        client.send(request("GET", "/healthz", content_length=str(2**64 - 1)) + HEALTH)
+        answer = await client.read()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert await client.rest() == b""
+
+
+async def test_a_client_that_is_gone_before_its_request_is_read_is_no_error(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Gone(asyncio.Transport):
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    async with serving(settings) as service:
+        connection = service.server()
+        connection.connection_made(Gone())
+        for data in (CREATE[:-10], CREATE[-10:]):
+            connection.get_buffer(-1)[: len(data)] = data
+            connection.buffer_updated(len(data))
+        connection.connection_lost(None)
+        await until(lambda: service.server.requests_count == 1)
+        await asyncio.sleep(0)
+    assert "error" not in capfd.readouterr().err
 
 
 async def test_a_body_whose_rest_does_not_come_ends_its_connection(settings: Settings) -> None:

@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
 
+from service.app import create_app
 from service.server import runner as server
 from service.settings import Settings
 from tests.conftest import ADMIN
-from tests.support.calls import POLL, Connection, call, is_refused, place, request
+from tests.support.calls import POLL, Connection, call, chunked, is_refused, place, request
 from tests.support.processes import Service, Services, is_running, until
 from tests.support.serving import serving
 from tests.support.serving import until as eventually
@@ -153,6 +155,34 @@ async def test_a_request_that_is_on_its_way_when_the_listening_ends_is_answered(
         for answer in (await idle.call(READ), await fresh.read(), await silent.call(READ)):
             assert (answer.status, answer.headers["connection"]) == (200, "close")
         await stopping
+
+
+CREATE = request("POST", place(), token=ADMIN, body=POLL)
+
+
+@pytest.mark.parametrize("first", [CREATE, chunked(CREATE)], ids=["sized", "chunked"])
+def test_requests_that_have_arrived_behind_another_are_answered_before_the_stop(
+    services: Services, first: bytes
+) -> None:
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
+    with Connection(service.url) as connection:
+        with halted(service.pid):
+            connection.send(first + READ * 20)
+            service.terminate()
+        assert connection.rest().count(b"HTTP/1.1 200 OK") == 21
+    assert service.wait() == 0
+
+
+async def test_a_signal_right_after_the_start_stops_it_in_order(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "calm_collector", lambda: None)
+
+    async def announce(_: str) -> None:
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    await server.serve(create_app(replace(settings, port=0)), announce)
 
 
 def test_an_idle_connection_holds_no_stop_up(services: Services) -> None:

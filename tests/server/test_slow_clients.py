@@ -15,7 +15,7 @@ from service.server import runner as server
 from service.server.connection import MAX_HEAD_BYTES
 from service.settings import Settings
 from tests.conftest import ADMIN, Raw
-from tests.support.calls import request
+from tests.support.calls import chunked, request
 from tests.support.processes import slow
 from tests.support.seeds import ISSUE, a_poll
 from tests.support.serving import LARGE, Answer, serving, until
@@ -23,6 +23,7 @@ from tests.support.serving import LARGE, Answer, serving, until
 PATIENCE = 0.4
 CREATE = "/rest?" + "&".join(f"{name}={value}" for name, value in ISSUE.items())
 HEALTH = request("GET", "/healthz")
+CHUNKED = chunked(request("POST", "/nowhere", body={}))
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +61,14 @@ async def test_who_takes_too_long_with_a_header_block_hears_408(impatient: Setti
         await until(lambda: not service.server.open)
 
 
+@pytest.mark.parametrize("first", [HEALTH, CHUNKED], ids=["read", "chunks"])
 async def test_a_header_block_that_begins_behind_a_request_is_waited_for_as_long(
-    impatient: Settings,
+    impatient: Settings, first: bytes
 ) -> None:
     async with serving(impatient) as service:
         client = await service.connect()
-        client.send(HEALTH + HEALTH[:-10])
-        assert (await client.read()).status == 200
+        client.send(first + HEALTH[:-10])
+        assert (await client.read()).status in (200, 404)
         require_problem(await client.read(), 408)
 
 
@@ -119,6 +121,15 @@ async def test_a_request_that_comes_slowly_but_in_time_is_answered(settings: Set
         assert (await client.read()).status == 200
         await client.trickle(b"\r\n" + HEALTH, every=0.005)
         assert (await client.read()).status == 200
+
+
+@pytest.mark.parametrize("first", [HEALTH, CHUNKED], ids=["read", "chunks"])
+async def test_a_header_block_behind_a_request_is_bounded(settings: Settings, first: bytes) -> None:
+    async with serving(settings) as service:
+        client = await service.connect()
+        client.send(first + HEALTH[:-2] + b"X-A: 1\r\n" * 5000 + b"\r\n")
+        assert (await client.read()).status in (200, 404)
+        assert (await client.read()).status == 431
 
 
 async def test_a_header_block_in_pieces_is_bounded(settings: Settings) -> None:

@@ -65,6 +65,13 @@ class Connection:
         """Whether the other side has closed it; call it after everything was read."""
         return self._socket.recv(1) == b""
 
+    def rest(self) -> bytes:
+        """Everything until the other side closes the connection."""
+        received = b""
+        while more := self._socket.recv(65536):
+            received += more
+        return received
+
     def read(self) -> Answer:
         return _read(self._socket)
 
@@ -81,6 +88,13 @@ def request(
         lines += ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + payload
+
+
+def chunked(data: bytes) -> bytes:
+    """The same request, whose body is one chunk; ``data`` has no headers behind its length."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    head = head.partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked"
+    return head + b"\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
 def call(url: str, method: str, path: str, **options: Any) -> Answer:
