@@ -5,7 +5,7 @@ decided on. A poll is looked up within its container only: its id alone is not a
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -27,11 +27,19 @@ from storage.documents import (
     revision,
     rules_of,
 )
-from storage.errors import IdTaken, LimitReached, OptionHasVotes, PreconditionFailed, require
+from storage.errors import (
+    IdTaken,
+    LimitReached,
+    OptionHasVotes,
+    PreconditionFailed,
+    name_some,
+    require,
+)
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.locks import Locks
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
+from storage.totals import read_totals, totals_by_poll
 
 Revisions = frozenset[str]
 """Revisions that a caller accepts; see ``documents.revision``."""
@@ -237,17 +245,22 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
     of_poll = {"poll_id": after["id"]}
     kept = {option["id"] for option in after["options"]}
     had = {option["id"] for option in before["options"]}
-    dropped = had - kept
+    dropped = [option["id"] for option in before["options"] if option["id"] not in kept]
     update: dict[str, Any] = {
         "$set": {"rules": rules, **{f"results.{new}": 0 for new in kept - had}},
         "$inc": {"casts": 1},
     }
     if dropped:
-        with_votes = [{f"results.{option_id}": {"$gt": 0}} for option_id in dropped]
-        if transaction.find_one("sessions", {**of_poll, "$or": with_votes}, {"_id": 1}):
-            raise OptionHasVotes("An option that has votes cannot be removed.")
+        _require_no_votes(transaction, after["id"], dropped)
         update["$unset"] = {f"results.{option_id}": "" for option_id in dropped}
     transaction.update("sessions", of_poll, update)
+
+
+def _require_no_votes(transaction: Transaction, poll_id: str, options: Sequence[str]) -> None:
+    rows = transaction.aggregate("sessions", totals_by_poll([poll_id], options))
+    totals = read_totals(rows, options).get(poll_id, {})
+    if voted := [option_id for option_id, votes in totals.items() if votes]:
+        raise OptionHasVotes(f"Options that have votes cannot be removed: {name_some(voted)}.")
 
 
 def _defined(definition: PollDefinition, before: PollDocument | None = None) -> dict[str, Any]:

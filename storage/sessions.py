@@ -1,6 +1,6 @@
 """Sessions: runs of a poll, each with results of its own."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from storage.errors import EndDatePassed, SessionHasSubmissions, StandingSession
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
+from storage.totals import read_totals, totals_by_poll
 
 MAX_SESSIONS_AT_ONCE = 10_000
 
@@ -73,17 +74,13 @@ class Sessions:
             query = {"$and": [{"poll_id": poll_id}, _reached(reach)]}
             return await self._sessions.find_one(query, {"_id": 1}) is not None
 
-    async def total_results(self, poll_ids: Iterable[str]) -> dict[str, dict[str, int]]:
-        """By poll, the sum over its sessions of the counts of each option."""
-        totals: dict[str, dict[str, int]] = {}
-        query = {"poll_id": {"$in": list(poll_ids)}}
+    async def total_results(self, polls: Collection[PollDocument]) -> dict[str, dict[str, int]]:
+        """By poll, the sum over its sessions of the votes of each option; no poll without votes."""
+        options = sorted({option["id"] for poll in polls for option in poll["options"]})
+        pipeline = totals_by_poll([poll["id"] for poll in polls], options)
         with round_trip():
-            found = await self._sessions.find(query, {"poll_id": 1, "results": 1}).to_list(None)
-        for session in found:
-            total = totals.setdefault(session["poll_id"], {})
-            for option_id, votes in session["results"].items():
-                total[option_id] = total.get(option_id, 0) + votes
-        return totals
+            rows = await self._sessions.aggregate(pipeline).to_list(None)
+        return read_totals(rows, options)
 
     async def create(
         self,

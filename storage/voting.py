@@ -5,6 +5,7 @@ says what they become. It knows neither the database nor who may vote, which is 
 """
 
 import hmac
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from storage.documents import (
     SessionRules,
     is_open,
 )
-from storage.errors import Code, Conflict, KeyReused, NotFound
+from storage.errors import Code, Conflict, KeyReused, NotFound, name_some
 
 MAX_REQUESTS = 20
 """How many Idempotency-Keys of one voter in one session are remembered."""
@@ -163,12 +164,13 @@ def _withdraw(session: SessionDocument, ballot: BallotDocument | None) -> Decisi
 
 
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
-    if not set(rules["options"]).issuperset(options):
-        raise UnknownOption("must be options of this poll")
+    if unknown := [option for option in options if option not in rules["options"]]:
+        raise UnknownOption(f"must be options of this poll, which has no {name_some(unknown)}")
     if not options:
         raise InvalidVote("must name at least one option")
     if len(set(options)) < len(options):
-        raise InvalidVote("must not repeat an option")
+        repeated = [option for option, times in Counter(options).items() if times > 1]
+        raise InvalidVote(f"must not repeat an option, as {name_some(repeated)}")
     if len(options) > 1 and not rules["settings"]["allowSelectionOfMultipleOptions"]:
         raise InvalidVote("must name one option: this poll allows only one")
     if comment is not None and not rules["settings"]["allowComment"]:

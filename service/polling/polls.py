@@ -31,7 +31,7 @@ async def show_poll(request: web.Request) -> web.Response:
     located = await lookups.find_poll(request)
     poll, totals = located.poll, None
     if await lookups.require_poll_reader(request, caller, located):
-        found = await request.app[STORE].sessions.total_results([poll["id"]])
+        found = await request.app[STORE].sessions.total_results([poll])
         totals = found.get(poll["id"], {})
     headers = revalidated(request, validators.of_poll(poll, totals))
     return polling_response(request, {POLLS.plural: [views.poll(poll, totals)]}, headers=headers)
@@ -85,6 +85,6 @@ async def _respond(
     request: web.Request, polls: list[PollDocument], *, headers: dict[str, str] | None = None
 ) -> web.Response:
     """As managers see them."""
-    totals = await request.app[STORE].sessions.total_results(poll["id"] for poll in polls)
+    totals = await request.app[STORE].sessions.total_results(polls)
     data = [views.poll(poll, totals.get(poll["id"], {})) for poll in polls]
     return polling_response(request, {POLLS.plural: data}, headers=headers)
