@@ -246,14 +246,18 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
     kept = {option["id"] for option in after["options"]}
     had = {option["id"] for option in before["options"]}
     dropped = [option["id"] for option in before["options"] if option["id"] not in kept]
-    update: dict[str, Any] = {
-        "$set": {"rules": rules, **{f"results.{new}": 0 for new in kept - had}},
-        "$inc": {"casts": 1},
-    }
     if dropped:
         _require_no_votes(transaction, after["id"], dropped)
-        update["$unset"] = {f"results.{option_id}": "" for option_id in dropped}
-    transaction.update("sessions", of_poll, update)
+    removed = [f"results.{option_id}" for option_id in dropped]
+    if after["closes_at"] != before["closes_at"]:
+        removed.append("rules.has_ended")
+    copied = {f"rules.{name}": value for name, value in rules.items()}
+    update = {
+        "$set": {**copied, **{f"results.{new}": 0 for new in kept - had}},
+        "$unset": dict.fromkeys(removed, ""),
+        "$inc": {"casts": 1},
+    }
+    transaction.update("sessions", of_poll, {name: one for name, one in update.items() if one})
 
 
 def _require_no_votes(transaction: Transaction, poll_id: str, options: Sequence[str]) -> None:

@@ -1,17 +1,20 @@
 """Sessions: runs of a poll, each with results of its own."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from storage.batching import Reader
+from storage.batching import Batcher, Reader
 from storage.client import Database, Transaction, round_trip
 from storage.documents import (
+    NOTE_END,
     LocatedPoll,
     PollDocument,
     Reach,
     SessionDocument,
     is_open,
+    is_over,
     new_session,
 )
 from storage.errors import EndDatePassed, SessionHasSubmissions, StandingSession, require
@@ -24,27 +27,37 @@ MAX_SESSIONS_AT_ONCE = 10_000
 
 
 class Sessions:
-    """``touch`` is that of ``storage.polls``."""
+    """``touch`` is that of ``storage.polls``, ``clock`` says whether the end of a poll has passed.
+
+    Of every session that is read here and is over, the end is noted in the store first.
+    """
 
     def __init__(
         self,
         database: Database,
         touch: Callable[[Transaction, LocatedPoll], PollDocument],
         purges: Purges,
+        clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
         self._reader: Reader[int, SessionDocument] = Reader(self._sessions)
         self._purges = purges
         self._touch = touch
+        self._clock = clock
+        self._ends: Batcher[str, None] = Batcher(self._note_ends)
 
     async def get(self, session_id: int) -> SessionDocument:
         """Raises ``NotFound``."""
-        return require(await self._reader.get(session_id), "poll session")
+        found = require(await self._reader.get(session_id), "poll session")
+        if not is_over(found, self._clock()):
+            return found
+        return require((await self._ended([found])).get(session_id), "poll session")
 
     async def find_all(self, session_ids: Iterable[int]) -> dict[int, SessionDocument]:
         """The sessions that exist, by number."""
-        return await self._reader.get_all(session_ids)
+        found = await self._reader.get_all(session_ids)
+        return {**found, **await self._ended(found.values())}
 
     async def all_of_poll(self, poll_id: str) -> list[SessionDocument]:
         """Every session of a poll, by number."""
@@ -52,19 +65,44 @@ class Sessions:
 
     async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
         """The sessions of a poll by number, which is the bookmark."""
-        return await read_page(self._sessions, {"poll_id": poll_id}, window, "_id")
+        return await self._read_page({"poll_id": poll_id}, window)
 
-    async def within(
-        self, reach: Reach, window: Window, *, open_at: datetime, is_open: bool
-    ) -> Page[SessionDocument]:
-        """The sessions that a user reaches and that are open (or not) at ``open_at``; by number."""
+    async def within(self, reach: Reach, window: Window, *, is_open: bool) -> Page[SessionDocument]:
+        """The sessions that a user reaches and that are open, or that are not; by number."""
         if not reach:
             return Page([])
-        ended = {"rules.closes_at": {"$lte": open_at}}
-        opened: dict[str, Any] = {"is_published": True, "$nor": [ended]}
-        closed: dict[str, Any] = {"$or": [{"is_published": False}, ended]}
-        query = {"$and": [_reached(reach), opened if is_open else closed]}
-        return await read_page(self._sessions, query, window, "_id")
+        closed = [
+            {"is_published": False},
+            {"rules.has_ended": True},
+            {"rules.closes_at": {"$lte": self._clock()}},
+        ]
+        query = {"$and": [_reached(reach), {"$nor" if is_open else "$or": closed}]}
+        return await self._read_page(query, window)
+
+    async def _read_page(self, query: Mapping[str, Any], window: Window) -> Page[SessionDocument]:
+        page: Page[SessionDocument] = await read_page(self._sessions, query, window, "_id")
+        again = await self._ended(page.rows)
+        return page._replace(rows=[again.get(one["_id"], one) for one in page.rows])
+
+    async def _ended(self, found: Iterable[SessionDocument]) -> dict[int, SessionDocument]:
+        """Those of the sessions that were over, read again after their end was noted."""
+        now = self._clock()
+        over = {one["_id"]: one["poll_id"] for one in found if is_over(one, now)}
+        if not over:
+            return {}
+        await asyncio.gather(*map(self._ends.submit, set(over.values())))
+        return await self._reader.get_all(over)
+
+    async def _note_ends(self, poll_ids: Sequence[str]) -> Sequence[None]:
+        """Notes the end of these polls in all their sessions: none is open for longer."""
+
+        def work(transaction: Transaction) -> None:
+            is_over = {"rules.closes_at": {"$lte": self._clock()}, "rules.has_ended": {"$ne": True}}
+            query = {"poll_id": {"$in": list(set(poll_ids))}, **is_over}
+            transaction.update("sessions", query, NOTE_END)
+
+        await self._database.transaction(work)
+        return [None] * len(poll_ids)
 
     async def reaches(self, poll_id: str, reach: Reach) -> bool:
         """Whether a user reaches any session of this poll."""
@@ -131,9 +169,7 @@ class Sessions:
 
         return await self._set(session_id, changes, check)
 
-    async def set_published(
-        self, session_id: int, now: datetime, *, is_published: bool
-    ) -> SessionDocument:
+    async def set_published(self, session_id: int, *, is_published: bool) -> SessionDocument:
         """Opens or closes one session.
 
         Raises ``NotFound``, and ``EndDatePassed`` if the poll closes on its end date.
@@ -141,12 +177,16 @@ class Sessions:
 
         def check(found: SessionDocument) -> None:
             opened: SessionDocument = {**found, "is_published": True}
-            if is_published and not is_open(opened, now):
+            if is_published and (is_over(found, self._clock()) or not is_open(opened)):
                 raise EndDatePassed(
                     "The end date of the poll has passed: the session stays closed."
                 )
 
-        return await self._set(session_id, {"is_published": is_published}, check)
+        try:
+            return await self._set(session_id, {"is_published": is_published}, check)
+        except EndDatePassed:
+            await self.get(session_id)  # which notes the end, if this is the first to tell of it
+            raise
 
     async def delete(self, session_id: int) -> None:
         """Raises ``NotFound`` and ``StandingSession``."""

@@ -138,7 +138,7 @@ def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) 
             }
             cast = Cast(answered, session["rules"])
             return Decision(cast, ballot, session, is_change=False)
-    if not is_open(session, vote.cast_at):
+    if not is_open(session):
         raise SessionClosed("This poll session is not open for submissions.")
     if vote.options is None:
         return _withdraw(session, ballot)

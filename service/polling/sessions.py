@@ -49,10 +49,7 @@ async def _list_reached(request: web.Request, *, is_open: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     page = await request.app[STORE].sessions.within(
-        policy.reach(caller.enrollments),
-        paging.window,
-        open_at=request.app[CLOCK](),
-        is_open=is_open,
+        policy.reach(caller.enrollments), paging.window, is_open=is_open
     )
     return await _respond_page(request, caller, paging, page)
 
@@ -84,7 +81,7 @@ async def create_session(request: web.Request) -> web.Response:
         located, **wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
-    data = views.session(session, lookups.view_of(request, caller, session), submissions=[])
+    data = views.session(session, policy.view_of(caller, session), submissions=[])
     return polling_response(request, {SESSIONS.plural: [data]})
 
 
@@ -123,7 +120,7 @@ async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     changed = await request.app[STORE].sessions.set_published(
-        session["_id"], request.app[CLOCK](), is_published=is_published
+        session["_id"], is_published=is_published
     )
     return await _respond_changed(request, caller, changed)
 
@@ -179,7 +176,7 @@ async def _respond_page(
     own = await request.app[STORE].ballots.find_all(shown, caller.principal.user_id)
     data = []
     for session in page.rows:
-        view = lookups.view_of(request, caller, session, own.get(session["_id"]))
+        view = policy.view_of(caller, session, own.get(session["_id"]))
         submissions = await _submissions(request, session, view) if included else None
         data.append(views.session(session, view, submissions))
     headers = pagination.link_header(request, paging, page)

@@ -62,7 +62,7 @@ async def create_submission(request: web.Request) -> web.Response:
     caller = Caller(principal)
     if not principal.is_admin and not principal.is_acting:
         caller = await lookups.read_caller(request, policy.VOTE)
-    policy.require(lookups.view_of(request, caller, session).may_vote, policy.NO_SESSION_ACCESS)
+    policy.require(policy.view_of(caller, session).may_vote, policy.NO_SESSION_ACCESS)
     options, comment, idempotency_key = await bodies.read_submission(request, SUBMISSIONS)
     outcome = await casting.cast(
         request,

@@ -5,7 +5,6 @@ Each ``require…`` returns, or raises ``Forbidden`` with a sentence for the cal
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar, NamedTuple
 
 from service.rules.principal import ANY_WORKSPACE, READ, VOTE, WRITE, Principal
@@ -173,9 +172,7 @@ class View(NamedTuple):
         return self.user_id if is_own else None
 
 
-def view_of(
-    caller: Caller, session: SessionDocument, own: BallotDocument | None, now: datetime
-) -> View:
+def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None = None) -> View:
     """Decides everything about a session that depends on the caller (docs/api.md, 2 and 5).
 
     ``own`` is the caller's ballot in it: None if there is none, or if it does not matter.
@@ -185,7 +182,7 @@ def view_of(
     is_course = session["course_id"] is not None
     is_manager = manages(caller, key, session["owner_id"])
     may_read = is_manager or _reads(caller, key, session)
-    open_now = is_open(session, now)
+    open_now = is_open(session)
     sees_results = is_manager or _are_results_public(session, open_now, has_voted=own is not None)
     hides_counts = settings["hideAbsoluteNumbers"] and not is_manager
     return View(

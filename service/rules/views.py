@@ -219,14 +219,14 @@ def submission(
 # Exports ---------------------------------------------------------------------------------------
 
 
-def exported_session(session: SessionDocument, now: datetime) -> dict[str, Any]:
+def exported_session(session: SessionDocument) -> dict[str, Any]:
     """The session of an export; its results are in ``counted_choices``."""
     return {
         "id": session["_id"],
         "poll_id": session["poll_number"],
         "course_id": session["course_id"],
         "course_section_id": session["course_section_id"],
-        "is_published": is_open(session, now),
+        "is_published": is_open(session),
         "created_at": time(session["created_at"]),
         "participants": session["participants"],
     }

@@ -68,10 +68,16 @@ async def test_submissions_keep_all_choices_and_comments_when_the_poll_takes_the
 async def test_content_votes_keep_all_options_and_comments_when_the_poll_takes_them_no_longer(
     api: Client, raw: Raw
 ) -> None:
-    settings = {"allowSelectionOfMultipleOptions": True, "allowComment": True}
-    run = await content_run(api, raw, saveParticipantNames=True, **settings)
+    run = await content_run(
+        api,
+        raw,
+        allowSelectionOfMultipleOptions=True,
+        allowComment=True,
+        saveParticipantNames=True,
+    )
     await answered(await vote(api, run, "1", "2", acting=7, comment="both"))
     await change(api, run, saveParticipantNames=True)
-    for query in ({}, {"as_user_id": "7"}):
-        [seen] = await answered(await api.get("/rest", params={**run.votes, **query}))
+    for who in ("", "7"):
+        acting = {"as_user_id": who} if who else {}
+        [seen] = await answered(await api.get("/rest", params={**run.votes, **acting}))
         assert (seen["optionIds"], seen["comment"]) == (["1", "2"], "both")

@@ -1,16 +1,20 @@
 """The database selects exactly the sessions that the rules allow."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from service.rules import policy
 from service.rules.policy import Caller
 from service.rules.principal import Principal
+from service.settings import Settings
+from storage import documents
 from storage.documents import ContainerKey, EnrollmentDocument, EnrollmentType, SessionDocument
 from storage.pagination import Window
+from storage.startup import open_store
 from storage.store import Store
 from tests.conftest import Raw
 from tests.rules.test_policy import OWNER, enrolled, session_of
@@ -45,7 +49,7 @@ def is_for(enrollment: EnrollmentDocument, session: SessionDocument) -> bool:
 
 
 # The fixtures are made once for all examples: each of them begins by clearing the sessions.
-@settings(
+@hypothesis_settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(places=ENROLLMENTS, runs=RUNS)
@@ -70,14 +74,10 @@ async def test_the_database_selects_what_the_rules_allow(
     expected = {
         session["_id"] for session in sessions if any(is_for(one, session) for one in enrollments)
     }
-    allowed = {
-        session["_id"]
-        for session in sessions
-        if policy.view_of(caller, session, None, NOW).may_read
-    }
+    allowed = {session["_id"] for session in sessions if policy.view_of(caller, session).may_read}
     assert allowed == expected
     for is_open in (True, False):
-        page = await store.sessions.within(reach, Window(), open_at=NOW, is_open=is_open)
+        page = await store.sessions.within(reach, Window(), is_open=is_open)
         selected = [session["_id"] for session in page.rows]
         state = {session["_id"] for session in sessions if session["is_published"] == is_open}
         assert selected == sorted(expected & state)
@@ -88,14 +88,15 @@ async def test_the_database_selects_what_the_rules_allow(
 
 @pytest.mark.parametrize(("seconds", "is_open"), [(-1, True), (0, False), (1, False)])
 async def test_a_session_past_the_end_of_its_poll_is_listed_as_closed(
-    store: Store, raw: Raw, seconds: int, is_open: bool
+    settings: Settings, raw: Raw, seconds: int, is_open: bool
 ) -> None:
     session = session_of(OWN, 10, None)
     session["is_published"] = True
     session["rules"] = {**session["rules"], "closes_at": NOW}
     raw.sessions.insert_one(dict(session))
-    moment = datetime.fromtimestamp(NOW.timestamp() + seconds, UTC)
+    moment = NOW + timedelta(seconds=seconds)
     reach = policy.reach([enrolled(USER, (10, None, "StudentEnrollment"))])
-    for asked in (True, False):
-        page = await store.sessions.within(reach, Window(), open_at=moment, is_open=asked)
-        assert len(page.rows) == (asked == is_open)
+    async with open_store(settings.location, clock=lambda: moment) as store:
+        for asked in (True, False):
+            page = await store.sessions.within(reach, Window(), is_open=asked)
+            assert [documents.is_open(one) for one in page.rows] == [asked] * (asked == is_open)
