@@ -25,7 +25,7 @@ from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, 
 from storage.idempotency import IdempotencyKey
 from storage.metrics import batch_meters
 from storage.pagination import Page, Window, read_page
-from storage.voting import Cast, Vote, decide
+from storage.voting import Cast, NotAVoter, Vote, decide
 
 MAX_CONFLICTS = 3
 """After so many, each session's votes run alone: a busy session must not delay the others."""
@@ -184,6 +184,8 @@ class _Tally:
         session = self._sessions.get(vote.session_id)
         if session is None:
             return NotFound("There is no such poll session.")
+        if vote.may_vote is not None and not vote.may_vote(session):
+            return NotAVoter("The session is now one in which this user may not vote.")
         try:
             decision = decide(session, self._ballots.get(vote.ballot_id), vote)
         except StorageError as refusal:

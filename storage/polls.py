@@ -142,8 +142,7 @@ class Polls:
 
     async def edit(
         self,
-        key: ContainerKey,
-        poll_id: str,
+        located: LocatedPoll,
         change: Callable[[PollDocument], PollDocument],
         *,
         if_match: Revisions | None = None,
@@ -151,33 +150,36 @@ class Polls:
     ) -> PollDocument:
         """Stores what the pure function ``change`` makes of the poll, and raises its version.
 
-        The sessions of the poll get the new rules first, the container comes last, so that a
-        session that is created meanwhile conflicts. Raises ``NotFound``, ``PreconditionFailed`` if
-        the stored revision is not in ``if_match``, ``OptionHasVotes`` if one would be
-        dropped, ``LimitReached`` if the container would grow too large, and what ``change`` raises.
+        ``located`` is the poll that the caller's rights were checked on; ``change`` is given the
+        poll as the transaction finds it. The sessions of the poll get the new rules first, the
+        container comes last, so that a session that is created meanwhile conflicts. Raises
+        ``NotFound``, also if another poll has taken the id since, ``PreconditionFailed`` if the
+        stored revision is not in ``if_match``, ``OptionHasVotes`` if one would be dropped,
+        ``LimitReached`` if the container would grow too large, and what ``change`` raises.
         """
 
         def work(transaction: Transaction) -> PollDocument:
-            container, poll = _read_poll(transaction, key, poll_id, if_match)
+            container, poll = _read_poll(transaction, located, if_match)
             changed: PollDocument = {**change(poll), "version": poll["version"] + 1}
             _update_sessions(transaction, poll, changed)
             place = container["polls"].index(poll)
             container["polls"][place] = changed
             _require_room(container)
             # By the place that this transaction has read: whatever moves it conflicts.
-            _change(transaction, key, {"$set": {f"polls.{place}": changed}})
+            _change(transaction, located.key, {"$set": {f"polls.{place}": changed}})
             return changed
 
-        async with self._turns.take(key.id):
+        async with self._turns.take(located.key.id):
             return await transaction_once(self._database, idempotency_key, work)
 
     async def delete(
-        self, key: ContainerKey, poll_id: str, *, if_match: Revisions | None = None
+        self, located: LocatedPoll, *, if_match: Revisions | None = None
     ) -> PollDocument:
         """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``."""
+        key, poll_id = located.key, located.poll["id"]
 
         def work(transaction: Transaction) -> PollDocument:
-            _, poll = _read_poll(transaction, key, poll_id, if_match)
+            _, poll = _read_poll(transaction, located, if_match)
             sessions = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
             self._purges.note(transaction, [one["_id"] for one in sessions])
             transaction.delete("sessions", {"poll_id": poll_id})
@@ -196,7 +198,7 @@ class Polls:
 
 def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:
     """The poll as this transaction sees it; a concurrent change of it conflicts."""
-    _, poll = _read_poll(transaction, located.key, located.poll["id"], None)
+    _, poll = _read_poll(transaction, located, None)
     _change(transaction, located.key, {})
     return poll
 
@@ -211,10 +213,15 @@ def _read(transaction: Transaction, key: ContainerKey) -> ContainerDocument | No
 
 
 def _read_poll(
-    transaction: Transaction, key: ContainerKey, poll_id: str, if_match: Revisions | None
+    transaction: Transaction, located: LocatedPoll, if_match: Revisions | None
 ) -> tuple[ContainerDocument, PollDocument]:
-    container = require(_read(transaction, key), "poll")
-    poll = poll_in(container["polls"], poll_id)
+    """The poll as this transaction sees it, in its container.
+
+    An id can be deleted and taken again, by another owner; numbers are never used again.
+    """
+    container = require(_read(transaction, located.key), "poll")
+    poll = poll_in(container["polls"], located.poll["id"])
+    require(poll if poll["number"] == located.poll["number"] else None, "poll")
     if if_match is not None and revision(poll) not in if_match:
         raise PreconditionFailed("If-Match does not name the current revision of the poll.")
     return container, poll

@@ -151,14 +151,21 @@ class Sessions:
 
         return await transaction_once(self._database, idempotency_key, work)
 
-    async def update(self, session_id: int, changes: Mapping[str, Any]) -> SessionDocument:
+    async def update(
+        self,
+        session_id: int,
+        changes: Mapping[str, Any],
+        require_right: Callable[[SessionDocument], None],
+    ) -> SessionDocument:
         """Changes course, section or visibility.
 
-        Raises ``NotFound``, ``StandingSession``, and ``SessionHasSubmissions`` if course or section
-        would change.
+        ``require_right`` is given the session that the transaction has read, and raises if the
+        caller may not change it so. Raises ``NotFound``, ``StandingSession``, and
+        ``SessionHasSubmissions`` if course or section would change.
         """
 
         def check(found: SessionDocument) -> None:
+            require_right(found)
             _require_course(found)
             course = (found["course_id"], found["course_section_id"])
             after = {**found, **changes}

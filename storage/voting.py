@@ -6,6 +6,7 @@ says what they become. It knows neither the database nor who may vote, which is 
 
 import hmac
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -54,6 +55,10 @@ class UnknownOption(Conflict):
     code = Code.UNKNOWN_OPTION
 
 
+class NotAVoter(Conflict):
+    """The user may not vote in the session as the transaction finds it."""
+
+
 class NoVote(NotFound):
     """There is nothing to withdraw."""
 
@@ -71,6 +76,9 @@ class Vote(NamedTuple):
     """What a user casts in a session; ``options`` None withdraws the existing vote.
 
     ``ballot_id`` names session and voter; ``number`` is the one of a ballot that is new.
+    ``may_vote`` says whether the user may vote in a session: it is asked again with the session
+    that the transaction has read, which may have moved since the request was checked. It is pure,
+    and called in the thread of the transaction.
     """
 
     session_id: int
@@ -81,6 +89,7 @@ class Vote(NamedTuple):
     number: int
     cast_at: datetime
     request: VoteKey | None = None
+    may_vote: Callable[[SessionDocument], bool] | None = None
 
 
 class Cast(NamedTuple):

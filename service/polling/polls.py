@@ -64,9 +64,7 @@ async def update_poll(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     changes = await bodies.read_changes(request, POLLS, POLL_CHANGES)
-    poll = await request.app[STORE].polls.edit(
-        located.key, located.poll["id"], lambda poll: {**poll, **changes}
-    )
+    poll = await request.app[STORE].polls.edit(located, lambda poll: {**poll, **changes})
     return await _respond(request, [poll])
 
 
@@ -77,7 +75,7 @@ async def delete_poll(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
-    await request.app[STORE].polls.delete(located.key, located.poll["id"])
+    await request.app[STORE].polls.delete(located)
     return web.Response(status=204)
 
 

@@ -94,9 +94,12 @@ async def update_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     changes = await bodies.read_changes(request, SESSIONS, SESSION_CHANGES)
-    if changes.get("course_id", session["course_id"]) != session["course_id"]:
-        policy.require_teaching(caller, changes["course_id"])
-    changed = await request.app[STORE].sessions.update(session["_id"], changes)
+
+    def require_course(session: SessionDocument) -> None:
+        if changes.get("course_id", session["course_id"]) != session["course_id"]:
+            policy.require_teaching(caller, changes["course_id"])
+
+    changed = await request.app[STORE].sessions.update(session["_id"], changes, require_course)
     return await _respond_changed(request, caller, changed)
 
 
