@@ -79,6 +79,12 @@ class Ballots:
         found = await self._reader.get_all(self.id_of(number, user_id) for number in session_ids)
         return {ballot["session_id"]: ballot for ballot in found.values()}
 
+    async def has_any(self, session_ids: Iterable[int], user_id: int) -> bool:
+        """Whether this user has a ballot in any of these sessions."""
+        ids = [self.id_of(number, user_id) for number in session_ids]
+        with round_trip():
+            return await self._ballots.find_one({"_id": {"$in": ids}}, {"_id": 1}) is not None
+
     async def get(self, session_id: int, number: int) -> BallotDocument:
         """A ballot by its number; raises ``NotFound``."""
         with round_trip():

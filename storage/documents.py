@@ -229,9 +229,9 @@ class TokenDocument(TypedDict):
     revoked_at: datetime | None
 
 
-Reach = Mapping[int, frozenset[int | None] | None]
-"""By course, the sections whose sessions a user may read (None: sessions without a section); None
-in place of the set means all sessions of the course."""
+Reach = Mapping[int | None, frozenset[int | None] | None]
+"""By course (None: the standing session), the sections whose sessions a user reaches (None:
+sessions without a section); None in place of the set means all sessions of the course."""
 
 
 def new_session(

@@ -17,13 +17,22 @@ from storage.documents import (
     is_over,
     new_session,
 )
-from storage.errors import EndDatePassed, SessionHasSubmissions, StandingSession, require
+from storage.errors import (
+    EndDatePassed,
+    LimitReached,
+    SessionHasSubmissions,
+    StandingSession,
+    require,
+)
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
 from storage.totals import read_totals, totals_by_poll
 
-MAX_SESSIONS_AT_ONCE = 10_000
+MAX_SESSIONS = 1_000
+"""Of a poll: a change writes them all in one transaction, and a deletion removes them in one."""
+OPEN: dict[str, Any] = {"is_published": True, "rules.has_ended": {"$ne": True}}
+"""The query of ``documents.is_open``."""
 
 
 class Sessions:
@@ -59,10 +68,6 @@ class Sessions:
         found = await self._reader.get_all(session_ids)
         return {**found, **await self._ended(found.values())}
 
-    async def all_of_poll(self, poll_id: str) -> list[SessionDocument]:
-        """Every session of a poll, by number."""
-        return list((await self.of_poll(poll_id, Window(limit=MAX_SESSIONS_AT_ONCE))).rows)
-
     async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
         """The sessions of a poll by number, which is the bookmark."""
         return await self._read_page({"poll_id": poll_id}, window)
@@ -97,8 +102,7 @@ class Sessions:
         """Notes the end of these polls in all their sessions: none is open for longer."""
 
         def work(transaction: Transaction) -> None:
-            is_over = {"rules.closes_at": {"$lte": self._clock()}, "rules.has_ended": {"$ne": True}}
-            query = {"poll_id": {"$in": list(set(poll_ids))}, **is_over}
+            query = {"poll_id": {"$in": list(set(poll_ids))}, **_over(self._clock())}
             transaction.update("sessions", query, NOTE_END)
 
         await self._database.transaction(work)
@@ -108,9 +112,28 @@ class Sessions:
         """Whether a user reaches any session of this poll."""
         if not reach:
             return False
+        return await self._exists({"poll_id": poll_id, **_reached(reach)})
+
+    async def _exists(self, query: Mapping[str, Any]) -> bool:
         with round_trip():
-            query = {"$and": [{"poll_id": poll_id}, _reached(reach)]}
             return await self._sessions.find_one(query, {"_id": 1}) is not None
+
+    async def has_open(self, poll: PollDocument, reach: Reach | None) -> bool:
+        """Whether any session of the poll within ``reach`` (None: any at all) is open."""
+        of_poll = {"poll_id": poll["id"]}
+        over = {**of_poll, **_over(self._clock())}
+        if poll["closes_at"] is not None and await self._exists(over):
+            await self._ends.submit(poll["id"])
+        if reach is None:
+            return await self._exists({**of_poll, **OPEN})
+        return bool(reach) and await self._exists({**of_poll, **OPEN, **_reached(reach)})
+
+    async def closed_with_votes(self, poll_id: str) -> list[int]:
+        """The numbers of the sessions of a poll that are closed and have votes."""
+        query = {"poll_id": poll_id, "participants": {"$gt": 0}, "$nor": [OPEN]}
+        with round_trip():
+            found = await self._sessions.find(query, {"_id": 1}).to_list(None)
+        return [one["_id"] for one in found]
 
     async def total_results(self, polls: Collection[PollDocument]) -> dict[str, dict[str, int]]:
         """By poll, the sum over its sessions of the votes of each option; no poll without votes."""
@@ -133,11 +156,13 @@ class Sessions:
         """A new session of a poll in a course, not open yet.
 
         It raises the version of the poll's container: a concurrent change of the poll conflicts,
-        or the session would keep the old rules. Raises ``NotFound`` if the poll is gone.
+        or the session would keep the old rules. Raises ``NotFound`` if the poll is gone, and
+        ``LimitReached`` if it has ``MAX_SESSIONS``.
         """
 
         def work(transaction: Transaction) -> SessionDocument:
             poll = self._touch(transaction, located)
+            _require_room(transaction, poll["id"])
             made = new_session(
                 transaction.next_number("sessions"),
                 LocatedPoll(located.key, poll),
@@ -224,6 +249,21 @@ class Sessions:
 def _read(transaction: Transaction, session_id: int) -> SessionDocument:
     found = transaction.find_one("sessions", {"_id": session_id})
     return cast(SessionDocument, require(found, "poll session"))
+
+
+def _require_room(transaction: Transaction, poll_id: str) -> None:
+    """The container was changed before: sessions of a poll are made one after the other."""
+    found = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
+    with found.skip(MAX_SESSIONS - 1).limit(1) as last:
+        if list(last):
+            raise LimitReached(
+                f"This poll already has {MAX_SESSIONS:,} sessions, the most that it may have."
+            )
+
+
+def _over(now: datetime) -> dict[str, Any]:
+    """The query of ``documents.is_over``."""
+    return {"rules.closes_at": {"$lte": now}, "rules.has_ended": {"$ne": True}}
 
 
 def _reached(reach: Reach) -> dict[str, Any]:

@@ -74,12 +74,10 @@ async def shows_answers(request: web.Request, caller: Caller, located: LocatedPo
     if await require_poll_reader(request, caller, located):
         return True
     store = request.app[STORE]
-    sessions = await store.sessions.all_of_poll(located.poll["id"])
-    views = {session["_id"]: policy.view_of(caller, session) for session in sessions}
-    if any(view.is_open and view.may_vote for view in views.values()):
+    if await store.sessions.has_open(located.poll, policy.voting_reach(caller, located.key)):
         return False
-    closed = [number for number, view in views.items() if not view.is_open]
-    return bool(await store.ballots.find_all(closed, caller.principal.user_id))
+    closed = await store.sessions.closed_with_votes(located.poll["id"])
+    return await store.ballots.has_any(closed, caller.principal.user_id)
 
 
 async def find_session(request: web.Request, name: str = "id") -> SessionDocument:

@@ -71,7 +71,8 @@ async def show_session(request: web.Request) -> web.Response:
 async def create_session(request: web.Request) -> web.Response:
     """Create a session of a poll in a course.
 
-    For managers of the poll who teach the course. The new session is not open yet.
+    For managers of the poll who teach the course. The new session is not open yet. A poll has at
+    most 1,000 sessions.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)

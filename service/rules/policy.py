@@ -114,7 +114,7 @@ def reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
     Teachers enrolled without a section read every session of the course. Everybody else reads the
     sessions without a section and those of their own sections.
     """
-    reached: dict[int, frozenset[int | None] | None] = {}
+    reached: dict[int | None, frozenset[int | None] | None] = {}
     for enrollment in enrollments:
         course_id, section_id = enrollment["course_id"], enrollment["course_section_id"]
         sections = reached.get(course_id, frozenset({None}))
@@ -233,6 +233,19 @@ def _votes(principal: Principal, key: ContainerKey, *, is_course: bool, may_read
     if is_course:
         return may_read
     return VOTE in principal.actions and _covers(principal, key.workspace)
+
+
+def voting_reach(caller: Caller, key: ContainerKey) -> Reach | None:
+    """The sessions of a poll that a caller may vote in without managing it; None means all.
+
+    As ``view_of`` says of each of them, for polls with very many.
+    """
+    if caller.principal.is_acting:
+        return None
+    reached = dict(reach(caller.enrollments))
+    if _votes(caller.principal, key, is_course=False, may_read=False):
+        reached[None] = None
+    return reached
 
 
 def _are_results_public(session: SessionDocument, open_now: bool, *, has_voted: bool) -> bool:

@@ -1,6 +1,7 @@
 """The database selects exactly the sessions that the rules allow."""
 
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -12,12 +13,18 @@ from service.rules.policy import Caller
 from service.rules.principal import Principal
 from service.settings import Settings
 from storage import documents
-from storage.documents import ContainerKey, EnrollmentDocument, EnrollmentType, SessionDocument
+from storage.documents import (
+    ContainerKey,
+    EnrollmentDocument,
+    EnrollmentType,
+    PollDocument,
+    SessionDocument,
+)
 from storage.pagination import Window
 from storage.startup import open_store
 from storage.store import Store
 from tests.conftest import Raw
-from tests.rules.test_policy import OWNER, enrolled, session_of
+from tests.rules.test_policy import OWNER, enrolled, located_poll, session_of
 
 USER = 7
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -81,9 +88,19 @@ async def test_the_database_selects_what_the_rules_allow(
         selected = [session["_id"] for session in page.rows]
         state = {session["_id"] for session in sessions if session["is_published"] == is_open}
         assert selected == sorted(expected & state)
+    voter = Principal(USER, "hash", "name", actions=["vote"], workspaces=[CONTENT.workspace])
+    admin = Principal(OWNER + 1, "hash", "name", is_admin=True)
     for session in sessions:
         reaches = await store.sessions.reaches(session["poll_id"], reach)
         assert reaches == (session["_id"] in expected)
+        key = ContainerKey.of(session["container"])
+        poll = {**located_poll(key).poll, "id": session["poll_id"]}
+        for principal in (caller.principal, voter, admin.acting_for(USER)):
+            asking = Caller(principal, enrollments)
+            may_vote = policy.view_of(asking, session).may_vote and session["is_published"]
+            within = policy.voting_reach(asking, key)
+            has_open = await store.sessions.has_open(cast(PollDocument, poll), within)
+            assert has_open == may_vote
 
 
 @pytest.mark.parametrize(("seconds", "is_open"), [(-1, True), (0, False), (1, False)])
