@@ -192,8 +192,8 @@ class ShownChoiceSchema(ShownSchema):
 class ShownSubmissionSchema(ShownSchema):
     """A submission.
 
-    ``poll_choice_ids`` is for polls that take several choices, ``comment`` for those that allow
-    comments.
+    ``poll_choice_ids`` is for polls that take several choices and for submissions that have
+    several, ``comment`` for polls that allow comments and for submissions that have one.
     """
 
     sometimes = frozenset({"poll_choice_ids", "comment"})

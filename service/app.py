@@ -67,7 +67,7 @@ def create_app(
 
 
 async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:
-    async with open_store(app[SETTINGS].location, watch=watch) as store:
+    async with open_store(app[SETTINGS].location, watch=watch, clock=app[CLOCK]) as store:
         app[STORE] = store
         sweeper = asyncio.create_task(store.purges.run())
         yield

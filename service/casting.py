@@ -1,22 +1,24 @@
 """Casting, for both APIs, which differ only in how they report a refusal."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from aiohttp import web
 
+from service.rules import policy
 from service.telemetry.metrics import METRICS
 from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
 from service.web.store_key import STORE
-from storage.documents import Settings
+from storage.documents import SessionDocument, Settings
 from storage.errors import OutcomeUnknown, StorageError, Unavailable
 from storage.idempotency import IdempotencyKey
 from storage.voting import (
     AlreadyVoted,
     Cast,
     InvalidVote,
+    NotAVoter,
     NoVote,
     SessionClosed,
     UnknownOption,
@@ -71,11 +73,14 @@ async def cast(
     *,
     comment: str | None = None,
     idempotency_key: IdempotencyKey | None = None,
+    may_vote: Callable[[SessionDocument], bool] | None = None,
 ) -> Cast:
     """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
-    Raises ``Refused``, ``KeyReused`` if the key was sent with another request, ``NotFound`` if the
-    session no longer exists, and ``Unavailable``.
+    ``may_vote`` is the caller's right where it depends on the session: the transaction asks it
+    again. Raises ``Refused``, ``Forbidden`` if the caller may not vote in the session any more,
+    ``KeyReused`` if the key was sent with another request, ``NotFound`` if the session no longer
+    exists, and ``Unavailable``.
     """
     ballots = request.app[STORE].ballots
     user_id = request[CALL].principal.user_id
@@ -88,12 +93,15 @@ async def cast(
         number=next(_numbers),
         cast_at=request.app[CLOCK](),
         request=None if idempotency_key is None else ballots.vote_key(idempotency_key),
+        may_vote=may_vote,
     )
     counts = request.app[METRICS].votes
     try:
         outcome = await ballots.cast(vote)
     except StorageError as refusal:
         counts[OUTCOMES.get(type(refusal), "refused")] += 1
+        if isinstance(refusal, NotAVoter):
+            raise policy.Forbidden(policy.NO_SESSION_ACCESS) from refusal
         if type(refusal) in api.statuses:
             raise _refused(api, refusal) from refusal
         raise

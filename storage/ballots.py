@@ -1,7 +1,8 @@
 """Casting: every vote of a batch in one transaction, each decided by ``voting``."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, cast
 
 from storage import voting
@@ -19,12 +20,12 @@ from storage.client import (
     Write,
     round_trip,
 )
-from storage.documents import BallotDocument, SessionDocument
+from storage.documents import NOTE_END, BallotDocument, SessionDocument, ended, is_over
 from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, require
 from storage.idempotency import IdempotencyKey
 from storage.metrics import batch_meters
 from storage.pagination import Page, Window, read_page
-from storage.voting import Cast, Vote, decide
+from storage.voting import Cast, NotAVoter, Vote, decide
 
 MAX_CONFLICTS = 3
 """After so many, each session's votes run alone: a busy session must not delay the others."""
@@ -35,11 +36,15 @@ Outcomes = Sequence[Cast | StorageError]
 
 
 class Ballots:
-    """``secret`` keys the hashes of voters and of their Idempotency-Keys."""
+    """``secret`` keys the hashes of voters and of their Idempotency-Keys.
 
-    def __init__(self, database: Database, secret: bytes) -> None:
+    ``clock`` says whether the end of a poll has passed, at each run of a batch.
+    """
+
+    def __init__(self, database: Database, secret: bytes, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._secret = secret
+        self._clock = clock
         self._ballots = database.collection("ballots")
         self._casts = Batcher(
             self._cast_all,
@@ -73,6 +78,12 @@ class Ballots:
         """The ballots of this user in these sessions, by session; one round trip."""
         found = await self._reader.get_all(self.id_of(number, user_id) for number in session_ids)
         return {ballot["session_id"]: ballot for ballot in found.values()}
+
+    async def has_any(self, session_ids: Iterable[int], user_id: int) -> bool:
+        """Whether this user has a ballot in any of these sessions."""
+        ids = [self.id_of(number, user_id) for number in session_ids]
+        with round_trip():
+            return await self._ballots.find_one({"_id": {"$in": ids}}, {"_id": 1}) is not None
 
     async def get(self, session_id: int, number: int) -> BallotDocument:
         """A ballot by its number; raises ``NotFound``."""
@@ -111,7 +122,8 @@ class Ballots:
         def work(transaction: Transaction) -> Outcomes:
             tally = self._read(transaction, votes)
             outcomes = [tally.take(vote) for vote in votes]
-            if all(isinstance(outcome, StorageError) for outcome in outcomes):
+            is_refused = all(isinstance(outcome, StorageError) for outcome in outcomes)
+            if is_refused and not tally.ended:
                 raise _AllRefused(outcomes)
             self._write(transaction, tally)
             return outcomes
@@ -130,6 +142,7 @@ class Ballots:
         return _Tally(
             read("sessions", sorted({vote.session_id for vote in votes})),
             read("ballots", list({vote.ballot_id for vote in votes})),
+            self._clock(),
         )
 
     def _write(self, transaction: Transaction, tally: "_Tally") -> None:
@@ -151,14 +164,23 @@ class _AllRefused(Exception):
 
 
 class _Tally:
-    """The sessions and ballots of one batch, before and after its votes."""
+    """The sessions and ballots of one batch, before and after its votes.
+
+    ``ended`` has the sessions that are over at ``now``. A refusal tells that they are closed, so
+    this is noted along with it.
+    """
 
     def __init__(
-        self, sessions: dict[int, SessionDocument], ballots: dict[str, BallotDocument]
+        self,
+        sessions: dict[int, SessionDocument],
+        ballots: dict[str, BallotDocument],
+        now: datetime,
     ) -> None:
+        over = {number: one for number, one in sessions.items() if is_over(one, now)}
+        self.ended = {number: ended(one) for number, one in over.items()}
         self._sessions_before = sessions
         self._ballots_before = ballots
-        self._sessions = dict(sessions)
+        self._sessions = {**sessions, **self.ended}
         self._ballots: dict[str, BallotDocument | None] = dict(ballots)
         self._changes: Counter[int] = Counter()
         self._touched: set[str] = set()
@@ -168,6 +190,8 @@ class _Tally:
         session = self._sessions.get(vote.session_id)
         if session is None:
             return NotFound("There is no such poll session.")
+        if vote.may_vote is not None and not vote.may_vote(session):
+            return NotAVoter("The session is now one in which this user may not vote.")
         try:
             decision = decide(session, self._ballots.get(vote.ballot_id), vote)
         except StorageError as refusal:
@@ -184,7 +208,7 @@ class _Tally:
 
         Otherwise two revotes that cross would not conflict with a close, and could commit after it.
         """
-        updates = []
+        updates = [UpdateOne({"_id": session_id}, NOTE_END) for session_id in self.ended]
         for session_id, changes in self._changes.items():
             before, after = self._sessions_before[session_id], self._sessions[session_id]
             steps = {

@@ -6,7 +6,7 @@ Settings keep the names that the content API gives them, so that no read has to 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from storage.errors import LimitReached, require
 
@@ -138,18 +138,22 @@ class LocatedPoll(NamedTuple):
 
 
 class SessionRules(TypedDict):
-    """What casting must know of the poll, copied so that it reads one document."""
+    """What casting must know of the poll, copied so that it reads one document.
+
+    ``has_ended`` notes that ``closes_at`` has passed: see ``is_open``.
+    """
 
     settings: Settings
     options: list[str]
     closes_at: datetime | None
+    has_ended: NotRequired[bool]
 
 
 class SessionDocument(TypedDict):
     """One run of a poll; the standing session of a content poll has no course.
 
-    ``results`` has every option of the poll. ``casts`` rises with each vote, opening and closing,
-    which are ordered by it, never by clocks.
+    ``results`` has every option of the poll. ``casts`` rises with each vote, opening, closing and
+    end, which are ordered by it, never by clocks.
     """
 
     _id: int
@@ -225,9 +229,9 @@ class TokenDocument(TypedDict):
     revoked_at: datetime | None
 
 
-Reach = Mapping[int, frozenset[int | None] | None]
-"""By course, the sections whose sessions a user may read (None: sessions without a section); None
-in place of the set means all sessions of the course."""
+Reach = Mapping[int | None, frozenset[int | None] | None]
+"""By course (None: the standing session), the sections whose sessions a user reaches (None:
+sessions without a section); None in place of the set means all sessions of the course."""
 
 
 def new_session(
@@ -283,9 +287,29 @@ def poll_in(polls: Iterable[PollDocument], poll_id: str) -> PollDocument:
     return require(next((poll for poll in polls if poll["id"] == poll_id), None), "poll")
 
 
-def is_open(session: SessionDocument, now: datetime) -> bool:
-    """Published, and not past the end of a poll that closes on it (docs/api.md, section 5)."""
-    return session["is_published"] and not has_passed(session["rules"]["closes_at"], now)
+def is_open(session: SessionDocument) -> bool:
+    """Published, and not noted to be past the end of its poll (docs/api.md, section 5).
+
+    No clock is asked. The end is noted in the store before any answer tells of it: votes conflict
+    with that, so none comes after it, however the clocks of the processes differ.
+    """
+    return session["is_published"] and not session["rules"].get("has_ended", False)
+
+
+def is_over(session: SessionDocument, now: datetime) -> bool:
+    """Whether the end of the poll has passed at ``now``, and the store does not note it yet."""
+    rules = session["rules"]
+    return has_passed(rules["closes_at"], now) and not rules.get("has_ended", False)
+
+
+def ended(session: SessionDocument) -> SessionDocument:
+    """The session as ``NOTE_END`` leaves it."""
+    rules: SessionRules = {**session["rules"], "has_ended": True}
+    return {**session, "rules": rules, "casts": session["casts"] + 1}
+
+
+NOTE_END: dict[str, Any] = {"$set": {"rules.has_ended": True}, "$inc": {"casts": 1}}
+"""Notes the end of a session that is over."""
 
 
 def revision(poll: PollDocument) -> str:

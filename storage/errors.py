@@ -3,11 +3,14 @@
 A class of its own, with its ``code``, for each refusal that a program may want to tell apart.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar, TypeVar
 
 T = TypeVar("T")
 
+MAX_NAMED = 10
+MAX_NAME = 64
 NOTHING_CHANGED = "The database did not answer in time; nothing was changed."
 UNKNOWN = (
     "The database did not answer in time, and it is not known yet whether the change was stored. "
@@ -161,3 +164,10 @@ def require(found: T | None, kind: str) -> T:
     if found is None:
         raise NotFound(f"There is no such {kind}.")
     return found
+
+
+def name_some(ids: Sequence[str]) -> str:
+    """The ids for a message, which stays short however many and long they are."""
+    named = ", ".join(one[:MAX_NAME] for one in ids[:MAX_NAMED])
+    more = len(ids) - MAX_NAMED
+    return f"{named} and {more} more" if more > 0 else named

@@ -5,7 +5,7 @@ decided on. A poll is looked up within its container only: its id alone is not a
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -27,11 +27,19 @@ from storage.documents import (
     revision,
     rules_of,
 )
-from storage.errors import IdTaken, LimitReached, OptionHasVotes, PreconditionFailed, require
+from storage.errors import (
+    IdTaken,
+    LimitReached,
+    OptionHasVotes,
+    PreconditionFailed,
+    name_some,
+    require,
+)
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.locks import Locks
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
+from storage.totals import read_totals, totals_by_poll
 
 Revisions = frozenset[str]
 """Revisions that a caller accepts; see ``documents.revision``."""
@@ -134,8 +142,7 @@ class Polls:
 
     async def edit(
         self,
-        key: ContainerKey,
-        poll_id: str,
+        located: LocatedPoll,
         change: Callable[[PollDocument], PollDocument],
         *,
         if_match: Revisions | None = None,
@@ -143,33 +150,36 @@ class Polls:
     ) -> PollDocument:
         """Stores what the pure function ``change`` makes of the poll, and raises its version.
 
-        The sessions of the poll get the new rules first, the container comes last, so that a
-        session that is created meanwhile conflicts. Raises ``NotFound``, ``PreconditionFailed`` if
-        the stored revision is not in ``if_match``, ``OptionHasVotes`` if one would be
-        dropped, ``LimitReached`` if the container would grow too large, and what ``change`` raises.
+        ``located`` is the poll that the caller's rights were checked on; ``change`` is given the
+        poll as the transaction finds it. The sessions of the poll get the new rules first, the
+        container comes last, so that a session that is created meanwhile conflicts. Raises
+        ``NotFound``, also if another poll has taken the id since, ``PreconditionFailed`` if the
+        stored revision is not in ``if_match``, ``OptionHasVotes`` if one would be dropped,
+        ``LimitReached`` if the container would grow too large, and what ``change`` raises.
         """
 
         def work(transaction: Transaction) -> PollDocument:
-            container, poll = _read_poll(transaction, key, poll_id, if_match)
+            container, poll = _read_poll(transaction, located, if_match)
             changed: PollDocument = {**change(poll), "version": poll["version"] + 1}
             _update_sessions(transaction, poll, changed)
             place = container["polls"].index(poll)
             container["polls"][place] = changed
             _require_room(container)
             # By the place that this transaction has read: whatever moves it conflicts.
-            _change(transaction, key, {"$set": {f"polls.{place}": changed}})
+            _change(transaction, located.key, {"$set": {f"polls.{place}": changed}})
             return changed
 
-        async with self._turns.take(key.id):
+        async with self._turns.take(located.key.id):
             return await transaction_once(self._database, idempotency_key, work)
 
     async def delete(
-        self, key: ContainerKey, poll_id: str, *, if_match: Revisions | None = None
+        self, located: LocatedPoll, *, if_match: Revisions | None = None
     ) -> PollDocument:
         """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``."""
+        key, poll_id = located.key, located.poll["id"]
 
         def work(transaction: Transaction) -> PollDocument:
-            _, poll = _read_poll(transaction, key, poll_id, if_match)
+            _, poll = _read_poll(transaction, located, if_match)
             sessions = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
             self._purges.note(transaction, [one["_id"] for one in sessions])
             transaction.delete("sessions", {"poll_id": poll_id})
@@ -188,7 +198,7 @@ class Polls:
 
 def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:
     """The poll as this transaction sees it; a concurrent change of it conflicts."""
-    _, poll = _read_poll(transaction, located.key, located.poll["id"], None)
+    _, poll = _read_poll(transaction, located, None)
     _change(transaction, located.key, {})
     return poll
 
@@ -203,10 +213,15 @@ def _read(transaction: Transaction, key: ContainerKey) -> ContainerDocument | No
 
 
 def _read_poll(
-    transaction: Transaction, key: ContainerKey, poll_id: str, if_match: Revisions | None
+    transaction: Transaction, located: LocatedPoll, if_match: Revisions | None
 ) -> tuple[ContainerDocument, PollDocument]:
-    container = require(_read(transaction, key), "poll")
-    poll = poll_in(container["polls"], poll_id)
+    """The poll as this transaction sees it, in its container.
+
+    An id can be deleted and taken again, by another owner; numbers are never used again.
+    """
+    container = require(_read(transaction, located.key), "poll")
+    poll = poll_in(container["polls"], located.poll["id"])
+    require(poll if poll["number"] == located.poll["number"] else None, "poll")
     if if_match is not None and revision(poll) not in if_match:
         raise PreconditionFailed("If-Match does not name the current revision of the poll.")
     return container, poll
@@ -237,17 +252,26 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
     of_poll = {"poll_id": after["id"]}
     kept = {option["id"] for option in after["options"]}
     had = {option["id"] for option in before["options"]}
-    dropped = had - kept
-    update: dict[str, Any] = {
-        "$set": {"rules": rules, **{f"results.{new}": 0 for new in kept - had}},
+    dropped = [option["id"] for option in before["options"] if option["id"] not in kept]
+    if dropped:
+        _require_no_votes(transaction, after["id"], dropped)
+    removed = [f"results.{option_id}" for option_id in dropped]
+    if after["closes_at"] != before["closes_at"]:
+        removed.append("rules.has_ended")
+    copied = {f"rules.{name}": value for name, value in rules.items()}
+    update = {
+        "$set": {**copied, **{f"results.{new}": 0 for new in kept - had}},
+        "$unset": dict.fromkeys(removed, ""),
         "$inc": {"casts": 1},
     }
-    if dropped:
-        with_votes = [{f"results.{option_id}": {"$gt": 0}} for option_id in dropped]
-        if transaction.find_one("sessions", {**of_poll, "$or": with_votes}, {"_id": 1}):
-            raise OptionHasVotes("An option that has votes cannot be removed.")
-        update["$unset"] = {f"results.{option_id}": "" for option_id in dropped}
-    transaction.update("sessions", of_poll, update)
+    transaction.update("sessions", of_poll, {name: one for name, one in update.items() if one})
+
+
+def _require_no_votes(transaction: Transaction, poll_id: str, options: Sequence[str]) -> None:
+    rows = transaction.aggregate("sessions", totals_by_poll([poll_id], options))
+    totals = read_totals(rows, options).get(poll_id, {})
+    if voted := [option_id for option_id, votes in totals.items() if votes]:
+        raise OptionHasVotes(f"Options that have votes cannot be removed: {name_some(voted)}.")
 
 
 def _defined(definition: PollDefinition, before: PollDocument | None = None) -> dict[str, Any]:

@@ -1,89 +1,147 @@
 """Sessions: runs of a poll, each with results of its own."""
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from storage.batching import Reader
+from storage.batching import Batcher, Reader
 from storage.client import Database, Transaction, round_trip
 from storage.documents import (
+    NOTE_END,
     LocatedPoll,
     PollDocument,
     Reach,
     SessionDocument,
     is_open,
+    is_over,
     new_session,
 )
-from storage.errors import EndDatePassed, SessionHasSubmissions, StandingSession, require
+from storage.errors import (
+    EndDatePassed,
+    LimitReached,
+    SessionHasSubmissions,
+    StandingSession,
+    require,
+)
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
+from storage.totals import read_totals, totals_by_poll
 
-MAX_SESSIONS_AT_ONCE = 10_000
+MAX_SESSIONS = 1_000
+"""Of a poll: a change writes them all in one transaction, and a deletion removes them in one."""
+OPEN: dict[str, Any] = {"is_published": True, "rules.has_ended": {"$ne": True}}
+"""The query of ``documents.is_open``."""
 
 
 class Sessions:
-    """``touch`` is that of ``storage.polls``."""
+    """``touch`` is that of ``storage.polls``, ``clock`` says whether the end of a poll has passed.
+
+    Of every session that is read here and is over, the end is noted in the store first.
+    """
 
     def __init__(
         self,
         database: Database,
         touch: Callable[[Transaction, LocatedPoll], PollDocument],
         purges: Purges,
+        clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
         self._reader: Reader[int, SessionDocument] = Reader(self._sessions)
         self._purges = purges
         self._touch = touch
+        self._clock = clock
+        self._ends: Batcher[str, None] = Batcher(self._note_ends)
 
     async def get(self, session_id: int) -> SessionDocument:
         """Raises ``NotFound``."""
-        return require(await self._reader.get(session_id), "poll session")
+        found = require(await self._reader.get(session_id), "poll session")
+        if not is_over(found, self._clock()):
+            return found
+        return require((await self._ended([found])).get(session_id), "poll session")
 
     async def find_all(self, session_ids: Iterable[int]) -> dict[int, SessionDocument]:
         """The sessions that exist, by number."""
-        return await self._reader.get_all(session_ids)
-
-    async def all_of_poll(self, poll_id: str) -> list[SessionDocument]:
-        """Every session of a poll, by number."""
-        return list((await self.of_poll(poll_id, Window(limit=MAX_SESSIONS_AT_ONCE))).rows)
+        found = await self._reader.get_all(session_ids)
+        return {**found, **await self._ended(found.values())}
 
     async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
         """The sessions of a poll by number, which is the bookmark."""
-        return await read_page(self._sessions, {"poll_id": poll_id}, window, "_id")
+        return await self._read_page({"poll_id": poll_id}, window)
 
-    async def within(
-        self, reach: Reach, window: Window, *, open_at: datetime, is_open: bool
-    ) -> Page[SessionDocument]:
-        """The sessions that a user reaches and that are open (or not) at ``open_at``; by number."""
+    async def within(self, reach: Reach, window: Window, *, is_open: bool) -> Page[SessionDocument]:
+        """The sessions that a user reaches and that are open, or that are not; by number."""
         if not reach:
             return Page([])
-        ended = {"rules.closes_at": {"$lte": open_at}}
-        opened: dict[str, Any] = {"is_published": True, "$nor": [ended]}
-        closed: dict[str, Any] = {"$or": [{"is_published": False}, ended]}
-        query = {"$and": [_reached(reach), opened if is_open else closed]}
-        return await read_page(self._sessions, query, window, "_id")
+        closed = [
+            {"is_published": False},
+            {"rules.has_ended": True},
+            {"rules.closes_at": {"$lte": self._clock()}},
+        ]
+        query = {"$and": [_reached(reach), {"$nor" if is_open else "$or": closed}]}
+        return await self._read_page(query, window)
+
+    async def _read_page(self, query: Mapping[str, Any], window: Window) -> Page[SessionDocument]:
+        page: Page[SessionDocument] = await read_page(self._sessions, query, window, "_id")
+        again = await self._ended(page.rows)
+        return page._replace(rows=[again.get(one["_id"], one) for one in page.rows])
+
+    async def _ended(self, found: Iterable[SessionDocument]) -> dict[int, SessionDocument]:
+        """Those of the sessions that were over, read again after their end was noted."""
+        now = self._clock()
+        over = {one["_id"]: one["poll_id"] for one in found if is_over(one, now)}
+        if not over:
+            return {}
+        await asyncio.gather(*map(self._ends.submit, set(over.values())))
+        return await self._reader.get_all(over)
+
+    async def _note_ends(self, poll_ids: Sequence[str]) -> Sequence[None]:
+        """Notes the end of these polls in all their sessions: none is open for longer."""
+
+        def work(transaction: Transaction) -> None:
+            query = {"poll_id": {"$in": list(set(poll_ids))}, **_over(self._clock())}
+            transaction.update("sessions", query, NOTE_END)
+
+        await self._database.transaction(work)
+        return [None] * len(poll_ids)
 
     async def reaches(self, poll_id: str, reach: Reach) -> bool:
         """Whether a user reaches any session of this poll."""
         if not reach:
             return False
+        return await self._exists({"poll_id": poll_id, **_reached(reach)})
+
+    async def _exists(self, query: Mapping[str, Any]) -> bool:
         with round_trip():
-            query = {"$and": [{"poll_id": poll_id}, _reached(reach)]}
             return await self._sessions.find_one(query, {"_id": 1}) is not None
 
-    async def total_results(self, poll_ids: Iterable[str]) -> dict[str, dict[str, int]]:
-        """By poll, the sum over its sessions of the counts of each option."""
-        totals: dict[str, dict[str, int]] = {}
-        query = {"poll_id": {"$in": list(poll_ids)}}
+    async def has_open(self, poll: PollDocument, reach: Reach | None) -> bool:
+        """Whether any session of the poll within ``reach`` (None: any at all) is open."""
+        of_poll = {"poll_id": poll["id"]}
+        over = {**of_poll, **_over(self._clock())}
+        if poll["closes_at"] is not None and await self._exists(over):
+            await self._ends.submit(poll["id"])
+        if reach is None:
+            return await self._exists({**of_poll, **OPEN})
+        return bool(reach) and await self._exists({**of_poll, **OPEN, **_reached(reach)})
+
+    async def closed_with_votes(self, poll_id: str) -> list[int]:
+        """The numbers of the sessions of a poll that are closed and have votes."""
+        query = {"poll_id": poll_id, "participants": {"$gt": 0}, "$nor": [OPEN]}
         with round_trip():
-            found = await self._sessions.find(query, {"poll_id": 1, "results": 1}).to_list(None)
-        for session in found:
-            total = totals.setdefault(session["poll_id"], {})
-            for option_id, votes in session["results"].items():
-                total[option_id] = total.get(option_id, 0) + votes
-        return totals
+            found = await self._sessions.find(query, {"_id": 1}).to_list(None)
+        return [one["_id"] for one in found]
+
+    async def total_results(self, polls: Collection[PollDocument]) -> dict[str, dict[str, int]]:
+        """By poll, the sum over its sessions of the votes of each option; no poll without votes."""
+        options = sorted({option["id"] for poll in polls for option in poll["options"]})
+        pipeline = totals_by_poll([poll["id"] for poll in polls], options)
+        with round_trip():
+            rows = await self._sessions.aggregate(pipeline).to_list(None)
+        return read_totals(rows, options)
 
     async def create(
         self,
@@ -98,11 +156,13 @@ class Sessions:
         """A new session of a poll in a course, not open yet.
 
         It raises the version of the poll's container: a concurrent change of the poll conflicts,
-        or the session would keep the old rules. Raises ``NotFound`` if the poll is gone.
+        or the session would keep the old rules. Raises ``NotFound`` if the poll is gone, and
+        ``LimitReached`` if it has ``MAX_SESSIONS``.
         """
 
         def work(transaction: Transaction) -> SessionDocument:
             poll = self._touch(transaction, located)
+            _require_room(transaction, poll["id"])
             made = new_session(
                 transaction.next_number("sessions"),
                 LocatedPoll(located.key, poll),
@@ -116,14 +176,21 @@ class Sessions:
 
         return await transaction_once(self._database, idempotency_key, work)
 
-    async def update(self, session_id: int, changes: Mapping[str, Any]) -> SessionDocument:
+    async def update(
+        self,
+        session_id: int,
+        changes: Mapping[str, Any],
+        require_right: Callable[[SessionDocument], None],
+    ) -> SessionDocument:
         """Changes course, section or visibility.
 
-        Raises ``NotFound``, ``StandingSession``, and ``SessionHasSubmissions`` if course or section
-        would change.
+        ``require_right`` is given the session that the transaction has read, and raises if the
+        caller may not change it so. Raises ``NotFound``, ``StandingSession``, and
+        ``SessionHasSubmissions`` if course or section would change.
         """
 
         def check(found: SessionDocument) -> None:
+            require_right(found)
             _require_course(found)
             course = (found["course_id"], found["course_section_id"])
             after = {**found, **changes}
@@ -134,9 +201,7 @@ class Sessions:
 
         return await self._set(session_id, changes, check)
 
-    async def set_published(
-        self, session_id: int, now: datetime, *, is_published: bool
-    ) -> SessionDocument:
+    async def set_published(self, session_id: int, *, is_published: bool) -> SessionDocument:
         """Opens or closes one session.
 
         Raises ``NotFound``, and ``EndDatePassed`` if the poll closes on its end date.
@@ -144,12 +209,16 @@ class Sessions:
 
         def check(found: SessionDocument) -> None:
             opened: SessionDocument = {**found, "is_published": True}
-            if is_published and not is_open(opened, now):
+            if is_published and (is_over(found, self._clock()) or not is_open(opened)):
                 raise EndDatePassed(
                     "The end date of the poll has passed: the session stays closed."
                 )
 
-        return await self._set(session_id, {"is_published": is_published}, check)
+        try:
+            return await self._set(session_id, {"is_published": is_published}, check)
+        except EndDatePassed:
+            await self.get(session_id)  # which notes the end, if this is the first to tell of it
+            raise
 
     async def delete(self, session_id: int) -> None:
         """Raises ``NotFound`` and ``StandingSession``."""
@@ -180,6 +249,21 @@ class Sessions:
 def _read(transaction: Transaction, session_id: int) -> SessionDocument:
     found = transaction.find_one("sessions", {"_id": session_id})
     return cast(SessionDocument, require(found, "poll session"))
+
+
+def _require_room(transaction: Transaction, poll_id: str) -> None:
+    """The container was changed before: sessions of a poll are made one after the other."""
+    found = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
+    with found.skip(MAX_SESSIONS - 1).limit(1) as last:
+        if list(last):
+            raise LimitReached(
+                f"This poll already has {MAX_SESSIONS:,} sessions, the most that it may have."
+            )
+
+
+def _over(now: datetime) -> dict[str, Any]:
+    """The query of ``documents.is_over``."""
+    return {"rules.closes_at": {"$lte": now}, "rules.has_ended": {"$ne": True}}
 
 
 def _reached(reach: Reach) -> dict[str, Any]:

@@ -5,12 +5,14 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from datetime import datetime
 
 from structlog import get_logger
 
 from storage.client import Database, DuplicateKeyError, SessionWatch, round_trip
+from storage.documents import utc_now
 from storage.embedded.directory import DataDirectory, Holder, read_private, write_private
 from storage.embedded.server import EmbeddedServer, start, start_or_share
 from storage.errors import StartupRefused
@@ -32,6 +34,7 @@ async def open_store(
     holder: Holder = "service",
     may_create: bool = True,
     watch: SessionWatch | None = None,
+    clock: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Store]:
     """Opens the store for a service, which keeps an embedded server running, or for a command.
 
@@ -44,7 +47,10 @@ async def open_store(
     """
     if location.uri is not None:
         where = "the MongoDB of MONGODB_URI."
-        async with _connected(location, location.uri, where, may_create, watch) as store:
+        connected = _connected(
+            location, location.uri, where, may_create=may_create, watch=watch, clock=clock
+        )
+        async with connected as store:
             yield store
         return
     if not may_create and not DataDirectory(location.data_dir).has_store:
@@ -53,7 +59,8 @@ async def open_store(
     server = begin(location.data_dir, location.engine)
     tasks: list[asyncio.Task[None]] = []
     try:
-        connected = _connected(location, server.uri, server.description, may_create, watch)
+        at = server.uri, server.description
+        connected = _connected(location, *at, may_create=may_create, watch=watch, clock=clock)
         async with connected as store:
             if isinstance(server, EmbeddedServer):
                 work = (server.keep(), _restart_when_stuck(server, store))
@@ -96,7 +103,13 @@ async def _restart_when_stuck(server: EmbeddedServer, store: Store) -> None:
 
 @asynccontextmanager
 async def _connected(
-    location: Location, uri: str, description: str, may_create: bool, watch: SessionWatch | None
+    location: Location,
+    uri: str,
+    description: str,
+    *,
+    may_create: bool,
+    watch: SessionWatch | None,
+    clock: Callable[[], datetime],
 ) -> AsyncIterator[Store]:
     try:
         database = await Database.connect(uri)
@@ -114,7 +127,7 @@ async def _connected(
         await ensure_indexes(database)
         is_new = await _stored_check(database) is None
         secret = await _agreed_secret(database, location)
-        yield Store(database, secret, uri=uri, description=description, is_new=is_new)
+        yield Store(database, secret, uri=uri, description=description, is_new=is_new, clock=clock)
 
 
 def _no_store(location: Location) -> StartupRefused:

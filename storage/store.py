@@ -1,11 +1,13 @@
 """The whole store as one object; ``storage.startup`` opens and closes it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from storage.ballots import Ballots
 from storage.batching import Batcher
 from storage.client import Database, round_trip
+from storage.documents import utc_now
 from storage.enrollments import Enrollments
 from storage.errors import Unavailable
 from storage.exports import Exports
@@ -23,7 +25,8 @@ class Store:
     """Everything that is stored, by kind.
 
     ``uri`` is the address of the database, ``description`` what an operator reads about it;
-    ``is_new`` says that it was created when it was opened.
+    ``is_new`` says that it was created when it was opened. ``clock`` says whether the end of a poll
+    has passed.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Store:
         uri: str = "",
         description: str = "",
         is_new: bool = False,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.database = database
         self.uri = uri
@@ -42,8 +46,8 @@ class Store:
         self.tokens = Tokens(database)
         self.purges = Purges(database)
         self.polls = Polls(database, self.purges)
-        self.sessions = Sessions(database, touch, self.purges)
-        self.ballots = Ballots(database, secret)
+        self.sessions = Sessions(database, touch, self.purges, clock)
+        self.ballots = Ballots(database, secret, clock)
         self.enrollments = Enrollments(database)
         self.recounts = Recounts(database)
         self.exports = Exports(database)

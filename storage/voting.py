@@ -5,6 +5,8 @@ says what they become. It knows neither the database nor who may vote, which is 
 """
 
 import hmac
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from storage.documents import (
     SessionRules,
     is_open,
 )
-from storage.errors import Code, Conflict, KeyReused, NotFound
+from storage.errors import Code, Conflict, KeyReused, NotFound, name_some
 
 MAX_REQUESTS = 20
 """How many Idempotency-Keys of one voter in one session are remembered."""
@@ -53,6 +55,10 @@ class UnknownOption(Conflict):
     code = Code.UNKNOWN_OPTION
 
 
+class NotAVoter(Conflict):
+    """The user may not vote in the session as the transaction finds it."""
+
+
 class NoVote(NotFound):
     """There is nothing to withdraw."""
 
@@ -70,6 +76,9 @@ class Vote(NamedTuple):
     """What a user casts in a session; ``options`` None withdraws the existing vote.
 
     ``ballot_id`` names session and voter; ``number`` is the one of a ballot that is new.
+    ``may_vote`` says whether the user may vote in a session: it is asked again with the session
+    that the transaction has read, which may have moved since the request was checked. It is pure,
+    and called in the thread of the transaction.
     """
 
     session_id: int
@@ -80,6 +89,7 @@ class Vote(NamedTuple):
     number: int
     cast_at: datetime
     request: VoteKey | None = None
+    may_vote: Callable[[SessionDocument], bool] | None = None
 
 
 class Cast(NamedTuple):
@@ -137,7 +147,7 @@ def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) 
             }
             cast = Cast(answered, session["rules"])
             return Decision(cast, ballot, session, is_change=False)
-    if not is_open(session, vote.cast_at):
+    if not is_open(session):
         raise SessionClosed("This poll session is not open for submissions.")
     if vote.options is None:
         return _withdraw(session, ballot)
@@ -163,12 +173,13 @@ def _withdraw(session: SessionDocument, ballot: BallotDocument | None) -> Decisi
 
 
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
-    if not set(rules["options"]).issuperset(options):
-        raise UnknownOption("must be options of this poll")
+    if unknown := [option for option in options if option not in rules["options"]]:
+        raise UnknownOption(f"must be options of this poll, which has no {name_some(unknown)}")
     if not options:
         raise InvalidVote("must name at least one option")
     if len(set(options)) < len(options):
-        raise InvalidVote("must not repeat an option")
+        repeated = [option for option, times in Counter(options).items() if times > 1]
+        raise InvalidVote(f"must not repeat an option, as {name_some(repeated)}")
     if len(options) > 1 and not rules["settings"]["allowSelectionOfMultipleOptions"]:
         raise InvalidVote("must name one option: this poll allows only one")
     if comment is not None and not rules["settings"]["allowComment"]:

@@ -15,7 +15,7 @@ from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
 from service.web.conditional import read_if_match, revalidate, tag_of
 from service.web.store_key import STORE
-from storage.documents import Container, ContainerKey, PollDocument, revision
+from storage.documents import Container, LocatedPoll, PollDocument, revision
 from storage.polls import redefined
 
 
@@ -93,31 +93,31 @@ async def replace_poll(request: web.Request) -> web.Response:
     The whole poll is replaced, so what ``GET`` returned can be sent back unchanged. Options that
     have votes cannot be removed.
     """
-    key, poll_id = await _changeable(request)
+    located = await _changeable(request)
     definition = POLL_REPLACEMENT.load(await read_json_body(request))
+    poll_id = located.poll["id"]
     if definition.get("id", poll_id) != poll_id:
         raise ValidationError("must equal pollId in the query", "id")
     poll = await request.app[STORE].polls.edit(
-        key, poll_id, lambda poll: redefined(poll, definition), if_match=read_if_match(request)
+        located, lambda poll: redefined(poll, definition), if_match=read_if_match(request)
     )
     return _respond(poll)
 
 
 async def delete_poll(request: web.Request) -> web.Response:
     """Delete a poll, with its sessions and all votes."""
-    key, poll_id = await _changeable(request)
-    if_match = read_if_match(request)
-    poll = await request.app[STORE].polls.delete(key, poll_id, if_match=if_match)
+    located = await _changeable(request)
+    poll = await request.app[STORE].polls.delete(located, if_match=read_if_match(request))
     return _respond(poll)
 
 
-async def _changeable(request: web.Request) -> tuple[ContainerKey, str]:
-    """The address of an existing poll that the caller may change."""
+async def _changeable(request: web.Request) -> LocatedPoll:
+    """A poll that the caller may change."""
     key, poll_id = read_poll_address(request)
     policy.require_content(request[CALL].principal, policy.WRITE, key)
     poll = await request.app[STORE].polls.get(key, poll_id)
     policy.require_change(request[CALL].principal, poll)
-    return key, poll_id
+    return LocatedPoll(key, poll)
 
 
 def _respond(poll: PollDocument) -> web.Response:

@@ -8,7 +8,7 @@ from aiohttp import web
 from service.content.query import read_poll_address
 from service.rules import policy, validators, views
 from service.rules.policy import Caller, View
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL
 from service.web.conditional import revalidate, tag_of
 from service.web.responses import json_response
 from service.web.store_key import STORE
@@ -28,7 +28,7 @@ async def find_shown(request: web.Request, polls: Sequence[PollDocument]) -> lis
 
     Takes two round trips, however many polls there are.
     """
-    store, now = request.app[STORE], request.app[CLOCK]()
+    store = request.app[STORE]
     caller = Caller(request[CALL].principal)
     standing = [poll["standing_session"] for poll in polls]
     sessions = await store.sessions.find_all(filter(None, standing))
@@ -39,7 +39,7 @@ async def find_shown(request: web.Request, polls: Sequence[PollDocument]) -> lis
         if session is None:
             shown.append(None)
             continue
-        view = policy.view_of(caller, session, ballots.get(session["_id"]), now)
+        view = policy.view_of(caller, session, ballots.get(session["_id"]))
         shown.append(Shown(session, view) if view.sees_results else None)
     return shown
 
@@ -58,7 +58,7 @@ async def show_results(request: web.Request) -> web.Response:
         raise NoStandingSession("This poll has no results here: see its sessions under /api/v1.")
     session = await store.sessions.get(poll["standing_session"])
     own = await store.ballots.find(session["_id"], caller.principal.user_id)
-    view = policy.view_of(caller, session, own, request.app[CLOCK]())
+    view = policy.view_of(caller, session, own)
     policy.require_results(view)
     headers = revalidate(request, tag_of(validators.of_results(session, view)))
     return json_response(views.results_of(session, view), headers=headers)

@@ -11,7 +11,7 @@ from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import pagination, responses
 from service.web.bodies import read_idempotency_key, read_json_body
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL
 from service.web.store_key import STORE
 from storage.documents import BallotDocument, SessionRules
 from storage.errors import NoStandingSession
@@ -28,7 +28,7 @@ async def list_votes(request: web.Request) -> web.Response:
     ballots, principal = request.app[STORE].ballots, request[CALL].principal
     session = await request.app[STORE].sessions.get(session_id)
     own = await ballots.find(session_id, principal.user_id)
-    view = policy.view_of(Caller(principal), session, own, request.app[CLOCK]())
+    view = policy.view_of(Caller(principal), session, own)
     if not (view.is_manager and session["rules"]["settings"]["saveParticipantNames"]):
         mine = [] if own is None else [_own_vote(request, own, session["rules"], poll_id)]
         return responses.json_response(mine)

@@ -134,7 +134,7 @@ OPERATIONS: Operations = {
         "deletePollChoice", GONE, refusals={409: (Code.OPTION_HAS_VOTES,)}
     ),
     f"GET {paths.SESSIONS}": _page("listPollSessions", SESSIONS, "include"),
-    f"POST {paths.SESSIONS}": _one("createPollSession", SESSIONS, received.NEW_SESSION),
+    f"POST {paths.SESSIONS}": _one("createPollSession", SESSIONS, received.NEW_SESSION, FULL),
     f"GET {A_SESSION}": _one("getPollSession", SESSIONS, headers=("ETag",)),
     f"PUT {A_SESSION}": _one(
         "updatePollSession",

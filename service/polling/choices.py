@@ -67,8 +67,7 @@ async def create_choice(request: web.Request) -> web.Response:
     located = await lookups.find_managed_poll(request, caller)
     choice, idempotency_key = await bodies.read_new(request, CHOICES, NEW_CHOICE)
     poll = await request.app[STORE].polls.edit(
-        located.key,
-        located.poll["id"],
+        located,
         lambda poll: choices.added(poll, choice, most=MAX_OPTIONS),
         idempotency_key=idempotency_key,
     )
@@ -86,7 +85,7 @@ async def update_choice(request: web.Request) -> web.Response:
     located, option_id = await lookups.find_managed_choice(request, caller)
     changes = await bodies.read_changes(request, CHOICES, CHOICE_CHANGES)
     poll = await request.app[STORE].polls.edit(
-        located.key, located.poll["id"], lambda poll: choices.changed(poll, option_id, changes)
+        located, lambda poll: choices.changed(poll, option_id, changes)
     )
     return _respond(request, choices.of(poll, option_id), poll)
 
@@ -98,9 +97,7 @@ async def delete_choice(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located, option_id = await lookups.find_managed_choice(request, caller)
-    await request.app[STORE].polls.edit(
-        located.key, located.poll["id"], lambda poll: choices.removed(poll, option_id)
-    )
+    await request.app[STORE].polls.edit(located, lambda poll: choices.removed(poll, option_id))
     return web.Response(status=204)
 
 

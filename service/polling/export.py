@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 
 from service.polling.responses import accepted_ids
 from service.rules import views
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL
 from storage.documents import BallotDocument
 from storage.exports import Export
 
@@ -46,7 +46,7 @@ async def _json(request: web.Request, export: Export) -> AsyncGenerator[bytes, N
 
     head = {
         "poll": {"id": export.poll["number"], "question": export.poll["title"]},
-        "poll_session": views.exported_session(export.session, request.app[CLOCK]()),
+        "poll_session": views.exported_session(export.session),
         "poll_choices": views.counted_choices(export.poll, export.session),
     }
     before = encode(head)[:-1] + b',"poll_submissions":'

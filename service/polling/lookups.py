@@ -8,10 +8,10 @@ from aiohttp import web
 from schemas.fields import UUID, parse_id
 from service.rules import policy
 from service.rules.policy import Caller, View
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL
 from service.web.store_key import STORE
 from storage import choices
-from storage.documents import BallotDocument, LocatedPoll, SessionDocument
+from storage.documents import LocatedPoll, SessionDocument
 from storage.errors import NotFound
 
 
@@ -74,12 +74,10 @@ async def shows_answers(request: web.Request, caller: Caller, located: LocatedPo
     if await require_poll_reader(request, caller, located):
         return True
     store = request.app[STORE]
-    sessions = await store.sessions.all_of_poll(located.poll["id"])
-    views = {session["_id"]: view_of(request, caller, session) for session in sessions}
-    if any(view.is_open and view.may_vote for view in views.values()):
+    if await store.sessions.has_open(located.poll, policy.voting_reach(caller, located.key)):
         return False
-    closed = [number for number, view in views.items() if not view.is_open]
-    return bool(await store.ballots.find_all(closed, caller.principal.user_id))
+    closed = await store.sessions.closed_with_votes(located.poll["id"])
+    return await store.ballots.has_any(closed, caller.principal.user_id)
 
 
 async def find_session(request: web.Request, name: str = "id") -> SessionDocument:
@@ -96,21 +94,11 @@ async def find_managed_session(
 ) -> SessionDocument:
     """Like ``find_session``; raises ``Forbidden`` unless the caller manages the poll."""
     session = await find_session(request, name)
-    policy.require(view_of(request, caller, session).is_manager, policy.MANAGERS_ONLY)
+    policy.require(policy.view_of(caller, session).is_manager, policy.MANAGERS_ONLY)
     return session
 
 
-def view_of(
-    request: web.Request,
-    caller: Caller,
-    session: SessionDocument,
-    own: BallotDocument | None = None,
-) -> View:
-    """``policy.view_of`` now; ``own`` may be left out where it does not matter."""
-    return policy.view_of(caller, session, own, request.app[CLOCK]())
-
-
 async def view_with_ballot(request: web.Request, caller: Caller, session: SessionDocument) -> View:
-    """``view_of`` with the caller's ballot."""
+    """``policy.view_of`` with the caller's ballot."""
     own = await request.app[STORE].ballots.find(session["_id"], caller.principal.user_id)
-    return view_of(request, caller, session, own)
+    return policy.view_of(caller, session, own)

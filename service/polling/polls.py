@@ -31,7 +31,7 @@ async def show_poll(request: web.Request) -> web.Response:
     located = await lookups.find_poll(request)
     poll, totals = located.poll, None
     if await lookups.require_poll_reader(request, caller, located):
-        found = await request.app[STORE].sessions.total_results([poll["id"]])
+        found = await request.app[STORE].sessions.total_results([poll])
         totals = found.get(poll["id"], {})
     headers = revalidated(request, validators.of_poll(poll, totals))
     return polling_response(request, {POLLS.plural: [views.poll(poll, totals)]}, headers=headers)
@@ -64,9 +64,7 @@ async def update_poll(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     changes = await bodies.read_changes(request, POLLS, POLL_CHANGES)
-    poll = await request.app[STORE].polls.edit(
-        located.key, located.poll["id"], lambda poll: {**poll, **changes}
-    )
+    poll = await request.app[STORE].polls.edit(located, lambda poll: {**poll, **changes})
     return await _respond(request, [poll])
 
 
@@ -77,7 +75,7 @@ async def delete_poll(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
-    await request.app[STORE].polls.delete(located.key, located.poll["id"])
+    await request.app[STORE].polls.delete(located)
     return web.Response(status=204)
 
 
@@ -85,6 +83,6 @@ async def _respond(
     request: web.Request, polls: list[PollDocument], *, headers: dict[str, str] | None = None
 ) -> web.Response:
     """As managers see them."""
-    totals = await request.app[STORE].sessions.total_results(poll["id"] for poll in polls)
+    totals = await request.app[STORE].sessions.total_results(polls)
     data = [views.poll(poll, totals.get(poll["id"], {})) for poll in polls]
     return polling_response(request, {POLLS.plural: data}, headers=headers)

@@ -49,10 +49,7 @@ async def _list_reached(request: web.Request, *, is_open: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     page = await request.app[STORE].sessions.within(
-        policy.reach(caller.enrollments),
-        paging.window,
-        open_at=request.app[CLOCK](),
-        is_open=is_open,
+        policy.reach(caller.enrollments), paging.window, is_open=is_open
     )
     return await _respond_page(request, caller, paging, page)
 
@@ -74,7 +71,8 @@ async def show_session(request: web.Request) -> web.Response:
 async def create_session(request: web.Request) -> web.Response:
     """Create a session of a poll in a course.
 
-    For managers of the poll who teach the course. The new session is not open yet.
+    For managers of the poll who teach the course. The new session is not open yet. A poll has at
+    most 1,000 sessions.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
@@ -84,7 +82,7 @@ async def create_session(request: web.Request) -> web.Response:
         located, **wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
-    data = views.session(session, lookups.view_of(request, caller, session), submissions=[])
+    data = views.session(session, policy.view_of(caller, session), submissions=[])
     return polling_response(request, {SESSIONS.plural: [data]})
 
 
@@ -97,9 +95,12 @@ async def update_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     changes = await bodies.read_changes(request, SESSIONS, SESSION_CHANGES)
-    if changes.get("course_id", session["course_id"]) != session["course_id"]:
-        policy.require_teaching(caller, changes["course_id"])
-    changed = await request.app[STORE].sessions.update(session["_id"], changes)
+
+    def require_course(session: SessionDocument) -> None:
+        if changes.get("course_id", session["course_id"]) != session["course_id"]:
+            policy.require_teaching(caller, changes["course_id"])
+
+    changed = await request.app[STORE].sessions.update(session["_id"], changes, require_course)
     return await _respond_changed(request, caller, changed)
 
 
@@ -123,7 +124,7 @@ async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     changed = await request.app[STORE].sessions.set_published(
-        session["_id"], request.app[CLOCK](), is_published=is_published
+        session["_id"], is_published=is_published
     )
     return await _respond_changed(request, caller, changed)
 
@@ -179,7 +180,7 @@ async def _respond_page(
     own = await request.app[STORE].ballots.find_all(shown, caller.principal.user_id)
     data = []
     for session in page.rows:
-        view = lookups.view_of(request, caller, session, own.get(session["_id"]))
+        view = policy.view_of(caller, session, own.get(session["_id"]))
         submissions = await _submissions(request, session, view) if included else None
         data.append(views.session(session, view, submissions))
     headers = pagination.link_header(request, paging, page)

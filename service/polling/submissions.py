@@ -11,6 +11,7 @@ from service.rules.policy import Caller
 from service.web import pagination
 from service.web.call import CALL
 from service.web.store_key import STORE
+from storage.documents import SessionDocument
 from storage.errors import NotFound
 
 
@@ -62,7 +63,12 @@ async def create_submission(request: web.Request) -> web.Response:
     caller = Caller(principal)
     if not principal.is_admin and not principal.is_acting:
         caller = await lookups.read_caller(request, policy.VOTE)
-    policy.require(lookups.view_of(request, caller, session).may_vote, policy.NO_SESSION_ACCESS)
+    policy.require(policy.view_of(caller, session).may_vote, policy.NO_SESSION_ACCESS)
+    place = _place_of(session)
+
+    def may_vote(found: SessionDocument) -> bool:
+        return _place_of(found) == place or policy.view_of(caller, found).may_vote
+
     options, comment, idempotency_key = await bodies.read_submission(request, SUBMISSIONS)
     outcome = await casting.cast(
         request,
@@ -71,9 +77,15 @@ async def create_submission(request: web.Request) -> web.Response:
         options,
         comment=comment,
         idempotency_key=idempotency_key,
+        may_vote=may_vote,
     )
     data = views.submission(outcome.ballot, outcome.rules, author_id=principal.user_id)
     if not policy.knows_own(principal, outcome.ballot, outcome.rules):
         # With the id an admin could look up what the user later changes the vote to.
         data["id"] = None
     return polling_response(request, {SUBMISSIONS.plural: [data]})
+
+
+def _place_of(session: SessionDocument) -> tuple[int | None, int | None]:
+    """All that may change of a session and that rights in it depend on."""
+    return session["course_id"], session["course_section_id"]

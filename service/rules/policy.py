@@ -5,7 +5,6 @@ Each ``require…`` returns, or raises ``Forbidden`` with a sentence for the cal
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar, NamedTuple
 
 from service.rules.principal import ANY_WORKSPACE, READ, VOTE, WRITE, Principal
@@ -115,7 +114,7 @@ def reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
     Teachers enrolled without a section read every session of the course. Everybody else reads the
     sessions without a section and those of their own sections.
     """
-    reached: dict[int, frozenset[int | None] | None] = {}
+    reached: dict[int | None, frozenset[int | None] | None] = {}
     for enrollment in enrollments:
         course_id, section_id = enrollment["course_id"], enrollment["course_section_id"]
         sections = reached.get(course_id, frozenset({None}))
@@ -173,9 +172,7 @@ class View(NamedTuple):
         return self.user_id if is_own else None
 
 
-def view_of(
-    caller: Caller, session: SessionDocument, own: BallotDocument | None, now: datetime
-) -> View:
+def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None = None) -> View:
     """Decides everything about a session that depends on the caller (docs/api.md, 2 and 5).
 
     ``own`` is the caller's ballot in it: None if there is none, or if it does not matter.
@@ -185,7 +182,7 @@ def view_of(
     is_course = session["course_id"] is not None
     is_manager = manages(caller, key, session["owner_id"])
     may_read = is_manager or _reads(caller, key, session)
-    open_now = is_open(session, now)
+    open_now = is_open(session)
     sees_results = is_manager or _are_results_public(session, open_now, has_voted=own is not None)
     hides_counts = settings["hideAbsoluteNumbers"] and not is_manager
     return View(
@@ -236,6 +233,19 @@ def _votes(principal: Principal, key: ContainerKey, *, is_course: bool, may_read
     if is_course:
         return may_read
     return VOTE in principal.actions and _covers(principal, key.workspace)
+
+
+def voting_reach(caller: Caller, key: ContainerKey) -> Reach | None:
+    """The sessions of a poll that a caller may vote in without managing it; None means all.
+
+    As ``view_of`` says of each of them, for polls with very many.
+    """
+    if caller.principal.is_acting:
+        return None
+    reached = dict(reach(caller.enrollments))
+    if _votes(caller.principal, key, is_course=False, may_read=False):
+        reached[None] = None
+    return reached
 
 
 def _are_results_public(session: SessionDocument, open_now: bool, *, has_voted: bool) -> bool:

@@ -195,7 +195,10 @@ def results_of(session: SessionDocument, view: View) -> dict[str, Any]:
 def submission(
     ballot: BallotDocument, rules: SessionRules, *, author_id: int | None
 ) -> dict[str, Any]:
-    """The PollSubmission; ``author_id`` is the caller if it is theirs, else None."""
+    """The PollSubmission; ``author_id`` is the caller if it is theirs, else None.
+
+    It shows all choices and the comment that were cast, whatever the settings have become.
+    """
     settings = rules["settings"]
     voter = _voter(ballot, rules)
     shows_author = author_id is not None
@@ -206,9 +209,9 @@ def submission(
         "user_id": author_id if shows_author else voter,
         "created_at": time(ballot["created_at"]) if shows_author or voter is not None else None,
     }
-    if settings["allowSelectionOfMultipleOptions"]:
+    if settings["allowSelectionOfMultipleOptions"] or len(ballot["choices"]) > 1:
         data["poll_choice_ids"] = [choice_id(option_id) for option_id in ballot["choices"]]
-    if settings["allowComment"]:
+    if settings["allowComment"] or ballot["comment"] is not None:
         data["comment"] = ballot["comment"]
     return data
 
@@ -216,14 +219,14 @@ def submission(
 # Exports ---------------------------------------------------------------------------------------
 
 
-def exported_session(session: SessionDocument, now: datetime) -> dict[str, Any]:
+def exported_session(session: SessionDocument) -> dict[str, Any]:
     """The session of an export; its results are in ``counted_choices``."""
     return {
         "id": session["_id"],
         "poll_id": session["poll_number"],
         "course_id": session["course_id"],
         "course_section_id": session["course_section_id"],
-        "is_published": is_open(session, now),
+        "is_published": is_open(session),
         "created_at": time(session["created_at"]),
         "participants": session["participants"],
     }

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import zlib
+from time import monotonic
 from typing import Any, NoReturn
 
 import orjson
@@ -15,7 +16,7 @@ from aiohttp import StreamReader, web
 from marshmallow import ValidationError
 
 from service.settings import SETTINGS
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL, CLOCK, BodyCameLate
 from service.web.query import BODY, TOKEN_PARAMETERS
 from storage.idempotency import IdempotencyKey
 
@@ -23,6 +24,8 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
+LATE_SECONDS = 1.0
+"""A body that takes longer to arrive has its request decided again."""
 DEFLATE = zlib.MAX_WBITS
 CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": DEFLATE, "identity": None, "": None}
 """The content codings that are undone, each with zlib's ``wbits``."""
@@ -49,10 +52,13 @@ def read_idempotency_key(request: web.Request, body: Any) -> IdempotencyKey | No
 async def read_raw(request: web.Request) -> bytes:
     """The whole body, decompressed.
 
-    Raises ``HTTPRequestEntityTooLarge`` beyond the limit, ``HTTPUnsupportedMediaType`` for an
-    unknown coding, ``HTTPRequestTimeout`` where the client takes too long, and ``ValidationError``
-    where the body is broken or cut off.
+    Raises ``BodyCameLate`` where it took over a second to arrive, ``HTTPRequestEntityTooLarge``
+    beyond the limit, ``HTTPUnsupportedMediaType`` for an unknown coding, ``HTTPRequestTimeout``
+    where the client takes too long, and ``ValidationError`` where the body is broken or cut off.
     """
+    call = request[CALL]
+    if call.late_body is not None:
+        return call.late_body
     settings = request.app[SETTINGS]
     limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
@@ -60,6 +66,7 @@ async def read_raw(request: web.Request) -> bytes:
     coding = request.headers.get("Content-Encoding", "identity").lower()
     if coding not in CODINGS:
         raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
+    began = monotonic()
     try:
         async with asyncio.timeout(settings.client_seconds):
             raw = await _read_to_end(request.content, limit)
@@ -67,7 +74,11 @@ async def read_raw(request: web.Request) -> bytes:
         raise web.HTTPRequestTimeout(text="The body took too long to arrive.") from error
     except web.RequestPayloadError as error:
         raise ValidationError("cannot be read: its encoding is broken", BODY) from error
-    return _decompressed(raw, CODINGS[coding], limit)
+    body = _decompressed(raw, CODINGS[coding], limit)
+    if monotonic() - began > LATE_SECONDS:
+        call.late_body = body
+        raise BodyCameLate
+    return body
 
 
 async def _read_to_end(content: StreamReader, limit: int) -> bytes:

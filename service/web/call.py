@@ -21,6 +21,7 @@ class Call:
 
     ``query`` has all parameters in order; ``principal`` is ``NOBODY`` until the token is found.
     Where ``is_anonymous``, the line in the log names no user. ``quota_headers`` go with the answer.
+    ``late_body`` is a body that came late, once it is there: see ``BodyCameLate``.
     """
 
     id: str
@@ -28,6 +29,15 @@ class Call:
     principal: Principal = NOBODY
     is_anonymous: bool = False
     quota_headers: Mapping[str, str] = field(default_factory=dict)
+    late_body: bytes | None = None
+
+
+class BodyCameLate(Exception):
+    """The request is to be decided again, now that its body is there.
+
+    Rights are checked before a body is read, and a client may take half a minute to send it: they
+    may be gone by then.
+    """
 
 
 CALL = web.RequestKey("call", Call)

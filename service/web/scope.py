@@ -9,7 +9,7 @@ from service.rules.principal import NOBODY
 from service.telemetry.log import RequestLog
 from service.telemetry.metrics import Metrics
 from service.web.authentication import PUBLIC
-from service.web.call import CALL, Call, Identify, read_request_id
+from service.web.call import CALL, BodyCameLate, Call, Identify, read_request_id
 from service.web.problems import problem_of
 from service.web.responses import add_common_headers
 from storage.client import set_time_limit
@@ -27,6 +27,18 @@ def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Midd
     path is a 404 to everybody.
     """
 
+    async def answer(
+        request: web.Request, handler: Handler, *, is_public: bool
+    ) -> web.StreamResponse:
+        while True:
+            set_time_limit(LIMIT_SECONDS)
+            if not is_public:
+                await identify(request)
+            try:
+                return await handler(request)
+            except BodyCameLate:
+                continue  # with the body, which does not come late again
+
     @web.middleware
     async def scope(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
@@ -35,12 +47,10 @@ def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Midd
         route = resource.canonical if resource is not None else None
         status = CLIENT_CLOSED_REQUEST
         metrics.in_flight += 1
-        set_time_limit(LIMIT_SECONDS)
+        is_public = route is None or route in PUBLIC
         try:
             try:
-                if route is not None and route not in PUBLIC:
-                    await identify(request)
-                response = await handler(request)
+                response = await answer(request, handler, is_public=is_public)
             except ConnectionError:
                 raise  # the caller hung up: there is nobody to answer
             except Exception as error:

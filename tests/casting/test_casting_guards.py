@@ -92,7 +92,7 @@ async def test_revotes_that_cross_are_refused_when_a_close_comes_between_reading
     ]
 
     async def closed() -> None:
-        await store_of(api).sessions.set_published(session_id, votes[0].cast_at, is_published=False)
+        await store_of(api).sessions.set_published(session_id, is_published=False)
 
     once_in_thread(monkeypatch, ballots, "_write", closed)
     outcomes = await ballots._cast_all(crossed)

@@ -160,7 +160,7 @@ def allows(require: Callable[..., None], *arguments: Any, **options: Any) -> boo
 
 
 def view_of(caller: Caller, session: SessionDocument) -> View:
-    return policy.view_of(caller, session, None, NOW)
+    return policy.view_of(caller, session)
 
 
 def reads(caller: Caller, session: SessionDocument) -> bool:
@@ -326,7 +326,7 @@ def test_who_sees_results(
     }
     expected = {1: is_manager or of_standing[visibility], 2: is_manager or is_public}
     for number, session in enumerate((standing, of_course), 1):
-        view = policy.view_of(caller, session, own, NOW)
+        view = policy.view_of(caller, session, own)
         assert (view.is_manager, view.is_open, view.has_voted) == (is_manager, is_open, has_voted)
         assert view.sees_results == expected[number]
         assert view.sees_all_submissions == (is_manager or (number == 2 and is_public))
@@ -338,7 +338,7 @@ def test_where_counts_are_hidden_only_managers_see_them_and_all_submissions(
 ) -> None:
     located = located_poll(CONTENT, hideAbsoluteNumbers=True)
     session = new_session(1, located, NOW, course_id=COURSE, has_public_results=True)
-    view = policy.view_of(Caller(ADMIN if is_manager else principal(17)), session, None, NOW)
+    view = policy.view_of(Caller(ADMIN if is_manager else principal(17)), session)
     assert view.sees_results
     assert view.hides_counts == (not is_manager)
     assert view.sees_all_submissions == is_manager
@@ -357,7 +357,7 @@ def test_a_caller_acting_for_a_user_knows_only_named_ballots(
     session = new_session(1, located_poll(CONTENT, saveParticipantNames=saves_names), NOW)
     asking = ADMIN.acting_for(17) if is_acting else principal(17)
     own: BallotDocument = {**BALLOT, "user_id": 17 if is_named else None}
-    view = policy.view_of(Caller(asking), session, own, NOW)
+    view = policy.view_of(Caller(asking), session, own)
     assert view.has_voted
     assert (view.own is not None) == is_known
     assert view.author_of(own) == (17 if is_known else None)

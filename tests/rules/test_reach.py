@@ -1,19 +1,30 @@
 """The database selects exactly the sessions that the rules allow."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from service.rules import policy
 from service.rules.policy import Caller
 from service.rules.principal import Principal
-from storage.documents import ContainerKey, EnrollmentDocument, EnrollmentType, SessionDocument
+from service.settings import Settings
+from storage import documents
+from storage.documents import (
+    ContainerKey,
+    EnrollmentDocument,
+    EnrollmentType,
+    PollDocument,
+    SessionDocument,
+)
 from storage.pagination import Window
+from storage.startup import open_store
 from storage.store import Store
 from tests.conftest import Raw
-from tests.rules.test_policy import OWNER, enrolled, session_of
+from tests.rules.test_policy import OWNER, enrolled, located_poll, session_of
 
 USER = 7
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -45,7 +56,7 @@ def is_for(enrollment: EnrollmentDocument, session: SessionDocument) -> bool:
 
 
 # The fixtures are made once for all examples: each of them begins by clearing the sessions.
-@settings(
+@hypothesis_settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(places=ENROLLMENTS, runs=RUNS)
@@ -70,32 +81,39 @@ async def test_the_database_selects_what_the_rules_allow(
     expected = {
         session["_id"] for session in sessions if any(is_for(one, session) for one in enrollments)
     }
-    allowed = {
-        session["_id"]
-        for session in sessions
-        if policy.view_of(caller, session, None, NOW).may_read
-    }
+    allowed = {session["_id"] for session in sessions if policy.view_of(caller, session).may_read}
     assert allowed == expected
     for is_open in (True, False):
-        page = await store.sessions.within(reach, Window(), open_at=NOW, is_open=is_open)
+        page = await store.sessions.within(reach, Window(), is_open=is_open)
         selected = [session["_id"] for session in page.rows]
         state = {session["_id"] for session in sessions if session["is_published"] == is_open}
         assert selected == sorted(expected & state)
+    voter = Principal(USER, "hash", "name", actions=["vote"], workspaces=[CONTENT.workspace])
+    admin = Principal(OWNER + 1, "hash", "name", is_admin=True)
     for session in sessions:
         reaches = await store.sessions.reaches(session["poll_id"], reach)
         assert reaches == (session["_id"] in expected)
+        key = ContainerKey.of(session["container"])
+        poll = {**located_poll(key).poll, "id": session["poll_id"]}
+        for principal in (caller.principal, voter, admin.acting_for(USER)):
+            asking = Caller(principal, enrollments)
+            may_vote = policy.view_of(asking, session).may_vote and session["is_published"]
+            within = policy.voting_reach(asking, key)
+            has_open = await store.sessions.has_open(cast(PollDocument, poll), within)
+            assert has_open == may_vote
 
 
 @pytest.mark.parametrize(("seconds", "is_open"), [(-1, True), (0, False), (1, False)])
 async def test_a_session_past_the_end_of_its_poll_is_listed_as_closed(
-    store: Store, raw: Raw, seconds: int, is_open: bool
+    settings: Settings, raw: Raw, seconds: int, is_open: bool
 ) -> None:
     session = session_of(OWN, 10, None)
     session["is_published"] = True
     session["rules"] = {**session["rules"], "closes_at": NOW}
     raw.sessions.insert_one(dict(session))
-    moment = datetime.fromtimestamp(NOW.timestamp() + seconds, UTC)
+    moment = NOW + timedelta(seconds=seconds)
     reach = policy.reach([enrolled(USER, (10, None, "StudentEnrollment"))])
-    for asked in (True, False):
-        page = await store.sessions.within(reach, Window(), open_at=moment, is_open=asked)
-        assert len(page.rows) == (asked == is_open)
+    async with open_store(settings.location, clock=lambda: moment) as store:
+        for asked in (True, False):
+            page = await store.sessions.within(reach, Window(), is_open=asked)
+            assert [documents.is_open(one) for one in page.rows] == [asked] * (asked == is_open)
