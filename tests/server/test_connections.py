@@ -167,6 +167,7 @@ async def test_a_client_that_is_gone_before_its_request_is_read_is_no_error(
     async with serving(settings) as service:
         connection = service.server()
         connection.connection_made(Gone())
+        await asyncio.sleep(0)
         for data in (CREATE[:-10], CREATE[-10:]):
             connection.get_buffer(-1)[: len(data)] = data
             connection.buffer_updated(len(data))
