@@ -168,9 +168,9 @@ async def test_a_client_that_is_gone_before_its_request_is_read_is_no_error(
         connection = service.server()
         connection.connection_made(Gone())
         await asyncio.sleep(0)
-        for data in (CREATE[:-10], CREATE[-10:]):
-            connection.get_buffer(-1)[: len(data)] = data
-            connection.buffer_updated(len(data))
+        part = CREATE[:-10]
+        connection.get_buffer(-1)[: len(part)] = part
+        connection.buffer_updated(len(part))
         connection.connection_lost(None)
         await until(lambda: service.server.requests_count == 1)
         await asyncio.sleep(0)
