@@ -33,6 +33,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from service.telemetry.log import NO_ROUTE, RequestLine
+from service.telemetry.output import lost_lines
 from storage import metrics
 from storage.embedded.directory import is_alive
 from storage.metrics import SECONDS, SIZES, Histogram
@@ -46,10 +47,12 @@ Rows = list[tuple[Sequence[Any], Sequence[float]]]
 
 REQUESTS, DURATIONS = "polls_http_requests", "polls_http_request_duration_seconds"
 VOTES, ERRORS = "polls_votes", "polls_database_errors"
+LOST_LINES = "polls_log_lines_lost"
 BATCH_SIZES, BATCH_WAITS = "polls_batch_size", "polls_batch_wait_seconds"
 COUNTERS = {
     REQUESTS: ("Requests; 499 means that the client disconnected.", ("route", "method", "status")),
     VOTES: ("Casts by outcome.", ("outcome",)),
+    LOST_LINES: ("Lines of the log that could not be written.", ()),
     ERRORS: ("Failed round trips, including those retried with success.", ("kind",)),
 }
 HISTOGRAMS = {
@@ -114,6 +117,7 @@ class Metrics:
             REQUESTS: [(labels, (count,)) for labels, count in self._requests.items()],
             DURATIONS: [(labels, _numbers(one)) for labels, one in self._durations.items()],
             VOTES: [((outcome,), (count,)) for outcome, count in self.votes.items()],
+            LOST_LINES: [((), (lost_lines(),))],
             ERRORS: [((kind,), (count,)) for kind, count in metrics.database_errors.items()],
             BATCH_SIZES: [((kind,), _numbers(one.sizes)) for kind, one in batches.items()],
             BATCH_WAITS: [((kind,), _numbers(one.waits)) for kind, one in batches.items()],
