@@ -18,6 +18,7 @@ from service.telemetry.metrics import METRICS, Metrics
 from service.telemetry.tracing import add_tracing
 from service.web.authentication import ADMIN_TOKEN_ID, identify
 from service.web.call import CALL, CLOCK
+from service.web.concurrency import EXPORT_LIMIT, ConcurrencyLimit
 from service.web.cors import add_cors
 from service.web.health import DRAINING
 from service.web.proxies import client_scheme
@@ -56,6 +57,7 @@ def create_app(
     app[REQUEST_LOG] = log
     app[DOCUMENT] = document
     app[DRAINING] = asyncio.Event()
+    app[EXPORT_LIMIT] = ConcurrencyLimit(settings.max_exports, "exports")
     app.cleanup_ctx.append(partial(_lifespan, watch))
     add_routes(app.router)
     add_limits(app, monotonic)

@@ -18,6 +18,7 @@ from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
+from service.telemetry.output import protect_outputs
 from service.web.store_key import STORE
 from storage.documents import USERS, TokenDocument, has_passed, utc_now
 from storage.errors import StartupRefused, StorageError
@@ -81,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = read_settings()
+        if options.run is _serve:
+            protect_outputs()
         configure_logging(settings.log_level)
         run(options.run(settings, options), settings.event_loop)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 import bson
@@ -24,9 +25,7 @@ from bson.binary import UUID_SUBTYPE, Binary
 from bson.raw_bson import RawBSONDocument
 from motor.core import (
     AgnosticClient,
-    AgnosticClientSession,
     AgnosticCollection,
-    AgnosticCursor,
     AgnosticDatabase,
 )
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -63,14 +62,18 @@ log = get_logger(__name__)
 
 Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
-Cursor = AgnosticCursor[Document]
-Snapshot = AgnosticClientSession
+Cursor = pymongo.cursor.Cursor[Document]
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 SessionWatch = Callable[[bytes], None]
 Write = InsertOne[Document] | UpdateOne | ReplaceOne[Document] | DeleteOne
 
 DEFAULT_DATABASE = "polls"
+CONCERNS: dict[str, Any] = {
+    "read_preference": ReadPreference.PRIMARY,
+    "read_concern": ReadConcern("majority"),
+    "write_concern": pymongo.WriteConcern("majority", j=True),
+}
 
 SELECTION_SECONDS = 2.0
 """How long the driver looks for a primary before it gives up."""
@@ -93,6 +96,8 @@ BACKOFF_SECONDS = (0.005, 0.030)
 MAX_COMMIT_REFUSALS = 5
 MAX_TRANSACTIONS = 32
 """How many transactions run at once; each takes a thread."""
+MAX_SNAPSHOTS = 100
+"""How many snapshots are read at once; each read takes a thread and a connection."""
 
 NAMESPACE_EXISTS = 48
 NOT_YET_INITIALIZED = 94
@@ -312,11 +317,21 @@ class Transaction:
 
     def find(
         self, name: str, query: Document, projection: Document | None = None, *, batch_size: int = 0
-    ) -> pymongo.cursor.Cursor[Document]:
+    ) -> Cursor:
         """Must be read to its end or closed: SecantusDB keeps it beyond the transaction."""
         return self._database[name].find(
             query, projection, batch_size=batch_size, session=self._session
         )
+
+    def close(self, name: str, cursor: Cursor) -> None:
+        """Closes a cursor over a collection.
+
+        SecantusDB keeps it beyond the transaction, and beyond a broken connection, after which the
+        driver believes that it is gone.
+        """
+        if number := cursor.cursor_id:
+            self._database.command("killCursors", name, cursors=[number])
+        cursor.close()
 
     def aggregate(
         self, name: str, pipeline: Sequence[Document], **options: Any
@@ -373,15 +388,19 @@ class Database:
     It belongs to the event loop in which it was made.
     """
 
-    def __init__(self, client: AgnosticClient[Document], name: str) -> None:
+    def __init__(
+        self,
+        client: AgnosticClient[Document],
+        name: str,
+        snapshots: pymongo.MongoClient[Document] | None = None,
+    ) -> None:
+        """``snapshots`` is the client of snapshots; without it these share ``client``."""
         self._client = client
-        self._database: AgnosticDatabase[Document] = client.get_database(
-            name,
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("majority"),
-            write_concern=pymongo.WriteConcern("majority", j=True),
-        )
+        self._database: AgnosticDatabase[Document] = client.get_database(name, **CONCERNS)
         self._blocking = cast("pymongo.database.Database[Document]", self._database.delegate)
+        # Long reads must leave connections and threads to all others.
+        self._snapshots: pymongo.MongoClient[Document] = snapshots or client.delegate
+        self._snapshot_threads = ThreadPoolExecutor(MAX_SNAPSHOTS, "snapshot")
         # Each call of Motor passes through the event loop twice, which under load takes longer
         # than the call. A transaction is many calls: one thread makes them all.
         self._threads = ThreadPoolExecutor(MAX_TRANSACTIONS, "transaction")
@@ -398,21 +417,21 @@ class Database:
         The database is the one that ``uri`` names, or ``polls``. The deployment must be a replica
         set, since a transaction needs one. No error text contains any part of ``uri``.
         """
+        options: dict[str, Any] = {
+            "tz_aware": True,
+            "tzinfo": UTC,
+            "serverSelectionTimeoutMS": int(SELECTION_SECONDS * 1000),
+            "connectTimeoutMS": int(SELECTION_SECONDS * 1000),
+            "heartbeatFrequencyMS": int(HEARTBEAT_SECONDS * 1000),
+            "retryWrites": True,
+            "retryReads": True,
+            "appname": "polls",
+        }
         try:
             # The driver ignores an option that it does not know, and repeats it in a warning: it
             # may be part of a password, or the option that was to protect the connection.
             with warnings.catch_warnings(action="error", category=UserWarning):
-                client: AgnosticClient[Document] = AsyncIOMotorClient(
-                    uri,
-                    tz_aware=True,
-                    tzinfo=UTC,
-                    serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
-                    connectTimeoutMS=int(SELECTION_SECONDS * 1000),
-                    heartbeatFrequencyMS=int(HEARTBEAT_SECONDS * 1000),
-                    retryWrites=True,
-                    retryReads=True,
-                    appname="polls",
-                )
+                client: AgnosticClient[Document] = AsyncIOMotorClient(uri, **options)
             name = client.get_default_database(DEFAULT_DATABASE).name
         except (ConfigurationError, InvalidURI, ValueError, UserWarning, OSError) as error:
             raise StartupRefused(
@@ -425,7 +444,7 @@ class Database:
         except BaseException:
             client.close()
             raise
-        return cls(client, name)
+        return cls(client, name, pymongo.MongoClient(uri, connect=False, **options))
 
     @staticmethod
     async def _greet(client: AgnosticClient[Document]) -> Document:
@@ -508,31 +527,25 @@ class Database:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
+        self._snapshot_threads.shutdown(wait=False)
+        self._snapshots.close()
         self._client.close()
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """A session for ``collection`` whose reads all see one moment, for a minute at most."""
-        async with await self._client.start_session() as session:
-            session.start_transaction(read_concern=ReadConcern("snapshot"))
-            try:
-                yield session
-            finally:
-                # By name too: the driver does not report an abort that was lost.
-                with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
-                    await session.abort_transaction()
-                    await self._client.admin.command("killSessions", [session.session_id])
+    async def snapshot(self) -> AsyncIterator["Snapshot"]:
+        """Reads that all see one moment, for a minute at most.
 
-    async def close_cursor(self, name: str, cursor: Cursor) -> None:
-        """Closes a cursor of a snapshot over a collection.
-
-        SecantusDB keeps it beyond the transaction, and beyond a broken connection, after which the
-        driver believes that it is gone.
+        They have connections and threads of their own, so that nobody else waits for long ones.
         """
-        with suppress(Unavailable), round_trip(time.monotonic() + CLOSE_SECONDS):
-            if number := cast(int | None, cursor.cursor_id):
-                await self._database.command("killCursors", name, cursors=[number])
-            await cursor.close()
+        with self._snapshots.start_session() as session:
+            session.start_transaction(read_concern=ReadConcern("snapshot"))
+            database = self._snapshots.get_database(self._database.name, **CONCERNS)
+            snapshot = Snapshot(Transaction(database, session), self._snapshot_threads)
+            try:
+                yield snapshot
+            finally:
+                with suppress(Unavailable):
+                    await snapshot.read(partial(_end, session), seconds=CLOSE_SECONDS)
 
     async def transaction(
         self, work: Work[T], *, max_conflicts: int | None = None, seconds: float | None = None
@@ -648,15 +661,52 @@ class Database:
         return True
 
     async def _in_thread(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Runs ``function`` in a thread, in this context, to its end even if it is cancelled."""
-        running = asyncio.get_running_loop().run_in_executor(
-            self._threads, copy_context().run, function, *arguments
-        )
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            raise
+        return await _in_thread(self._threads, function, *arguments)
+
+
+class Snapshot:
+    """Reads that all see one moment. One runs at a time."""
+
+    def __init__(self, transaction: Transaction, threads: ThreadPoolExecutor) -> None:
+        self._transaction = transaction
+        self._threads = threads
+
+    async def read(self, work: Work[T], *, seconds: float | None = None) -> T:
+        """The result of ``work``; its limit is ``seconds``, or else that of the caller."""
+        deadline = _deadline() if seconds is None else time.monotonic() + seconds
+        return await _in_thread(self._threads, self._read, work, deadline)
+
+    def _read(self, work: Work[T], deadline: float) -> T:
+        with round_trip(deadline):
+            return work(self._transaction)
+
+    async def close(self, name: str, cursor: Cursor) -> None:
+        """Closes a cursor over a collection."""
+        with suppress(Unavailable):
+            await self.read(
+                lambda transaction: transaction.close(name, cursor), seconds=CLOSE_SECONDS
+            )
+
+
+async def _in_thread(
+    threads: ThreadPoolExecutor, function: Callable[[*Arguments], T], *arguments: *Arguments
+) -> T:
+    """Runs ``function`` in a thread, in this context, to its end even if it is cancelled."""
+    running = asyncio.get_running_loop().run_in_executor(
+        threads, copy_context().run, function, *arguments
+    )
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+def _end(session: ClientSession, _: Transaction) -> None:
+    """Ends the transaction of a snapshot."""
+    session.abort_transaction()
+    # By name too: the driver does not report an abort that was lost.
+    session.client.admin.command("killSessions", [session.session_id])
 
 
 def _require_replica_set(hello: Document) -> None:

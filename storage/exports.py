@@ -1,11 +1,12 @@
 """Everything of one session, read as of one moment."""
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from itertools import islice
 from typing import NamedTuple, cast
 
-from storage.client import Database, Snapshot, round_trip
+from storage.client import Cursor, Database, Document, Snapshot, Transaction
 from storage.documents import BallotDocument, PollDocument, SessionDocument, poll_in
 from storage.errors import require
 
@@ -29,9 +30,6 @@ class Export(NamedTuple):
 class Exports:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sessions = database.collection("sessions")
-        self._containers = database.collection("containers")
-        self._ballots = database.collection("ballots")
 
     @asynccontextmanager
     async def open(self, session_id: int) -> AsyncIterator[Export]:
@@ -42,27 +40,30 @@ class Exports:
         and from the iteration, ``Unavailable``.
         """
         async with self._database.snapshot() as snapshot:
-            with round_trip():
-                found = await self._sessions.find_one({"_id": session_id}, session=snapshot)
-                session = require(found, "poll session")
-                query = {"_id": session["container"]}
-                container = await self._containers.find_one(query, session=snapshot)
+            session, container = await snapshot.read(partial(_find, session_id))
             poll = poll_in(container["polls"] if container else [], session["poll_id"])
-            async with aclosing(self._iterate(session_id, snapshot)) as ballots:
+            async with aclosing(_iterate(session_id, snapshot)) as ballots:
                 yield Export(cast(SessionDocument, session), poll, ballots)
 
-    async def _iterate(
-        self, session_id: int, snapshot: Snapshot
-    ) -> AsyncGenerator[Sequence[BallotDocument], None]:
+
+def _find(session_id: int, transaction: Transaction) -> tuple[Document, Document | None]:
+    session = require(transaction.find_one("sessions", {"_id": session_id}), "poll session")
+    return session, transaction.find_one("containers", {"_id": session["container"]})
+
+
+async def _iterate(
+    session_id: int, snapshot: Snapshot
+) -> AsyncGenerator[Sequence[BallotDocument], None]:
+    def begin(transaction: Transaction) -> Cursor:
         query = {"session_id": session_id}
-        cursor = self._ballots.find(query, {"requests": 0}, session=snapshot)
-        cursor.sort("number", 1).batch_size(BALLOTS_AT_A_TIME)
-        try:
-            while True:
-                with round_trip(time.monotonic() + BATCH_SECONDS):
-                    found = await cursor.to_list(BALLOTS_AT_A_TIME)
-                if not found:
-                    return
-                yield cast(list[BallotDocument], found)
-        finally:
-            await self._database.close_cursor("ballots", cursor)
+        found = transaction.find("ballots", query, {"requests": 0}, batch_size=BALLOTS_AT_A_TIME)
+        return found.sort("number", 1)
+
+    cursor = await snapshot.read(begin)
+    try:
+        while found := await snapshot.read(
+            lambda _: list(islice(cursor, BALLOTS_AT_A_TIME)), seconds=BATCH_SECONDS
+        ):
+            yield cast(list[BallotDocument], found)
+    finally:
+        await snapshot.close("ballots", cursor)

@@ -12,6 +12,7 @@ from service.rules import policy, validators, views
 from service.rules.policy import Caller, View
 from service.web import pagination, streams
 from service.web.call import CALL, CLOCK
+from service.web.concurrency import EXPORT_LIMIT
 from service.web.store_key import STORE
 from storage.documents import SessionDocument
 from storage.pagination import Page, Window
@@ -133,13 +134,16 @@ async def export_session(request: web.Request) -> web.StreamResponse:
     """Export the results of a session as a file.
 
     For managers of the poll. The file has the choices with their votes and percentages and, if
-    names are saved, one row for each submission, all as of the same moment.
+    names are saved, one row for each submission, all as of the same moment. While as many exports
+    run as the service allows, the answer is a 503.
     """
     caller = await lookups.read_caller(request, policy.READ)
     form = exports.read_format(request)
     session = await lookups.find_managed_session(request, caller)
-    async with request.app[STORE].exports.open(session["_id"]) as export:
-        return await streams.respond(request, form.headers(export), form.render(request, export))
+    with request.app[EXPORT_LIMIT].admit():
+        async with request.app[STORE].exports.open(session["_id"]) as export:
+            chunks = form.render(request, export)
+            return await streams.respond(request, form.headers(export), chunks)
 
 
 async def delete_session(request: web.Request) -> web.Response:

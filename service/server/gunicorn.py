@@ -21,9 +21,9 @@ from gunicorn.workers import base
 
 from service.app import create_app
 from service.server.runner import Runner, asked_to_stop, calm_collector, run
-from service.server.worker import share_standard_error
 from service.settings import SETTINGS, InvalidSetting, read_settings
 from service.telemetry.log import configure_logging
+from service.telemetry.output import protect_outputs
 from storage.errors import StartupRefused
 
 NOTIFY_SECONDS = 1.0
@@ -37,7 +37,7 @@ def app() -> web.Application:
             "MONGODB_URI must be set under gunicorn, whose workers cannot share an embedded store; "
             "those of python -m service serve --workers can."
         )
-    share_standard_error()
+    protect_outputs()
     configure_logging(settings.log_level)
     return create_app(settings)
 

@@ -7,50 +7,19 @@ embedded server, if it has one.
 
 import asyncio
 import contextlib
-import io
 import os
-import select
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from service.app import create_app
 from service.server.runner import Runner, asked_to_stop, calm_collector, run
 from service.settings import EMBEDDED_URI, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
+from service.telemetry.output import protect_outputs
 from service.web.health import DRAINING
 from storage.errors import StartupRefused, StorageError
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
-
-class WholeLines(io.FileIO):
-    """Writes to a descriptor that other processes write to as well, without mixing up lines.
-
-    A pipe that is full takes a long write in parts, with those of others between them; writes of up
-    to ``PIPE_BUF`` bytes it takes whole.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor, "w", closefd=False)
-
-    def write(self, data: "ReadableBuffer") -> int:
-        text = bytes(data)
-        begin = 0
-        while begin < len(text):
-            end = begin + select.PIPE_BUF
-            if end < len(text):
-                end = text.rfind(b"\n", begin, end) + 1 or end
-            begin += os.write(self.fileno(), text[begin:end])
-        return len(text)
-
-
-def share_standard_error() -> None:
-    """Has every line of the log written whole; to be called before the log is opened."""
-    sys.stderr = io.TextIOWrapper(WholeLines(2), encoding="utf-8", write_through=True)
 
 
 class Channel:
@@ -112,7 +81,7 @@ async def _obey(channel: Channel, draining: asyncio.Event, stop: asyncio.Event) 
 def main(arguments: Sequence[str]) -> int:
     numbers, channel = arguments
     sockets = [socket.socket(fileno=int(number)) for number in numbers.split(",")]
-    share_standard_error()
+    protect_outputs()
     try:
         # Files of secrets may have changed since the parent read them.
         settings = read_settings()

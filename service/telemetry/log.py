@@ -1,7 +1,7 @@
 """The log on standard error: JSON lines, or short lines on a terminal.
 
 Events are rare and go through structlog. Request lines are frequent, so they are rendered here and
-written in batches.
+written in batches. A service writes both through ``service.telemetry.output``.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ class RequestLog:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
+        for listener in self._listeners:
+            listener(waiting)
         if self._enabled:
             self._stream.write(b"".join(map(self._render, waiting)))
             self._stream.flush()
-        for listener in self._listeners:
-            listener(waiting)
 
 
 REQUEST_LOG = web.AppKey("request_log", RequestLog)

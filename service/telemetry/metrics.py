@@ -18,9 +18,10 @@ from importlib.metadata import version
 from itertools import accumulate
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
+import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -33,6 +34,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from service.telemetry.log import NO_ROUTE, RequestLine
+from service.telemetry.output import lost_lines
 from storage import metrics
 from storage.embedded.directory import is_alive
 from storage.metrics import SECONDS, SIZES, Histogram
@@ -46,10 +48,12 @@ Rows = list[tuple[Sequence[Any], Sequence[float]]]
 
 REQUESTS, DURATIONS = "polls_http_requests", "polls_http_request_duration_seconds"
 VOTES, ERRORS = "polls_votes", "polls_database_errors"
+LOST_LINES = "polls_log_lines_lost"
 BATCH_SIZES, BATCH_WAITS = "polls_batch_size", "polls_batch_wait_seconds"
 COUNTERS = {
     REQUESTS: ("Requests; 499 means that the client disconnected.", ("route", "method", "status")),
     VOTES: ("Casts by outcome.", ("outcome",)),
+    LOST_LINES: ("Lines of the log that could not be written.", ()),
     ERRORS: ("Failed round trips, including those retried with success.", ("kind",)),
 }
 HISTOGRAMS = {
@@ -57,6 +61,13 @@ HISTOGRAMS = {
     BATCH_SIZES: ("Items that went to the database together.", ("kind",), SIZES),
     BATCH_WAITS: ("Time until the first item of a batch started.", ("kind",), SECONDS),
 }
+ROW_SIZES = {
+    **{name: (len(labels), 1) for name, (_, labels) in COUNTERS.items()},
+    **{name: (len(labels), len(bounds) + 2) for name, (_, labels, bounds) in HISTOGRAMS.items()},
+}
+"""The number of labels and of numbers of a row, by the name of the metric."""
+
+log = structlog.get_logger(__name__)
 
 
 class Metrics:
@@ -73,6 +84,7 @@ class Metrics:
         self._durations: dict[tuple[str, str], Histogram] = {}
         self._shared = shared
         self._is_share_due = False
+        self._unusable: set[Path] = set()
 
     def count(self, lines: Iterable[RequestLine]) -> None:
         """Counts answered requests."""
@@ -91,22 +103,38 @@ class Metrics:
     def share(self) -> None:
         """Writes the numbers for the other workers. They remain after this worker has died."""
         self._is_share_due = False
-        if self._shared is not None:
-            draft = self._shared / f"{os.getpid()}.new"
+        if self._shared is None:
+            return
+        draft = self._shared / f"{os.getpid()}.new"
+        try:
             draft.write_bytes(orjson.dumps([self.in_flight, self._rows()]))
             draft.replace(self._shared / f"{os.getpid()}.json")
+        except OSError as error:
+            log.warning("metrics not shared with other workers", reason=str(error))
 
     def render(self) -> bytes:
         """The text format of Prometheus, 0.0.4, for all workers."""
         in_flight, workers = self.in_flight, [self._rows()]
         for path in self._shared.glob("*.json") if self._shared is not None else ():
-            if path.stem != str(os.getpid()):
-                others, rows = orjson.loads(path.read_bytes())
-                in_flight += others if is_alive(int(path.stem)) else 0
-                workers.append(rows)
+            if path.stem != str(os.getpid()) and (shared := self._read(path)) is not None:
+                in_flight += shared.in_flight
+                workers.append(shared.rows)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Page(in_flight, workers))
         return generate_latest(registry)
+
+    def _read(self, path: Path) -> "_Shared | None":
+        """What another worker has shared; None, and a line in the log, if that is unusable.
+
+        The directory may hold files of other programs and other versions.
+        """
+        try:
+            return _shared_by(int(path.stem), orjson.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            if path not in self._unusable:
+                self._unusable.add(path)
+                log.warning("metrics of another worker left out", file=path.name, reason=str(error))
+            return None
 
     def _rows(self) -> dict[str, Rows]:
         batches = metrics.batch_meters
@@ -114,10 +142,43 @@ class Metrics:
             REQUESTS: [(labels, (count,)) for labels, count in self._requests.items()],
             DURATIONS: [(labels, _numbers(one)) for labels, one in self._durations.items()],
             VOTES: [((outcome,), (count,)) for outcome, count in self.votes.items()],
+            LOST_LINES: [((), (lost_lines(),))],
             ERRORS: [((kind,), (count,)) for kind, count in metrics.database_errors.items()],
             BATCH_SIZES: [((kind,), _numbers(one.sizes)) for kind, one in batches.items()],
             BATCH_WAITS: [((kind,), _numbers(one.waits)) for kind, one in batches.items()],
         }
+
+
+class _Shared(NamedTuple):
+    in_flight: int
+    rows: dict[str, Rows]
+
+
+def _shared_by(pid: int, figures: Any) -> _Shared:
+    """The content of the file of a worker; a name that it does not have counts as empty.
+
+    Raises what operations on other content raise.
+    """
+    in_flight, rows = figures
+    checked = {
+        name: [_checked(labels, numbers, *size) for labels, numbers in rows.get(name, ())]
+        for name, size in ROW_SIZES.items()
+    }
+    return _Shared(_number(in_flight) if 0 < pid < 2**31 and is_alive(pid) else 0, checked)
+
+
+def _checked(
+    labels: Sequence[Any], numbers: Sequence[Any], label_count: int, number_count: int
+) -> tuple[Sequence[Any], Sequence[float]]:
+    if (len(labels), len(numbers)) != (label_count, number_count):
+        raise ValueError("it has rows of another size")
+    return list(labels), list(map(_number, numbers))
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, int | float):
+        raise TypeError("it has something else than numbers")
+    return value
 
 
 METRICS = web.AppKey("metrics", Metrics)

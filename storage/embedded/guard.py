@@ -173,8 +173,12 @@ def _log_restart(word: object) -> None:
         "event": "the embedded server is restarted",
         "reason": "it ended" if word is None else "it does not accept writes",
     }
-    with suppress(OSError):
-        print(json.dumps(line), file=sys.stderr, flush=True)
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    # Where nobody reads the log any more, a write would wait for ever.
+    if any(events & select.POLLOUT for _, events in poll.poll(0)):
+        with suppress(OSError):
+            os.write(2, json.dumps(line).encode() + b"\n")
 
 
 def _die_with_parent(number: int = signal.SIGKILL) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from service.server.runner import Runner
 from service.settings import Settings
 from service.telemetry.log import RequestLog
 from service.web import streams
-from storage.client import set_time_limit
+from storage.client import Document, Transaction, set_time_limit
 from storage.exports import BALLOTS_AT_A_TIME
 from storage.store import Store
 from tests.conftest import ADMIN, Client, Raw
@@ -154,28 +154,19 @@ async def test_the_order_of_submissions_tells_nothing_of_when_they_came(
     assert numbers != [ballot["number"] for ballot in raw.ballots.find()]
 
 
-class Meanwhile:
-    """A collection where something happens just before it is read."""
-
-    def __init__(self, collection: Any, happens: Callable[[], object]) -> None:
-        self._collection = collection
-        self._happens = happens
-
-    async def find_one(self, *query: Any, **options: Any) -> Any:
-        self._happens()
-        return await self._collection.find_one(*query, **options)
-
-
 async def test_session_and_poll_of_an_export_are_of_one_moment(
     api: Client, raw: Raw, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await course_run(api, raw)
 
-    def rename() -> None:
-        raw.containers.update_one({}, {"$set": {"polls.0.title": "Coffee?"}})
+    find_one = Transaction.find_one
 
-    meanwhile = Meanwhile(store.exports._containers, rename)
-    monkeypatch.setattr(store.exports, "_containers", meanwhile)
+    def find_late(transaction: Transaction, name: str, query: Document) -> Document | None:
+        if name == "containers":
+            raw.containers.update_one({}, {"$set": {"polls.0.title": "Coffee?"}})
+        return find_one(transaction, name, query)
+
+    monkeypatch.setattr(Transaction, "find_one", find_late)
     async with store.exports.open(run.session) as export:
         assert export.poll["title"] == "Tea?"
     async with store.exports.open(run.session) as export:

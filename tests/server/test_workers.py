@@ -1,7 +1,6 @@
 """Several workers on one port and one store: they are replaced when they die, and end together."""
 
 import asyncio
-import fcntl
 import os
 import random
 import signal
@@ -23,7 +22,6 @@ from service.cli import main
 from service.server import supervisor as workers
 from service.server.listening import open_sockets
 from service.server.supervisor import Workers
-from service.server.worker import WholeLines
 from storage.client import Database, Transaction
 from storage.errors import StartupRefused, Unavailable
 from storage.store import Store
@@ -203,21 +201,6 @@ def test_a_port_that_is_taken_is_refused_by_the_parent(services: Services) -> No
         refused = services.run(POLLS_PORT=port, POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS="2")
     assert refused.status == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in refused.sentence
-
-
-def test_lines_of_several_processes_stay_whole_in_one_pipe() -> None:
-    lines = [b"%d %s\n" % (number, b"x" * (number * 37 % 900)) for number in range(100)]
-    lines.append(b"y" * 10_000 + b"\n")
-    # A pipe of packets gives with each read what one write wrote.
-    reader, writer = os.pipe2(os.O_DIRECT)
-    with os.fdopen(reader, "rb", buffering=0) as packets, os.fdopen(writer, "wb") as end:
-        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 1 << 20)
-        assert WholeLines(writer).write(b"".join(lines)) == sum(map(len, lines))
-        end.close()
-        written = list(iter(lambda: packets.read(1 << 16), b""))
-    assert b"".join(written) == b"".join(lines)
-    assert max(map(len, written)) <= 4096
-    assert all(piece.endswith(b"\n") for piece in written[:-3])  # the long line has the last three
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "257", "two"])

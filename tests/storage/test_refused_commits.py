@@ -6,7 +6,7 @@ import pymongo
 import pytest
 
 from storage import client as storage_client
-from storage.client import Database, Snapshot, Transaction
+from storage.client import Database, Transaction
 from storage.indexes import ensure_indexes
 from tests.conftest import Raw
 from tests.support.processes import failing
@@ -21,7 +21,7 @@ async def test_after_a_refused_commit_the_next_run_does_not_meet_the_first(
     counters = database.collection("meta")
     await counters.insert_one({"_id": "counter", "n": 0})
     admin: pymongo.MongoClient[Any] = raw.client
-    held: list[Snapshot] = []
+    held: list[Any] = []
     pause = storage_client._pause
 
     async def pause_while_others_use_the_session() -> None:

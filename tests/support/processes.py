@@ -219,14 +219,18 @@ class Services:
         *arguments: str,
         cwd: Path | None = None,
         module: str = "service",
+        redirection: str = "",
         **environment: str,
     ) -> Service:
-        """Starts a process and does not wait for it."""
+        """Starts a process and does not wait for it; ``redirection`` is what a shell is told."""
         out = self.home / f"out-{len(self.started)}.txt"
         log = self.home / f"log-{len(self.started)}.txt"
         with out.open("wb") as out_file, log.open("wb") as log_file:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [
+                    *("/bin/sh", "-c", f'exec "$@" {redirection}', "sh"),
+                    *(sys.executable, "-m", module, *arguments),
+                ],
                 cwd=cwd or self.home,
                 env=self._environment(environment),
                 stdin=subprocess.DEVNULL,

@@ -1,11 +1,15 @@
 """Prometheus metrics: correct counts, and bounded labels."""
 
 import asyncio
+import os
 import re
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from service.telemetry.metrics import Metrics
 from storage.metrics import Histogram
@@ -182,6 +186,51 @@ def test_any_worker_reports_for_all_of_them(crew: Service) -> None:
 
     for _ in range(10):
         until(lambda: posts() == 20, "20 requests, whoever is asked")
+
+
+FOREIGN = {
+    "another program.json": b"{}",
+    "-1.json": b"[0, {}]",
+    "0.json": b"[7, {}]",
+    "1.json": b"[7, 8, 9]",
+    "2.json": b"",
+    "3.json": b"\x00garbage",
+    "4.json": b'[0, {"polls_votes": 1}]',
+    "5.json": b'[0, {"polls_votes": [[["accepted"], ["many"]]]}]',
+    "6.json": b'[0, {"polls_votes": [[["accepted", "twice"], [1]]]}]',
+    "7.json": b'[0, {"polls_batch_size": [[["casts"], [1, 2]]]}]',
+    "8.json": b'[null, {"polls_votes": [[["accepted"], [1]]]}]',
+    "99999999999999999999.json": b'[5, {"polls_votes": [[["accepted"], [100]]]}]',
+}
+
+
+def test_files_of_others_among_the_metrics_are_left_out_and_named_once(tmp_path: Path) -> None:
+    for name, content in FOREIGN.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "9.json").mkdir()
+    of_another_version = {"polls_votes": [[["accepted"], [3]]], "polls_something_else": 1}
+    (tmp_path / f"{os.getppid()}.json").write_bytes(orjson.dumps([2, of_another_version]))
+    metrics = Metrics(tmp_path)
+    metrics.votes["accepted"] = 4
+    with capture_logs() as events:
+        for _ in range(2):
+            samples = parse(metrics.render().decode())
+    assert value(samples, "polls_votes_total", outcome="accepted") == 4 + 3 + 100
+    assert value(samples, "polls_http_requests_in_flight") == 2
+    left_out = {*FOREIGN, "9.json"} - {"-1.json", "0.json", "99999999999999999999.json"}
+    assert sorted(event["file"] for event in events) == sorted(left_out)
+
+
+def test_a_directory_of_metrics_that_is_gone_costs_the_numbers_of_the_others(
+    tmp_path: Path,
+) -> None:
+    metrics = Metrics(tmp_path / "gone")
+    metrics.votes["accepted"] = 4
+    with capture_logs() as events:
+        metrics.share()
+    assert [event["event"] for event in events] == ["metrics not shared with other workers"]
+    samples = parse(metrics.render().decode())
+    assert value(samples, "polls_votes_total", outcome="accepted") == 4
 
 
 async def test_numbers_of_a_dead_worker_stay_except_its_requests_in_flight(
