@@ -9,7 +9,7 @@ from functools import cache, partial
 import orjson
 from aiohttp import web
 
-from service.openapi.document import build
+from service.openapi.document import SERVER, build
 from service.openapi.explorer import DOCUMENT
 from service.routes import ROUTES, add_routes
 from service.settings import SETTINGS, Settings
@@ -29,8 +29,12 @@ from storage.documents import utc_now
 from storage.startup import open_store
 from storage.tokens import token_id
 
-document: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
-"""The OpenAPI document as JSON, built once."""
+built: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
+
+
+def document(server: str) -> bytes:
+    """The OpenAPI document as JSON, built once, of a service at the URL ``server``."""
+    return built().replace(orjson.dumps(SERVER), orjson.dumps(server), 1)
 
 
 def create_app(
