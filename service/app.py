@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import orjson
 from aiohttp import web
@@ -32,8 +32,12 @@ from storage.tokens import token_id
 built: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
 
 
+@lru_cache(maxsize=16)
 def document(server: str) -> bytes:
-    """The OpenAPI document as JSON, built once, of a service at the URL ``server``."""
+    """The OpenAPI document as JSON, built once, of a service at the URL ``server``.
+
+    The same bytes for all callers: some never read them to their end, and each would hold a copy.
+    """
     return built().replace(orjson.dumps(SERVER), orjson.dumps(server), 1)
 
 

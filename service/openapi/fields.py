@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from schemas.content import MAX_OPTIONS, SettingsSchema
-from schemas.fields import MAX_ID, OPTION_ID, Items, Moment, Pattern
+from schemas.fields import MAX_ID, OPTION_ID, UUID, Items, Moment, Pattern
 from schemas.polling import ChoiceId, Flag, Id
 from schemas.responses import Counts, ShownChoiceId, Time
 from service.openapi.operation import Json
@@ -34,7 +34,9 @@ CHOICE_ID = either(WHOLE_ID, text(OPTION_ID.pattern))
 
 KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Time: lambda field: {"format": "date-time", "pattern": f"^{field.pattern.pattern}$"},
-    Pattern: lambda field: {"pattern": f"^{field.pattern.pattern}$"},
+    Pattern: lambda field: (
+        {"format": "uuid"} if field.pattern is UUID else {"pattern": f"^{field.pattern.pattern}$"}
+    ),
     Items: lambda field: {"minItems": field.least, "maxItems": field.most},
     # Generators parse ``date-time``, and fail where there is no time.
     Moment: lambda _: text(f"|{MOMENT}"),

@@ -183,6 +183,41 @@ def test_every_example_is_valid(method: str, path: str, operation: Json) -> None
             assert error is None, f"{method} {path}: {error}"
 
 
+def parts_of(schema: Any) -> Iterator[Json]:
+    """A schema and all those within it, without conditions."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from parts_of(part)
+    elif isinstance(schema, dict):
+        yield schema
+        for name, part in schema.items():
+            if name not in ("if", "then", "example", "examples"):
+                yield from parts_of(part)
+
+
+def test_schemas_have_nothing_that_generators_of_clients_trip_over() -> None:
+    """``make test-clients`` generates some: without a type, with a wrong one, or with a warning."""
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        for part in parts_of(schema):
+            tripping = {"allOf", "oneOf", "const", "prefixItems", "default", "writeOnly"}
+            assert not tripping & part.keys(), name
+
+
+@on_every_operation
+def test_objects_have_names_in_the_document(method: str, path: str, operation: Json) -> None:
+    for media in contents(operation):
+        shape = media["schema"]
+        shape = shape.get("items", shape)
+        is_named = "$ref" in shape or path in PUBLIC
+        assert is_named or shape == {"type": "string"}, f"{method} {path}"
+
+
+@on_every_operation
+def test_each_body_has_one_form(method: str, path: str, operation: Json) -> None:
+    if "requestBody" in operation:
+        assert [*operation["requestBody"]["content"]] == ["application/json"], f"{method} {path}"
+
+
 def test_the_examples_are_those_of_the_source_apis() -> None:
     assert examples.STARS == STARS
     create = DOCUMENT["paths"]["/rest/polls"]["post"]["requestBody"]["content"]["application/json"]

@@ -8,6 +8,7 @@ import jsonschema_rs
 from aiohttp import web
 from aiohttp.web_urldispatcher import Resource
 
+from schemas.fields import MAX_ID
 from service.openapi.document import build
 from service.polling.responses import STRING_IDS
 from service.routes import ROUTES
@@ -53,7 +54,9 @@ def with_numbers(data: Any) -> Any:
         return data
     return {
         name: int(value)
-        if (name == "id" or name.endswith("_id")) and str(value).isdecimal()
+        if (name == "id" or name.endswith("_id"))
+        and str(value).isdecimal()
+        and int(value) <= MAX_ID
         else with_numbers(value)
         for name, value in data.items()
     }
