@@ -7,6 +7,7 @@ CONSTRAINTS := constraints.txt
 READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.ready-test
 BENCH_READY := $(VENV)/.ready-bench
+CLIENTS_READY := $(VENV)/.ready-clients
 INSTALL := PIP_CONSTRAINT=$(CONSTRAINTS) $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --editable
 MEASURE := $(BIN)/python -m coverage
@@ -21,7 +22,7 @@ CORE := $(foreach name, architecture batching connections content_polls content_
 	$(or $(wildcard tests/*/test_$(name).py),tests/test_$(name).py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-core test-lowest test-pythons test-image soak fuzz lint \
+.PHONY: help run test coverage test-core test-lowest test-pythons test-image test-clients soak fuzz lint \
 	format bench image constraints clean
 
 # make test ENGINE=secantus
@@ -59,6 +60,9 @@ test-pythons: ## run test-core on each supported Python that is installed
 test-image: $(TEST_READY) ## build the image on a base of its own and test it; as root on Debian
 	$(BIN)/python -m pytest tests/image $(ARGS)
 
+test-clients: $(CLIENTS_READY) ## generate clients from the OpenAPI document and test them, 1 minute
+	$(BIN)/python -m pytest tests/generated $(ARGS)
+
 soak: $(TEST_READY) ## run the long tests of races, kills and faults, 10 minutes
 	$(BIN)/python -m pytest tests/long --timeout 1800 --durations 0 $(ARGS)
 
@@ -91,7 +95,7 @@ image: ## build the container image polls-service with docker, podman or buildah
 constraints: ## upgrade the pins in constraints.txt
 	$(PYTHON) -m venv --clear .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --upgrade \
-		--editable '.[embedded,speed,tracing,dev,bench]'
+		--editable '.[embedded,speed,tracing,dev,bench,clients]'
 	.venv-constraints/bin/python -m pip list --format freeze --exclude pip \
 		--exclude polls-service | LC_ALL=C sort --ignore-case > .venv-constraints/pins
 	mv .venv-constraints/pins $(CONSTRAINTS)
@@ -114,6 +118,10 @@ $(TEST_READY): $(READY)
 
 $(BENCH_READY): $(TEST_READY)
 	$(INSTALL) '.[embedded,speed,tracing,dev,bench]'
+	@touch $@
+
+$(CLIENTS_READY): $(TEST_READY)
+	$(INSTALL) '.[embedded,speed,tracing,dev,clients]'
 	@touch $@
 
 .venv-lowest.txt: pyproject.toml constraints.txt tests/support/lowest.py

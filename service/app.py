@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import orjson
 from aiohttp import web
 
-from service.openapi.document import build
+from service.openapi.document import SERVER, build
 from service.openapi.explorer import DOCUMENT
 from service.routes import ROUTES, add_routes
 from service.settings import SETTINGS, Settings
@@ -30,8 +30,16 @@ from storage.documents import utc_now
 from storage.startup import open_store
 from storage.tokens import token_id
 
-document: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
-"""The OpenAPI document as JSON, built once."""
+built: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
+
+
+@lru_cache(maxsize=16)
+def document(server: str) -> bytes:
+    """The OpenAPI document as JSON, built once, of a service at the URL ``server``.
+
+    The same bytes for all callers: some never read them to their end, and each would hold a copy.
+    """
+    return built().replace(orjson.dumps(SERVER), orjson.dumps(server), 1)
 
 
 def create_app(

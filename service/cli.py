@@ -278,5 +278,5 @@ async def _recount(settings: Settings, options: argparse.Namespace) -> None:
         raise Differs(f"{differing} of {done} sessions differed from their ballots")
 
 
-async def _print_document(_: Settings, __: argparse.Namespace) -> None:
-    print(document().decode())
+async def _print_document(settings: Settings, _: argparse.Namespace) -> None:
+    print(document(settings.public_url or f"http://{settings.host}:{settings.port}").decode())

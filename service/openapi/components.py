@@ -11,7 +11,6 @@ from service.openapi.explorer import ASSETS
 from service.openapi.fields import WHOLE_ID, either, text
 from service.openapi.operation import Json
 from service.polling.export import FORMATS
-from service.polling.responses import STRING_IDS
 from service.web.pagination import DEFAULT_PER_PAGE, MAX_PER_PAGE
 from service.web.responses import PROBLEM_TYPE
 from storage.errors import Code
@@ -65,7 +64,6 @@ IN_QUERY: dict[str, Json] = {
     ),
 }
 IN_HEADER: dict[str, Json] = {
-    "Accept": _of(STRING, f"`{STRING_IDS}` makes every `id` and `*_id` a string."),
     "If-Match": _of(
         STRING,
         'The `ETag` of an earlier response, such as `"1-1"`: 412 if the poll has changed since. '
@@ -101,8 +99,8 @@ IN_PATH: dict[str, Json] = {
     "poll_sessions/id": _of(WHOLE_ID, "The id of a session of the poll."),
     "poll_submissions/id": _of(WHOLE_ID, "The id of a submission to the session."),
     "enrollments/id": _of(WHOLE_ID, "The id of an enrollment in the course."),
-    "users/id": _of(either(WHOLE_ID, {"const": "self"}), "The id of a user, or `self`."),
-    "asset": _of({"enum": [*ASSETS]}, "The name of the file."),
+    "users/id": _of(either(WHOLE_ID, _one_of("self")), "The id of a user, or `self`."),
+    "asset": _of(_one_of(*ASSETS), "The name of the file."),
 }
 """Parameters of paths by name; ``id`` with the collection before it."""
 

@@ -14,20 +14,27 @@ from marshmallow import Schema
 from schemas.responses import ProblemSchema
 from service.openapi import components, content, monitoring, polling
 from service.openapi.fields import CONDITIONS, describe
-from service.openapi.operation import Answer, Json, Operation, Operations
-from service.polling.paths import API
+from service.openapi.names import component_name
+from service.openapi.operation import Answer, Envelope, Json, Operation, Operations
 from service.web.authentication import PUBLIC
 from service.web.bodies import JSON
 from service.web.responses import STATUS_CODES
 from storage.errors import Code
 
 TITLE = "Polls service"
+SERVER = "http://127.0.0.1:8080"
+"""Where the service is unless told otherwise; ``service.app.document`` says where it is."""
 ABOUT = """\
 Polls attached to content, run in sessions, counted exactly.
 
 There are two APIs over one store: the content API under `/rest` and the polling API under
 `/api/v1`. A poll created through one is available through the other: what `/rest` calls `title`,
 `options` and `order` are `question`, choices and `position` under `/api/v1`.
+
+Clients of the source APIs are served as they are, which is not described here: `/rest` and
+`/x1/{name}` with the query parameter `type`; bodies of the polling API as forms, and with the
+object itself in place of the list; ids as strings with
+`Accept: application/json+canvas-string-ids`.
 
 Every error is a problem document (RFC 9457) whose `errors` name each invalid member by its path,
 and whose `code` tells apart what shares a status. A code keeps its meaning; the texts may change. A
@@ -65,15 +72,14 @@ Table = Mapping[str, Mapping[str, Callable[..., Any]]]
 def build(table: Table) -> Json:
     """The document of ``table``; raises ``Undescribed``."""
     _require_agreement(table)
-    plugin = MarshmallowPlugin(schema_name_resolver=_name)
+    plugin = MarshmallowPlugin(schema_name_resolver=component_name)
     spec = APISpec(
         TITLE,
         version("polls-service"),
         "3.1.0",
         plugins=[plugin],
         info={"description": _markdown(ABOUT), "license": {"name": "MIT", "identifier": "MIT"}},
-        # Relative to the document, so that it is right behind every proxy.
-        servers=[{"url": "."}],
+        servers=[{"url": SERVER}],
         tags=[{"name": name, "description": text} for name, text in TAGS.values()],
         components={
             "headers": components.HEADERS,
@@ -110,22 +116,30 @@ def _require_agreement(table: Table) -> None:
         raise Undescribed(f"{route} is described in service/openapi but not routed.")
 
 
-def _name(schema: Any) -> str:
-    """The name of a schema in the document: that of its class, unless two classes share it."""
-    cls = schema if isinstance(schema, type) else type(schema)
-    name: str = cls.__name__.removesuffix("Schema")
-    return f"Content{name}" if cls.__module__ == "schemas.content" else name
-
-
 def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
-    """A copy with a reference in place of every marshmallow schema, at any depth."""
+    """A copy with a reference in place of every marshmallow schema and envelope, at any depth."""
     if isinstance(value, Schema):
         return converter.resolve_nested_schema(value)  # type: ignore[no-untyped-call] # apispec's
+    if isinstance(value, Envelope):
+        return _enveloped(value, converter)
     if isinstance(value, Mapping):
         return {name: _resolved(item, converter) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_resolved(item, converter) for item in value]
     return value
+
+
+def _enveloped(envelope: Envelope, converter: OpenAPIConverter) -> Json:
+    components = converter.spec.components
+    if envelope.name not in components.schemas:
+        shape: Json = {
+            "type": "object",
+            "properties": {envelope.member: _resolved(envelope.content, converter)},
+            "required": [envelope.member],
+        }
+        closed = {"additionalProperties": False} if envelope.is_closed else {}
+        components.schema(envelope.name, {**shape, **closed})
+    return {"$ref": f"#/components/schemas/{envelope.name}"}
 
 
 def _complete_schemas(schemas: Json, converter: OpenAPIConverter) -> None:
@@ -157,8 +171,8 @@ def _operation(path: str, method: str, handler: Callable[..., Any]) -> Json:
         described["description"] = description
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": operation.body}
-    if path not in PUBLIC:
-        described["security"] = [{name: []} for name in components.SECURITY_SCHEMES]
+    schemes = () if path in PUBLIC else components.SECURITY_SCHEMES
+    described["security"] = [{name: []} for name in schemes]
     return described
 
 
@@ -172,8 +186,6 @@ def _parameters(path: str, method: str, operation: Operation) -> list[Json | str
             parameters.append("Idempotency-Key")
     if _is_revalidated(method, operation):
         parameters.append("If-None-Match")
-    if path.startswith(API):
-        parameters.append("Accept")
     return [*parameters, "X-Request-Id"]
 
 
@@ -209,7 +221,7 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
 def _links(path: str, created: Answer) -> dict[str, dict[str, str]]:
     """To the operations on what was created: their paths add its id, and no other."""
     shape = created.content[JSON]["schema"]
-    pointer = "/id" if isinstance(shape, Schema) else f"/{next(iter(shape['properties']))}/0/id"
+    pointer = f"/{shape.member}/0/id" if isinstance(shape, Envelope) else "/id"
     known = {f"path.{name}": f"$request.path.{name}" for name in _ids(path)}
     return {
         operation.id: {**known, f"path.{_ids(route)[-1]}": f"$response.body#{pointer}"}

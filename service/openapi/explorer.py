@@ -6,11 +6,12 @@ from pathlib import Path
 
 from aiohttp import web
 
+from service.web.pagination import base_url
 from service.web.responses import bytes_response, in_pieces
 from storage.errors import NotFound
 
-DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
-"""Returns the document, which is built once."""
+DOCUMENT: web.AppKey[Callable[[str], bytes]] = web.AppKey("document")
+"""Returns the document of a service at this URL."""
 PAGE = Path(__file__).with_name("page")
 ASSETS = {
     "start.js": "text/javascript",
@@ -44,7 +45,7 @@ async def show_index(_: web.Request) -> web.Response:
 
 async def show_document(request: web.Request) -> web.Response:
     """Get this document."""
-    body = await asyncio.to_thread(request.app[DOCUMENT])
+    body = await asyncio.to_thread(request.app[DOCUMENT], base_url(request))
     return bytes_response(body, headers={"Cache-Control": "no-cache"})
 
 

@@ -11,8 +11,23 @@ from service.web.bodies import JSON
 from storage.errors import Code
 
 Json = dict[str, Any]
-Shape = Json | Schema
-"""A JSON schema, or a marshmallow schema in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An object around ``content``, with a name in the document, as generators of clients need.
+
+    ``is_closed``: it has no other members.
+    """
+
+    name: str
+    member: str
+    content: "Shape"
+    is_closed: bool = False
+
+
+Shape = Json | Schema | Envelope
+"""A JSON schema, or what becomes a reference to one."""
 Content = Mapping[str, Json]
 """OpenAPI media type objects by media type."""
 Refusals = Mapping[int, Iterable[Code]]
@@ -69,9 +84,9 @@ def _example(shape: Shape) -> Any:
     """Made of the examples of the schemas in ``shape``."""
     if isinstance(shape, Schema):
         return EXAMPLES[type(shape)]
-    if "items" in shape:
-        return [_example(shape["items"])]
-    return {name: _example(member) for name, member in shape["properties"].items()}
+    if isinstance(shape, Envelope):
+        return {shape.member: _example(shape.content)}
+    return [_example(shape["items"])]
 
 
 def list_of(shape: Shape, **bounds: Any) -> Json:

@@ -1,35 +1,27 @@
 """The operations of the polling API."""
 
-from typing import Any
-
 from marshmallow import Schema
 
 from schemas import polling as received
 from schemas import responses
 from schemas.polling import CHOICES, ENROLLMENTS, POLLS, SESSIONS, SUBMISSIONS, Resource
-from service.openapi.examples import EXAMPLES
-from service.openapi.fields import form_of
+from service.openapi.names import component_name
 from service.openapi.operation import (
     Answer,
     Content,
-    Json,
+    Envelope,
     Operation,
     Operations,
     Refusals,
-    Shape,
     json_answer,
+    json_content,
     list_of,
 )
 from service.polling import paths
 from service.polling.paths import API
-from service.web.bodies import FORM, JSON, MULTIPART
+from service.web.bodies import JSON
 from storage.errors import Code
 
-FORMS = (
-    "Fields may be named in every way that clients of this API use, with the plural or the "
-    "singular name: `{0}[][member]`, `{0}[0][member]`, `{0}[member][]`, `{0}[member]`. Unknown and "
-    "read-only members are ignored."
-)
 SHOWN: dict[Resource, Schema] = {
     POLLS: responses.SHOWN_POLL,
     CHOICES: responses.SHOWN_CHOICE,
@@ -40,7 +32,8 @@ SHOWN: dict[Resource, Schema] = {
 GONE = Answer("Deleted.")
 FILE = Answer(
     "The file.",
-    {JSON: {"schema": responses.EXPORT}, "text/csv": {"schema": {"type": "string"}}},
+    # Text comes first, since generated clients that know one type of answer take that for both.
+    {"text/csv": {"schema": {"type": "string"}}, JSON: {"schema": responses.EXPORT}},
     ("Content-Disposition",),
 )
 COURSE = json_answer("The course.", responses.COURSE)
@@ -66,53 +59,23 @@ def _one(
 ) -> Operation:
     """Answers with a list of one object; its body, if any, is one that ``takes`` accepts."""
     description = f"The {resource.singular.replace('_', ' ')}."
-    answer = _answer(resource, description, *headers, minItems=1, maxItems=1)
+    answer = _answer(resource, description, *headers)
     body = None if takes is None else _body(resource, takes)
     return Operation(name, answer, body=body, refusals=refusals or {})
 
 
-def _answer(resource: Resource, description: str, *headers: str, **bounds: int) -> Answer:
-    objects = list_of(SHOWN[resource], **bounds)
-    shape = _object(resource.plural, objects, additionalProperties=False)
-    return json_answer(description, shape, *headers)
+def _answer(resource: Resource, description: str, *headers: str) -> Answer:
+    name = resource.plural.title().replace("_", "")
+    envelope = Envelope(name, resource.plural, list_of(SHOWN[resource]), is_closed=True)
+    return json_answer(description, envelope, *headers)
 
 
-def _object(name: str, shape: Shape, **more: Any) -> Json:
-    return {"type": "object", "properties": {name: shape}, "required": [name], **more}
-
-
-def _body(resource: Resource, schema: Schema) -> Content:
-    """The same object as JSON, with either name, and as a form."""
-    plural, singular = resource
-    example = EXAMPLES[type(schema)]
-    # All objects of a submission count, else only the first.
-    many = resource is SUBMISSIONS
-    items = {"items": schema} if many else {"prefixItems": [schema], "items": {"type": "object"}}
-    objects = {"anyOf": [{"type": "array", "minItems": 1, **items}, schema]}
-    either_name = [
-        _object(plural, objects, title=plural),
-        _object(singular, objects, title=singular, **{"not": {"required": [plural]}}),
-    ]
-    # Clients write enrollments in the singular.
-    is_single = resource is ENROLLMENTS
-    field = f"{singular}[{{}}]" if is_single else f"{plural}[][{{}}]"
-    form = {
-        "schema": {**form_of(schema, field, many=many), "description": FORMS.format(plural)},
-        "example": {
-            field.format(name): [str(value)] if many else _as_text(value)
-            for name, value in example.items()
-        },
-    }
-    json_example = {singular: example} if is_single else {plural: [example]}
-    return {
-        JSON: {"schema": {"anyOf": either_name}, "example": json_example},
-        FORM: form,
-        MULTIPART: form,
-    }
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _body(resource: Resource, takes: Schema) -> Content:
+    """The one form that new clients should send; the service reads others too."""
+    if resource is ENROLLMENTS:  # which clients write in the singular
+        return json_content(Envelope(f"{component_name(takes)}Body", resource.singular, takes))
+    objects = list_of(takes, minItems=1)
+    return json_content(Envelope(f"{component_name(takes)}Body", resource.plural, objects))
 
 
 FULL = {409: (Code.LIMIT_REACHED,)}

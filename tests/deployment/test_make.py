@@ -100,7 +100,8 @@ def test_each_target_installs_what_it_needs_and_nothing_twice(checkout: Checkout
     assert checkout.installs("run") == []
     assert checkout.installs("test") == ["embedded,speed,tracing,dev"]
     assert checkout.installs("lint") == ["embedded,speed,tracing,dev,bench"]
-    for target in ("run", "test", "lint", "run"):
+    assert checkout.installs("test-clients") == ["embedded,speed,tracing,dev,clients"]
+    for target in ("run", "test", "lint", "test-clients", "run"):
         assert checkout.installs(target) == []
 
 

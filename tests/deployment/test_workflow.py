@@ -132,11 +132,17 @@ def test_mongodb_is_of_the_same_major_version_as_in_compose() -> None:
     assert rf"grep 'db version v{major[1]}\.'" in script
 
 
-@pytest.mark.parametrize("ecosystem", ["docker", "docker-compose", "github-actions", "pip"])
-def test_updates_are_proposed_once_they_are_a_week_old(ecosystem: str) -> None:
+@pytest.mark.parametrize(
+    ("ecosystem", "directory"),
+    [
+        *((name, "/") for name in ("docker", "docker-compose", "github-actions", "pip")),
+        ("npm", "/tests/generated"),
+    ],
+)
+def test_updates_are_proposed_once_they_are_a_week_old(ecosystem: str, directory: str) -> None:
     updates = load(".github/dependabot.yml")["updates"]
     [update] = [one for one in updates if one["package-ecosystem"] == ecosystem]
-    assert update["directory"] == "/"
+    assert update["directory"] == directory
     assert update["cooldown"]["default-days"] >= 7
 
 

@@ -5,6 +5,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -21,6 +22,7 @@ from schemas.polling import LenientSchema
 from service.app import create_app
 from service.openapi import examples, explorer
 from service.openapi.document import Undescribed, build
+from service.openapi.names import component_name
 from service.polling import enrollments
 from service.polling.paths import API
 from service.routes import ROUTES
@@ -34,8 +36,6 @@ from tests.support.polling import make_choice, make_poll, make_session
 from tests.support.processes import Services
 from tests.support.seeds import ISSUE, STARS, UNKNOWN, Json, a_poll, refused
 
-# Each kind of problem has a schema of its own, with its codes.
-NAMES: dict[type[Schema], str] = {responses.ProblemSchema: "InvalidRequest"}
 BASES = {StrictSchema, LenientSchema, responses.ShownSchema, responses.SessionMembers}
 
 
@@ -49,7 +49,7 @@ def of_operations(*, with_token_only: bool = False) -> pytest.MarkDecorator:
     chosen = [
         pytest.param(method, path, operation, id=f"{method} {path}")
         for method, path, operation in operations()
-        if "security" in operation or not with_token_only
+        if operation["security"] or not with_token_only
     ]
     return pytest.mark.parametrize(("method", "path", "operation"), chosen)
 
@@ -67,15 +67,24 @@ async def test_the_document_is_served_without_a_token(anonymous: Client) -> None
         assert answer.status == 200
         assert answer.content_type == "application/json"
         served = await answer.json()
-    assert served == DOCUMENT
-    document = anonymous.app[explorer.DOCUMENT]
-    assert document() is document()  # built once
+    assert served == {**DOCUMENT, "servers": [{"url": str(anonymous.make_url("")).rstrip("/")}]}
+
+
+async def test_the_document_names_the_server_that_answered(
+    aiohttp_client: AiohttpClient, settings: Settings
+) -> None:
+    """Generated clients take it for their default."""
+    url = "https://polls.example.com/of/all"
+    client = await aiohttp_client(create_app(replace(settings, public_url=url)))
+    async with client.get("/openapi.json") as answer:
+        assert (await answer.json())["servers"] == [{"url": url}]
 
 
 def test_the_command_prints_the_document_and_opens_no_store(services: Services) -> None:
-    printed = services.run("openapi")
+    printed = services.run("openapi", POLLS_PUBLIC_URL="https://polls.example.com")
     assert printed.status == 0, printed.err
-    assert json.loads(printed.out) == DOCUMENT
+    servers = [{"url": "https://polls.example.com"}]
+    assert json.loads(printed.out) == {**DOCUMENT, "servers": servers}
     assert not services.data_dir.exists()
 
 
@@ -109,9 +118,10 @@ def every_schema() -> Iterator[type[Schema]]:
 
 @pytest.mark.parametrize("schema", sorted(set(every_schema()), key=str))
 def test_every_member_of_every_schema_is_in_the_document(schema: type[Schema]) -> None:
-    name = schema.__name__.removesuffix("Schema")
-    prefix = "Content" if schema.__module__ == "schemas.content" else ""
-    described = DOCUMENT["components"]["schemas"][NAMES.get(schema, prefix + name)]
+    # Each kind of problem has a schema of its own, with its codes.
+    is_problem = schema is responses.ProblemSchema
+    name = "InvalidRequest" if is_problem else component_name(schema)
+    described = DOCUMENT["components"]["schemas"][name]
     members = schema().fields
     assert described["properties"].keys() == members.keys()
     required = {name for name, field in members.items() if field.required}
@@ -154,7 +164,7 @@ def test_every_parameter_of_the_path_is_described(method: str, path: str, operat
 
 @on_every_operation
 def test_operations_that_need_a_token_say_so(method: str, path: str, operation: Json) -> None:
-    assert ("security" in operation) == (path not in PUBLIC), method
+    assert bool(operation["security"]) == (path not in PUBLIC), method
     assert ("403" in operation["responses"]) == (path not in PUBLIC)
 
 
@@ -171,6 +181,41 @@ def test_every_example_is_valid(method: str, path: str, operation: Json) -> None
         for example in [*shown_examples, *([media["example"]] if "example" in media else [])]:
             error = next(validator_of(media["schema"]).iter_errors(example), None)
             assert error is None, f"{method} {path}: {error}"
+
+
+def parts_of(schema: Any) -> Iterator[Json]:
+    """A schema and all those within it, without conditions."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from parts_of(part)
+    elif isinstance(schema, dict):
+        yield schema
+        for name, part in schema.items():
+            if name not in ("if", "then", "example", "examples"):
+                yield from parts_of(part)
+
+
+def test_schemas_have_nothing_that_generators_of_clients_trip_over() -> None:
+    """``make test-clients`` generates some: without a type, with a wrong one, or with a warning."""
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        for part in parts_of(schema):
+            tripping = {"allOf", "oneOf", "const", "prefixItems", "default", "writeOnly"}
+            assert not tripping & part.keys(), name
+
+
+@on_every_operation
+def test_objects_have_names_in_the_document(method: str, path: str, operation: Json) -> None:
+    for media in contents(operation):
+        shape = media["schema"]
+        shape = shape.get("items", shape)
+        is_named = "$ref" in shape or path in PUBLIC
+        assert is_named or shape == {"type": "string"}, f"{method} {path}"
+
+
+@on_every_operation
+def test_each_body_has_one_form(method: str, path: str, operation: Json) -> None:
+    if "requestBody" in operation:
+        assert [*operation["requestBody"]["content"]] == ["application/json"], f"{method} {path}"
 
 
 def test_the_examples_are_those_of_the_source_apis() -> None:
