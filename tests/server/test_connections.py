@@ -173,6 +173,7 @@ async def test_a_client_that_is_gone_before_its_request_is_read_is_no_error(
             part = CREATE[:-10]
             connection.get_buffer(-1)[: len(part)] = part
             connection.buffer_updated(len(part))
+            await asyncio.sleep(0)  # aiohttp makes the request, whose handler has not begun
             connection.connection_lost(None)
             await until(lambda: service.server.requests_count == 1)
             for _ in range(10):
