@@ -24,9 +24,15 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
 DEFLATE = zlib.MAX_WBITS
-CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": DEFLATE, "identity": None, "": None}
+GZIP = 16 + zlib.MAX_WBITS
+CODINGS = {"gzip": GZIP, "deflate": DEFLATE, "identity": None, "": None}
 """The content codings that are undone, each with zlib's ``wbits``."""
+MAX_MEMBERS = 1000
+"""Of a gzip body; each costs time, even an empty one."""
+PIECE_BYTES = 16 * 1024
+"""What is decompressed at once, since zlib copies what is left of it at the end of each member."""
 
+BROKEN = "cannot be read: its encoding is broken"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -57,7 +63,7 @@ async def read_raw(request: web.Request) -> bytes:
     limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
         _refuse_size(limit)
-    coding = request.headers.get("Content-Encoding", "identity").lower()
+    coding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
     if coding not in CODINGS:
         raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
     try:
@@ -66,7 +72,7 @@ async def read_raw(request: web.Request) -> bytes:
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text="The body took too long to arrive.") from error
     except web.RequestPayloadError as error:
-        raise ValidationError("cannot be read: its encoding is broken", BODY) from error
+        raise ValidationError(BROKEN, BODY) from error
     return _decompressed(raw, CODINGS[coding], limit)
 
 
@@ -87,16 +93,23 @@ def _decompressed(raw: bytes, window: int | None, limit: int) -> bytes:
         return raw
     if window == DEFLATE and raw[0] & 0x0F != zlib.DEFLATED:
         window = -zlib.MAX_WBITS  # without the header of zlib, as some clients send it
-    decompressor = zlib.decompressobj(window)
-    try:
-        body = decompressor.decompress(raw, limit + 1)
-    except zlib.error as error:
-        raise ValidationError("cannot be read: its encoding is broken", BODY) from error
-    if len(body) > limit:
-        _refuse_size(limit)
-    if not decompressor.eof or decompressor.unused_data:
-        raise ValidationError("cannot be read: its encoding is broken", BODY)
-    return body
+    body, rest = bytearray(), memoryview(raw)
+    for _ in range(MAX_MEMBERS if window == GZIP else 1):  # only gzip may have several (RFC 1952)
+        decompressor = zlib.decompressobj(window)
+        while rest and not decompressor.eof:
+            piece = rest[:PIECE_BYTES]
+            try:
+                body += decompressor.decompress(piece, limit + 1 - len(body))
+            except zlib.error as error:
+                raise ValidationError(BROKEN, BODY) from error
+            if len(body) > limit:
+                _refuse_size(limit)
+            rest = rest[len(piece) - len(decompressor.unused_data) :]
+        if not decompressor.eof:
+            break  # it is cut off
+        if not rest:
+            return bytes(body)
+    raise ValidationError(BROKEN, BODY)
 
 
 def media_type(request: web.Request) -> str:
