@@ -32,6 +32,12 @@ MAX_MEMBERS = 1000
 PIECE_BYTES = 16 * 1024
 """What is decompressed at once, since zlib copies what is left of it at the end of each member."""
 
+MAX_VALUES = 20_000
+"""Of a JSON body, at any depth. A session that is sent back with 1,000 submissions has half."""
+MAX_DEPTH = 100
+STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
+"""A string, or what is around the values of JSON: up to four of these for each value."""
+
 BROKEN = "cannot be read: its encoding is broken"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -125,11 +131,32 @@ async def read_json_body(request: web.Request) -> Any:
 
 
 def parse_json(raw: bytes) -> Any:
+    if len(raw) > 2 * MAX_DEPTH:
+        _require_bounds(raw)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         reason = f"is not JSON: {error.msg} at byte {error.pos}" if raw else "is missing"
         raise ValidationError(reason, BODY) from error
+
+
+def _require_bounds(raw: bytes) -> None:
+    """Refuses what takes long to parse, and what is nested too deeply to be walked through.
+
+    Looks at each bracket and comma only where so many bytes may be one.
+    """
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened <= MAX_DEPTH and opened + raw.count(b",") <= MAX_VALUES:
+        return
+    depth = values = 0
+    for count, token in enumerate(STRUCTURE.finditer(raw)):
+        sign = raw[token.start()]
+        depth += (sign in b"[{") - (sign in b"]}")
+        values += sign in b"[{,"
+        if depth > MAX_DEPTH:
+            raise ValidationError(f"must not be nested more than {MAX_DEPTH} levels deep", BODY)
+        if values > MAX_VALUES or count > 4 * MAX_VALUES:
+            raise ValidationError(f"must have at most {MAX_VALUES:,} values", BODY)
 
 
 def _refuse_size(limit: int) -> NoReturn:
