@@ -33,10 +33,19 @@ DIGITS = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 ID_MESSAGE = "must be a whole number from 1 to 2^53-1"
 
 
+MAX_MEMBERS = 50
+"""Of an object; beyond it they are not named one by one, which takes long."""
+
+
 class StrictSchema(Schema):
     """Refuses unknown members."""
 
     error_messages = MESSAGES
+
+    def load(self, data: Any, **options: Any) -> Any:
+        if isinstance(data, dict) and len(data) > MAX_MEMBERS:
+            raise ValidationError(f"must have at most {MAX_MEMBERS} members")
+        return super().load(data, **options)
 
 
 class String(fields.String):

@@ -74,6 +74,10 @@ class Tokens:
             return None
         return None if has_passed(token["expires_at"], now) else token
 
+    def is_known(self, identifier: str) -> bool:
+        """Whether a token of this id was found before, however long ago, by this process."""
+        return identifier in self._known
+
     async def create(
         self,
         secret: str,

@@ -18,6 +18,7 @@ from marshmallow import ValidationError
 from schemas.polling import Resource
 
 MAX_FIELDS = 1000
+MAX_NAME = 1000
 MEMBERS = re.compile(r"(?:\[[^\[\]]*\])*")
 MEMBER = re.compile(r"\[([^\[\]]*)\]")
 INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -54,7 +55,7 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
 
 def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
     """The notation of a field, the index of its object if it has one, and its member."""
-    if not MEMBERS.fullmatch(brackets):
+    if len(name) > MAX_NAME or not MEMBERS.fullmatch(brackets):
         raise ValidationError("is not a well-formed field name", name)
     notation, place, member = "", 0, ""
     match MEMBER.findall(brackets):

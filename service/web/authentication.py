@@ -10,7 +10,11 @@ from service.rules import policy
 from service.rules.principal import SERVICE_USER, Principal
 from service.web.call import CALL, CLOCK
 from service.web.query import TOKEN_PARAMETERS, parse_query
-from service.web.rate_limits import count_bad_token, count_token_use
+from service.web.rate_limits import (
+    count_bad_token,
+    count_token_use,
+    require_few_bad_tokens,
+)
 from service.web.store_key import STORE
 from storage.errors import Code
 from storage.tokens import token_id
@@ -73,7 +77,10 @@ async def _principal_of(request: web.Request, identifier: str) -> Principal:
     admin_id = app[ADMIN_TOKEN_ID]
     if admin_id is not None and hmac.compare_digest(identifier, admin_id):
         return Principal(SERVICE_USER, identifier, "POLLS_ADMIN_TOKEN", is_admin=True)
-    token = await app[STORE].tokens.find(identifier, app[CLOCK]())
+    tokens = app[STORE].tokens
+    if not tokens.is_known(identifier):
+        require_few_bad_tokens(request)
+    token = await tokens.find(identifier, app[CLOCK]())
     if token is None:
         count_bad_token(request)
         raise BadToken("The token is unknown, revoked or expired.")

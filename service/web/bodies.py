@@ -27,9 +27,21 @@ MULTIPART = "multipart/form-data"
 LATE_SECONDS = 1.0
 """A body that takes longer to arrive has its request decided again."""
 DEFLATE = zlib.MAX_WBITS
-CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": DEFLATE, "identity": None, "": None}
+GZIP = 16 + zlib.MAX_WBITS
+CODINGS = {"gzip": GZIP, "deflate": DEFLATE, "identity": None, "": None}
 """The content codings that are undone, each with zlib's ``wbits``."""
+MAX_MEMBERS = 1000
+"""Of a gzip body; each costs time, even an empty one."""
+PIECE_BYTES = 16 * 1024
+"""What is decompressed at once, since zlib copies what is left of it at the end of each member."""
 
+MAX_VALUES = 20_000
+"""Of a JSON body, at any depth. A session that is sent back with 1,000 submissions has half."""
+MAX_DEPTH = 100
+STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
+"""A string, or what is around the values of JSON: up to four of these for each value."""
+
+BROKEN = "cannot be read: its encoding is broken"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
@@ -63,7 +75,7 @@ async def read_raw(request: web.Request) -> bytes:
     limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
         _refuse_size(limit)
-    coding = request.headers.get("Content-Encoding", "identity").lower()
+    coding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
     if coding not in CODINGS:
         raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
     began = monotonic()
@@ -73,7 +85,7 @@ async def read_raw(request: web.Request) -> bytes:
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text="The body took too long to arrive.") from error
     except web.RequestPayloadError as error:
-        raise ValidationError("cannot be read: its encoding is broken", BODY) from error
+        raise ValidationError(BROKEN, BODY) from error
     body = _decompressed(raw, CODINGS[coding], limit)
     if monotonic() - began > LATE_SECONDS:
         call.late_body = body
@@ -98,16 +110,23 @@ def _decompressed(raw: bytes, window: int | None, limit: int) -> bytes:
         return raw
     if window == DEFLATE and raw[0] & 0x0F != zlib.DEFLATED:
         window = -zlib.MAX_WBITS  # without the header of zlib, as some clients send it
-    decompressor = zlib.decompressobj(window)
-    try:
-        body = decompressor.decompress(raw, limit + 1)
-    except zlib.error as error:
-        raise ValidationError("cannot be read: its encoding is broken", BODY) from error
-    if len(body) > limit:
-        _refuse_size(limit)
-    if not decompressor.eof or decompressor.unused_data:
-        raise ValidationError("cannot be read: its encoding is broken", BODY)
-    return body
+    body, rest = bytearray(), memoryview(raw)
+    for _ in range(MAX_MEMBERS if window == GZIP else 1):  # only gzip may have several (RFC 1952)
+        decompressor = zlib.decompressobj(window)
+        while rest and not decompressor.eof:
+            piece = rest[:PIECE_BYTES]
+            try:
+                body += decompressor.decompress(piece, limit + 1 - len(body))
+            except zlib.error as error:
+                raise ValidationError(BROKEN, BODY) from error
+            if len(body) > limit:
+                _refuse_size(limit)
+            rest = rest[len(piece) - len(decompressor.unused_data) :]
+        if not decompressor.eof:
+            break  # it is cut off
+        if not rest:
+            return bytes(body)
+    raise ValidationError(BROKEN, BODY)
 
 
 def media_type(request: web.Request) -> str:
@@ -123,11 +142,32 @@ async def read_json_body(request: web.Request) -> Any:
 
 
 def parse_json(raw: bytes) -> Any:
+    if len(raw) > 2 * MAX_DEPTH:
+        _require_bounds(raw)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         reason = f"is not JSON: {error.msg} at byte {error.pos}" if raw else "is missing"
         raise ValidationError(reason, BODY) from error
+
+
+def _require_bounds(raw: bytes) -> None:
+    """Refuses what takes long to parse, and what is nested too deeply to be walked through.
+
+    Looks at each bracket and comma only where so many bytes may be one.
+    """
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened <= MAX_DEPTH and opened + raw.count(b",") <= MAX_VALUES:
+        return
+    depth = values = 0
+    for count, token in enumerate(STRUCTURE.finditer(raw)):
+        sign = raw[token.start()]
+        depth += (sign in b"[{") - (sign in b"]}")
+        values += sign in b"[{,"
+        if depth > MAX_DEPTH:
+            raise ValidationError(f"must not be nested more than {MAX_DEPTH} levels deep", BODY)
+        if values > MAX_VALUES or count > 4 * MAX_VALUES:
+            raise ValidationError(f"must have at most {MAX_VALUES:,} values", BODY)
 
 
 def _refuse_size(limit: int) -> NoReturn:

@@ -54,18 +54,29 @@ class Quota:
 
         Returns the headers of draft-ietf-httpapi-ratelimit-headers-11.
         """
-        now, amount, window = self.monotonic(), self.rate.amount, self.rate.get_expiry()
+        now = self.monotonic()
         ends_at, used = self._windows.get(key, (now, 0))
         if ends_at <= now:
             self._make_room(now)
-            ends_at, used = now + window, 0
+            ends_at, used = now + self.rate.get_expiry(), 0
         self._windows[key] = ends_at, used + 1
-        seconds = max(1, ceil(ends_at - now))
+        return self._headers(used + 1, ends_at - now)
+
+    def require_some(self, key: str) -> None:
+        """Raises ``QuotaExceeded`` if ``use`` would; counts nothing."""
+        now = self.monotonic()
+        ends_at, used = self._windows.get(key, (now, 0))
+        if ends_at > now:
+            self._headers(used + 1, ends_at - now)
+
+    def _headers(self, used: int, seconds_left: float) -> dict[str, str]:
+        amount, window, seconds = self.rate.amount, self.rate.get_expiry(), ceil(seconds_left)
+        seconds = max(1, seconds)
         headers = {
             "RateLimit-Policy": f'"{self.name}";q={amount};w={window}',
-            "RateLimit": f'"{self.name}";r={max(0, amount - used - 1)};t={seconds}',
+            "RateLimit": f'"{self.name}";r={max(0, amount - used)};t={seconds}',
         }
-        if used >= amount:
+        if used > amount:
             raise QuotaExceeded(
                 f"More than {amount} {self.uses} in {window} s; try again in {seconds} s.",
                 {**headers, "Retry-After": str(seconds)},
@@ -116,14 +127,23 @@ async def _tell_quota(request: web.Request, response: web.StreamResponse) -> Non
 def count_bad_token(request: web.Request) -> None:
     """Raises ``QuotaExceeded`` after too many from the address of the client.
 
-    Only requests with bad tokens are counted and refused, so a shared address never locks out valid
-    tokens. A request without a token is not counted: it does not guess one.
+    Only requests with bad tokens are counted, so a shared address does not lock out valid tokens
+    that are in use. A request without a token is not counted: it does not guess one.
     """
     quota = request.app[BAD_TOKENS]
-    if quota is None:
-        return
+    if quota is not None:
+        quota.use(_client(request))
+
+
+def require_few_bad_tokens(request: web.Request) -> None:
+    """For a token that may be a guess, before the database is asked: raises ``QuotaExceeded``."""
+    quota = request.app[BAD_TOKENS]
+    if quota is not None:
+        quota.require_some(_client(request))
+
+
+def _client(request: web.Request) -> str:
     address = client_address(request, request.app[SETTINGS].trusted_proxies)
     if isinstance(address, IPv6Address):
-        quota.use(str(ip_network((address, CLIENT_PREFIX), strict=False)))
-    else:
-        quota.use(str(address))
+        return str(ip_network((address, CLIENT_PREFIX), strict=False))
+    return str(address)

@@ -70,7 +70,7 @@ class Documented:
 
     def __init__(self) -> None:
         self.faults: list[str] = []
-        self._tagged: dict[tuple[str, str], object] = {}
+        self._tagged: dict[tuple[str, str], str | None] = {}
 
     async def look(self, request: web.Request, response: web.StreamResponse) -> None:
         """A receiver of ``on_response_prepare``."""
@@ -115,7 +115,7 @@ class Documented:
                 return f"{told} beside a tag"
             if response.status == 200 and isinstance(response, web.Response):
                 place = (request.path_qs, tag)
-                if self._tagged.setdefault(place, response.body) != response.body:
+                if self._tagged.setdefault(place, response.text) != response.text:
                     return f"{tag} names two answers"
         elif told != ("no-store", None) and not path.startswith(("/docs", "/openapi.json")):
             return f"{told}"

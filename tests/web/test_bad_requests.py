@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import io
+import zlib
 from collections.abc import AsyncIterator
 
 import orjson
@@ -18,6 +19,13 @@ GOOD = orjson.dumps(a_poll())
 PLACE = "type=polls&workspace=PLAT&content=PLAT-254604"
 JSON = {"Content-Type": "application/json"}
 LIMIT = 1024 * 1024
+
+
+def flushed(body: bytes, window: int) -> bytes:
+    """All of it, compressed, but without the end of the stream."""
+    compressor = zlib.compressobj(wbits=window)
+    return compressor.compress(body) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
 
 QUERIES: list[tuple[str, list[str | None]]] = [
     ("", ["type", "workspace", "content"]),
@@ -222,7 +230,20 @@ async def test_a_body_that_grows_over_the_limit_when_it_is_unpacked_is_refused(
         pytest.param("gzip", GOOD, id="gzip of nothing packed"),
         pytest.param("gzip", b"\x1f\x8b garbage", id="gzip of garbage"),
         pytest.param("gzip", gzip.compress(GOOD)[:-20], id="gzip cut short"),
+        pytest.param("gzip", gzip.compress(GOOD)[:-8], id="gzip without its check"),
+        pytest.param("gzip", gzip.compress(GOOD)[:-1], id="gzip without its last byte"),
+        pytest.param("gzip", flushed(GOOD, 31), id="gzip that says all but is not ended"),
+        pytest.param("gzip", gzip.compress(GOOD) + b"{}", id="gzip and garbage"),
+        pytest.param(
+            "gzip", gzip.compress(GOOD) + gzip.compress(b" ")[:-1], id="a second member cut short"
+        ),
+        pytest.param("gzip", gzip.compress(b"") * 1001, id="more members than anybody sends"),
         pytest.param("deflate", b"garbage", id="deflate of garbage"),
+        pytest.param("deflate", zlib.compress(GOOD)[:-1], id="deflate cut short"),
+        pytest.param("deflate", zlib.compress(GOOD)[2:-5], id="deflate without a header cut short"),
+        pytest.param("deflate", flushed(GOOD, -15), id="deflate that says all but is not ended"),
+        pytest.param("deflate", zlib.compress(GOOD) + b" ", id="deflate and garbage"),
+        pytest.param("deflate", zlib.compress(GOOD) * 2, id="deflate twice"),
     ],
 )
 async def test_a_body_that_cannot_be_unpacked_is_refused(
@@ -232,20 +253,49 @@ async def test_a_body_that_cannot_be_unpacked_is_refused(
     await expect_unchanged(api, raw, body, headers, 400, ["body"])
 
 
-@pytest.mark.parametrize("coding", ["rot13", "gzip, gzip", "compress", "x-gzip"])
+@pytest.mark.parametrize(
+    "codings",
+    [
+        *(["rot13"], ["gzip, gzip"], ["compress"], ["x-gzip"], ["gzip", "gzip"]),
+        *(["identity", "gzip"], ["gzip", "identity"], ["", "gzip"]),
+    ],
+    ids=" and ".join,
+)
+@pytest.mark.parametrize("body", [GOOD, gzip.compress(GOOD)], ids=["plain", "packed"])
 async def test_a_body_in_a_coding_that_is_not_undone_is_refused(
-    api: Client, raw: Raw, coding: str
+    api: Client, raw: Raw, codings: list[str], body: bytes
 ) -> None:
-    """The same bytes without that header would be a good poll."""
-    await expect_unchanged(api, raw, GOOD, {**JSON, "Content-Encoding": coding}, 415)
+    """The same bytes without that header, or with one of them, would be a good poll."""
+    headers = [("Content-Type", "application/json")]
+    headers += [("Content-Encoding", coding) for coding in codings]
+    for path in (f"/rest?{PLACE}", "/api/v1/polls"):
+        answer = await api.post(path, data=io.BytesIO(body), headers=headers)
+        await refused(answer, 415)
+    assert everything(raw) == []
 
 
-@pytest.mark.parametrize("coding", ["gzip", "GZIP", "identity"])
-async def test_a_body_that_is_packed_is_taken(api: Client, coding: str) -> None:
-    body = GOOD if coding == "identity" else gzip.compress(GOOD)
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        pytest.param("identity", GOOD, id="not packed"),
+        pytest.param("gzip", gzip.compress(GOOD), id="gzip"),
+        pytest.param("GZIP", gzip.compress(GOOD), id="gzip in capitals"),
+        pytest.param("deflate", zlib.compress(GOOD), id="deflate"),
+        pytest.param("deflate", zlib.compress(GOOD)[2:-4], id="deflate without a header"),
+        pytest.param(
+            "gzip",
+            b"".join(gzip.compress(GOOD[at : at + 7]) for at in range(0, len(GOOD), 7)),
+            id="gzip in members",
+        ),
+        pytest.param("gzip", gzip.compress(b"") * 999 + gzip.compress(GOOD), id="empty members"),
+        pytest.param("gzip", gzip.compress(GOOD.ljust(LIMIT // 2), 0), id="gzip of many pieces"),
+    ],
+)
+async def test_a_body_that_is_packed_is_taken(api: Client, coding: str, body: bytes) -> None:
     headers = {**JSON, "Content-Encoding": coding}
-    response = await api.post(f"/rest?{PLACE}", data=body, headers=headers)
+    response = await api.post(f"/rest?{PLACE}", data=io.BytesIO(body), headers=headers)
     assert response.status == 200
+    assert (await response.json())["title"] == "Tea?"
 
 
 @pytest.mark.parametrize(

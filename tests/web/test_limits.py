@@ -16,6 +16,7 @@ from service.web import rate_limits
 from service.web.call import CLOCK
 from service.web.rate_limits import Quota, QuotaExceeded
 from service.web.store_key import STORE
+from storage.metrics import batch_meters
 from tests.conftest import ADMIN, Client, Raw
 from tests.support.seeds import ISSUE, a_poll, refused, stored_polls
 
@@ -200,6 +201,28 @@ async def test_an_address_with_too_many_bad_tokens_is_refused_while_good_tokens_
     assert "RateLimit" not in good.headers
     seconds.now += 48
     await refused(await read(client, "bad 5"), 403)
+
+
+async def test_beyond_the_rate_a_bad_token_does_not_reach_the_database(
+    begin: Begin, seconds: Seconds
+) -> None:
+    client = await begin(bad_token_rate=THREE)
+    for secret in ("used before", "never used"):
+        await create_token(client, secret)
+    assert (await read(client, "used before")).status == 200
+    asked = batch_meters["tokens"].sizes
+    for number in range(3):
+        await refused(await read(client, f"bad {number}"), 403)
+    before = sum(asked.counts)
+    for number in range(20):
+        await refused(await read(client, f"another bad {number}"), 429)
+    # It could be a guess: only the database knows, and it is not asked.
+    await refused(await read(client, "never used"), 429)
+    assert sum(asked.counts) == before
+    assert (await read(client, "used before")).status == 200
+    assert (await read(client)).status == 200
+    seconds.now += 60
+    assert (await read(client, "never used")).status == 200
 
 
 async def test_good_tokens_and_missing_ones_do_not_count_as_bad(begin: Begin) -> None:
