@@ -120,15 +120,16 @@ def _refused(api: Api, refusal: StorageError) -> Refused:
 
 
 def _make_numbers() -> Iterator[int]:
-    """Unpredictable numbers from 1 to 2^53-1, which do not reveal their order.
+    """Unpredictable numbers of up to 15 digits, which do not reveal their order.
 
-    Random bytes are drawn for many votes at once, because a system call for each is slow.
+    Spreadsheets keep no more digits. Random bytes are drawn for many votes at once, because a
+    system call for each is slow.
     """
     while True:
         drawn = os.urandom(7 * 512)
         for start in range(0, len(drawn), 7):
-            number = int.from_bytes(drawn[start : start + 7]) >> 3
-            if number:
+            number = int.from_bytes(drawn[start : start + 7]) >> 6
+            if 0 < number < 10**15:
                 yield number
 
 

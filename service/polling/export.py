@@ -4,9 +4,6 @@ If names are not saved, an export has counts but no submissions, so it cannot te
 The caller's own submission is treated like all others, because files are passed on.
 """
 
-import csv
-import io
-import unicodedata
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +12,7 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 from service.polling.responses import accepted_ids
+from service.polling.spreadsheets import cell
 from service.rules import views
 from service.web.call import CALL
 from storage.documents import BallotDocument
@@ -26,7 +24,6 @@ COLUMNS = (
 )
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
 """Without it, Excel reads the file in a regional encoding instead of UTF-8."""
-FORMULA_SIGNS = frozenset("=+-@\N{MINUS SIGN}")
 
 
 async def _csv(_: web.Request, export: Export) -> AsyncGenerator[bytes, None]:
@@ -129,7 +126,7 @@ def _record(submission: dict[str, Any]) -> dict[str, Any]:
     return {
         "record": "submission",
         "id": submission["id"],
-        "poll_choice_id": " ".join(map(str, chosen)),
+        "poll_choice_id": chosen[0] if len(chosen) == 1 else " ".join(map(str, chosen)),
         "user_id": submission["user_id"],
         "created_at": submission["created_at"],
         "comment": submission.get("comment"),
@@ -137,24 +134,6 @@ def _record(submission: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> bytes:
-    """CSV lines (RFC 4180): all columns, CRLF, quotes where needed."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    for record in records:
-        cells = (record.get(column) for column in COLUMNS)
-        writer.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in cells])
-    return text.getvalue().encode()
-
-
-def harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection").
-
-    An apostrophe goes before text that starts with a formula sign, of any width and after any white
-    space or invisible characters, or with a control character such as a tab.
-    """
-    if not text or text[0].isalnum():
-        return text
-    first = next((sign for sign in text if unicodedata.category(sign)[0] not in "CZ"), "")
-    is_formula = unicodedata.normalize("NFKC", first)[:1] in FORMULA_SIGNS
-    is_control = unicodedata.category(text[0]) == "Cc"
-    return f"'{text}" if is_formula or is_control else text
+    """CSV lines (RFC 4180): all columns, and CRLF."""
+    rows = (map(record.get, COLUMNS) for record in records)
+    return "".join(",".join(map(cell, row)) + "\r\n" for row in rows).encode()
