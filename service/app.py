@@ -33,13 +33,15 @@ from storage.tokens import token_id
 built: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
 
 
-@lru_cache(maxsize=16)
-def document(server: str) -> bytes:
-    """The OpenAPI document as JSON, built once, of a service at the URL ``server``.
-
-    The same bytes for all callers: some never read them to their end, and each would hold a copy.
-    """
+def _document(server: str) -> bytes:
     return built().replace(orjson.dumps(SERVER), orjson.dumps(server), 1)
+
+
+document: Callable[[str], bytes] = lru_cache(maxsize=16)(_document)
+"""The OpenAPI document as JSON, of a service at this URL.
+
+The same bytes for all callers: each that does not read them would hold a copy.
+"""
 
 
 def create_app(

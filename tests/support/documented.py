@@ -8,7 +8,7 @@ import jsonschema_rs
 from aiohttp import web
 from aiohttp.web_urldispatcher import Resource
 
-from schemas.fields import MAX_ID
+from schemas.fields import parse_id
 from service.openapi.document import build
 from service.polling.responses import STRING_IDS
 from service.routes import ROUTES
@@ -53,13 +53,17 @@ def with_numbers(data: Any) -> Any:
     if not isinstance(data, dict):
         return data
     return {
-        name: int(value)
-        if (name == "id" or name.endswith("_id"))
-        and str(value).isdecimal()
-        and int(value) <= MAX_ID
-        else with_numbers(value)
+        name: int(value) if is_number(name, value) else with_numbers(value)
         for name, value in data.items()
     }
+
+
+def is_number(name: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    if (name, value) == ("user_id", "0"):  # which no other id is
+        return True
+    return (name == "id" or name.endswith("_id")) and parse_id(value) is not None
 
 
 class Documented:
