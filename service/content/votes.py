@@ -59,11 +59,10 @@ async def cast_vote(request: web.Request) -> web.Response:
         comment=vote["comment"],
         idempotency_key=read_idempotency_key(request, body),
     )
-    # The sender knows the vote, even when acting for another user.
-    author_id = request[CALL].principal.user_id
-    return responses.json_response(
-        views.content_vote(outcome.ballot, outcome.rules, poll_id, author_id=author_id)
-    )
+    # The sender of a new vote knows it, even when acting for another user.
+    is_sent = not outcome.is_replay
+    data = _own_vote(request, outcome.ballot, outcome.rules, poll_id, is_sent=is_sent)
+    return responses.json_response(data)
 
 
 async def withdraw_vote(request: web.Request) -> web.Response:
@@ -75,12 +74,19 @@ async def withdraw_vote(request: web.Request) -> web.Response:
 
 
 def _own_vote(
-    request: web.Request, own: BallotDocument, rules: SessionRules, poll_id: str
+    request: web.Request,
+    own: BallotDocument,
+    rules: SessionRules,
+    poll_id: str,
+    *,
+    is_sent: bool = False,
 ) -> dict[str, Any]:
-    """The caller's own vote, without its content if they may not know it."""
+    """The caller's own vote, as far as they may know it."""
     principal = request[CALL].principal
     is_known = policy.knows_own(principal, own, rules)
-    return views.content_vote(own, rules, poll_id, author_id=principal.user_id, is_known=is_known)
+    return views.content_vote(
+        own, rules, poll_id, author_id=principal.user_id, is_known=is_known, is_sent=is_sent
+    )
 
 
 async def _find_session(request: web.Request) -> tuple[str, int]:
