@@ -57,12 +57,12 @@ OUTCOMES: dict[type[StorageError], str] = {
 
 
 def note_anonymity(request: web.Request, settings: Settings) -> None:
-    """Keeps the user out of the log line of a cast unless names are saved.
+    """Keeps the user out of the log and the trace of a cast unless names are saved.
 
     Call it as soon as the settings are known: refused casts reveal as much.
     """
     if not settings["saveParticipantNames"]:
-        request[CALL].is_anonymous = True
+        request[CALL].hide_caller()
 
 
 async def cast(

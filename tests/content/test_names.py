@@ -142,6 +142,28 @@ async def test_the_log_line_of_a_cast_leaves_out_the_voter(
 
 
 @FACES
+async def test_the_log_line_of_a_cast_has_an_id_that_no_caller_was_told(
+    api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO, cast: Cast
+) -> None:
+    """Callers send one id with all requests of a user, and keep those that they are given."""
+    run = await content_run(api, raw, allowRevote=True)
+    who = await a_voter(api, make_token)
+    told: list[str] = []
+    for sent in ({}, {"X-Request-Id": "id-of-a-voter"}):
+        response = await cast(api, run, "1", who={**who, **sent})
+        told.append(response.headers["X-Request-Id"])
+        assert response.status == 200
+    assert told[1] == "id-of-a-voter"
+    lines = lines_of(api, request_lines)[-2:]
+    assert not {line["id"] for line in lines} & set(told)
+    # Ids that are told are counted: the beginning is that of the process.
+    assert not {line["id"][:20] for line in lines} & {one[:20] for one in told}
+    named = await content_run(api, raw, saveParticipantNames=True)
+    response = await cast(api, named, "1", who={**who, "X-Request-Id": "id-of-a-voter"})
+    assert lines_of(api, request_lines)[-1]["id"] == "id-of-a-voter"
+
+
+@FACES
 async def test_the_log_line_of_a_named_cast_names_the_voter(
     api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO, cast: Cast
 ) -> None:
