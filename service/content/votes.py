@@ -20,8 +20,8 @@ from storage.errors import NoStandingSession
 async def list_votes(request: web.Request) -> web.Response:
     """List the votes in a poll.
 
-    Callers with ``write`` on the workspace get all votes, in pages, if names are saved. Otherwise
-    the list holds the caller's own vote only.
+    Callers with ``read`` and ``write`` on the workspace get all votes, in pages, if names are
+    saved. Otherwise the list holds the caller's own vote only.
     """
     paging = pagination.read_paging(request)
     poll_id, session_id = await _find_session(request)
@@ -29,7 +29,7 @@ async def list_votes(request: web.Request) -> web.Response:
     session = await request.app[STORE].sessions.get(session_id)
     own = await ballots.find(session_id, principal.user_id)
     view = policy.view_of(Caller(principal), session, own)
-    if not (view.is_manager and session["rules"]["settings"]["saveParticipantNames"]):
+    if not (view.sees_all_submissions and session["rules"]["settings"]["saveParticipantNames"]):
         mine = [] if own is None else [_own_vote(request, own, session["rules"], poll_id)]
         return responses.json_response(mine)
     page = await ballots.of_session(session_id, paging.window)

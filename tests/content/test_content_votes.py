@@ -281,6 +281,9 @@ async def test_writers_get_all_votes_by_pages_where_names_are_saved(
     rest = await api.get(URL(first.links["next"]["url"]).relative(), headers=writer)
     assert await answered(first) + await answered(rest) == seen
     assert "next" not in rest.links
+    # Without ``read`` it is the caller's own only.
+    blind = await make_token(user_id=7, actions=["vote", "write"])
+    assert [one["userId"] for one in await votes_seen(api, run, blind)] == [7]
     await change(api, run, saveParticipantNames=False)
     assert await votes_seen(api, run, writer) == []
     assert await votes_seen(api, run) == []
