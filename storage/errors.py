@@ -94,7 +94,7 @@ class KeyOutdated(Conflict):
 
     def __init__(self) -> None:
         super().__init__(
-            "The vote of this Idempotency-Key was replaced or withdrawn since; it is not cast again."
+            "The vote of this Idempotency-Key was replaced or withdrawn; it is not cast again."
         )
 
 

@@ -334,14 +334,16 @@ async def test_who_acts_for_a_user_sees_a_named_submission(api: Client, raw: Raw
 
 @FACES
 @pytest.mark.parametrize("is_replaced", [False, True], ids=["the vote", "an earlier vote"])
+@pytest.mark.parametrize("allows", [False, True], ids=["one option", "options and a comment"])
 async def test_a_replay_for_a_user_says_no_more_than_get_whatever_its_body(
-    api: Client, raw: Raw, cast: Cast, is_replaced: bool
+    api: Client, raw: Raw, cast: Cast, is_replaced: bool, allows: bool
 ) -> None:
-    """Who knows or guesses the key of a vote could find its choice, guess by guess."""
+    """A caller that knows the key of a vote could find its choice, guess by guess."""
     run = await content_run(
-        api, raw, allowRevote=True, allowComment=True, allowSelectionOfMultipleOptions=True
+        api, raw, allowRevote=True, allowComment=allows, allowSelectionOfMultipleOptions=allows
     )
-    await answered(await cast(api, run, "2", acting=USER, key=KEY, comment="so"))
+    comment = {"comment": "so"} if allows else {}
+    await answered(await cast(api, run, "2", acting=USER, key=KEY, **comment))
     if is_replaced:
         await answered(await cast(api, run, "3", acting=USER, key="another"))
     before = tally(raw, run)
@@ -351,7 +353,7 @@ async def test_a_replay_for_a_user_says_no_more_than_get_whatever_its_body(
         (["1"], {}),
         (["3"], {}),
         (["9"], {}),
-        (["1", "2"], {}),
+        (["1", "2"], {"comment": "no"}),
     ]
     said = [
         await answered(await cast(api, run, *options, acting=USER, key=KEY, **members))
