@@ -190,7 +190,7 @@ class ShownChoiceSchema(ShownSchema):
 
 
 class ShownSubmissionSchema(ShownSchema):
-    """A submission.
+    """A submission. Members that the caller may not see are null.
 
     ``poll_choice_ids`` is for polls that take several choices and for submissions that have
     several, ``comment`` for polls that allow comments and for submissions that have one.
@@ -200,10 +200,10 @@ class ShownSubmissionSchema(ShownSchema):
 
     id = ShownId(allow_none=True)
     poll_session_id = ShownId()
-    poll_choice_id = ShownChoiceId()
+    poll_choice_id = ShownChoiceId(allow_none=True)
     user_id = ShownId(allow_none=True)
     created_at = Time(allow_none=True)
-    poll_choice_ids = fields.List(ShownChoiceId())
+    poll_choice_ids = fields.List(ShownChoiceId(), allow_none=True)
     comment = fields.String(allow_none=True)
 
 

@@ -74,8 +74,12 @@ def create_app(
     add_cors(app)
     if settings.traces:
         scheme_of = partial(client_scheme, trusted=settings.trusted_proxies)
-        add_tracing(app, scheme_of, lambda request: request[CALL].id)
+        add_tracing(app, scheme_of, _identity_of)
     return app
+
+
+def _identity_of(request: web.Request) -> tuple[str, bool]:
+    return request[CALL].logged_id, request[CALL].is_anonymous
 
 
 async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:

@@ -12,7 +12,7 @@ from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
 from service.web.store_key import STORE
 from storage.documents import SessionDocument, Settings
-from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.errors import KeyReused, OutcomeUnknown, StorageError, Unavailable
 from storage.idempotency import IdempotencyKey
 from storage.voting import (
     AlreadyVoted,
@@ -57,12 +57,12 @@ OUTCOMES: dict[type[StorageError], str] = {
 
 
 def note_anonymity(request: web.Request, settings: Settings) -> None:
-    """Keeps the user out of the log line of a cast unless names are saved.
+    """Keeps the user out of the log and the trace of a cast unless names are saved.
 
     Call it as soon as the settings are known: refused casts reveal as much.
     """
     if not settings["saveParticipantNames"]:
-        request[CALL].is_anonymous = True
+        request[CALL].hide_caller()
 
 
 async def cast(
@@ -79,11 +79,13 @@ async def cast(
 
     ``may_vote`` is the caller's right where it depends on the session: the transaction asks it
     again. Raises ``Refused``, ``Forbidden`` if the caller may not vote in the session any more,
-    ``KeyReused`` if the key was sent with another request, ``NotFound`` if the session no longer
-    exists, and ``Unavailable``.
+    ``KeyReused`` if the key was sent with another request, ``KeyOutdated`` if its vote is gone,
+    ``NotFound`` if the session is, and ``Unavailable``. Callers that may not know the vote are not
+    told of another request: it would tell a right guess from a wrong one.
     """
     ballots = request.app[STORE].ballots
-    user_id = request[CALL].principal.user_id
+    principal = request[CALL].principal
+    user_id = principal.user_id
     vote = Vote(
         session_id=session_id,
         ballot_id=ballots.id_of(session_id, user_id),
@@ -98,6 +100,8 @@ async def cast(
     counts = request.app[METRICS].votes
     try:
         outcome = await ballots.cast(vote)
+        if not outcome.is_same and policy.knows_own(principal, outcome.ballot, outcome.rules):
+            raise KeyReused
     except StorageError as refusal:
         counts[OUTCOMES.get(type(refusal), "refused")] += 1
         if isinstance(refusal, NotAVoter):

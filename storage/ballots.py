@@ -20,7 +20,14 @@ from storage.client import (
     Write,
     round_trip,
 )
-from storage.documents import NOTE_END, BallotDocument, SessionDocument, ended, is_over
+from storage.documents import (
+    NOTE_END,
+    BallotDocument,
+    BallotRequest,
+    SessionDocument,
+    ended,
+    is_over,
+)
 from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, require
 from storage.idempotency import IdempotencyKey
 from storage.metrics import batch_meters
@@ -139,11 +146,16 @@ class Ballots:
             found = transaction.find(name, {"_id": {"$in": ids}}, batch_size=len(ids) + 1)
             return {one["_id"]: one for one in found}
 
-        return _Tally(
-            read("sessions", sorted({vote.session_id for vote in votes})),
-            read("ballots", list({vote.ballot_id for vote in votes})),
-            self._clock(),
-        )
+        sessions = read("sessions", sorted({vote.session_id for vote in votes}))
+        ballots = read("ballots", list({vote.ballot_id for vote in votes}))
+        missing = {
+            vote.ballot_id
+            for vote in votes
+            if vote.ballot_id not in ballots
+            and sessions.get(vote.session_id, {}).get("withdrawals")
+        }
+        withdrawn = read("idempotency", list(missing)) if missing else {}
+        return _Tally(sessions, ballots, withdrawn, self._clock())
 
     def _write(self, transaction: Transaction, tally: "_Tally") -> None:
         """The sessions first: if one is being closed, this conflicts before much is written."""
@@ -153,6 +165,7 @@ class Ballots:
         except BulkWriteError as error:
             # The same ballot was cast since it was read here: read and decide again.
             raise RunAgain from error
+        transaction.bulk_write("idempotency", tally.withdrawal_writes())
 
 
 class _AllRefused(Exception):
@@ -174,6 +187,7 @@ class _Tally:
         self,
         sessions: dict[int, SessionDocument],
         ballots: dict[str, BallotDocument],
+        withdrawn: dict[str, dict[str, Any]],
         now: datetime,
     ) -> None:
         over = {number: one for number, one in sessions.items() if is_over(one, now)}
@@ -184,6 +198,9 @@ class _Tally:
         self._ballots: dict[str, BallotDocument | None] = dict(ballots)
         self._changes: Counter[int] = Counter()
         self._touched: set[str] = set()
+        self._withdrawn: dict[str, Sequence[BallotRequest]] = {
+            ballot_id: record["requests"] for ballot_id, record in withdrawn.items()
+        }
 
     def take(self, vote: Vote) -> Cast | StorageError:
         """Decides one vote on what the votes before it have left."""
@@ -193,7 +210,12 @@ class _Tally:
         if vote.may_vote is not None and not vote.may_vote(session):
             return NotAVoter("The session is now one in which this user may not vote.")
         try:
-            decision = decide(session, self._ballots.get(vote.ballot_id), vote)
+            decision = decide(
+                session,
+                self._ballots.get(vote.ballot_id),
+                vote,
+                self._withdrawn.get(vote.ballot_id, ()),
+            )
         except StorageError as refusal:
             return refusal
         if decision.is_change:
@@ -201,6 +223,8 @@ class _Tally:
             self._ballots[vote.ballot_id] = decision.stored
             self._changes[vote.session_id] += 1
             self._touched.add(vote.ballot_id)
+            if decision.stored is None:
+                self._withdrawn[vote.ballot_id] = decision.withdrawn
         return decision.cast
 
     def session_updates(self) -> list[UpdateOne]:
@@ -216,6 +240,7 @@ class _Tally:
                 for option_id, votes in after["results"].items()
             }
             steps["participants"] = after["participants"] - before["participants"]
+            steps["withdrawals"] = after.get("withdrawals", 0) - before.get("withdrawals", 0)
             increments = {path: step for path, step in steps.items() if step}
             update = {"$inc": {**increments, "casts": changes}}
             updates.append(UpdateOne({"_id": session_id}, update))
@@ -234,3 +259,19 @@ class _Tally:
             else:
                 replacements.append(ReplaceOne({"_id": ballot_id}, dict(ballot)))
         return [*inserts, *replacements, *deletions]
+
+    def withdrawal_writes(self) -> list[Write]:
+        """The keys of withdrawn ballots, which the database removes when they have expired."""
+        return [
+            ReplaceOne(
+                {"_id": ballot_id},
+                {
+                    "_id": ballot_id,
+                    "requests": requests,
+                    "created_at": max(map(voting.remembered_from, requests)),
+                },
+                upsert=True,
+            )
+            for ballot_id, requests in self._withdrawn.items()
+            if ballot_id in self._touched and self._ballots[ballot_id] is None and requests
+        ]

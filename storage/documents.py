@@ -5,7 +5,7 @@ Settings keep the names that the content API gives them, so that no read has to 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from storage.errors import LimitReached, require
@@ -18,6 +18,7 @@ SEPARATOR = "\x1f"
 """Between the parts of a container's key; no request may have control characters in them."""
 
 MAX_POLLS = 500
+DAY = timedelta(days=1)
 IDEMPOTENCY_SECONDS = 24 * 60 * 60
 """How long an Idempotency-Key is remembered."""
 MAX_CONTAINER_BYTES = 4 * 1024 * 1024
@@ -153,7 +154,8 @@ class SessionDocument(TypedDict):
     """One run of a poll; the standing session of a content poll has no course.
 
     ``results`` has every option of the poll. ``casts`` rises with each vote, opening, closing and
-    end, which are ordered by it, never by clocks.
+    end, which are ordered by it, never by clocks. ``withdrawals`` counts withdrawn votes that had
+    Idempotency-Keys; without any there is none to look for.
     """
 
     _id: int
@@ -168,25 +170,31 @@ class SessionDocument(TypedDict):
     results: dict[str, int]
     participants: int
     casts: int
+    withdrawals: NotRequired[int]
     rules: SessionRules
     created_at: datetime
 
 
 class BallotRequest(TypedDict):
-    """A cast with an Idempotency-Key: keyed hashes of key and request, and the answer to it."""
+    """A cast with an Idempotency-Key: keyed hashes of the key and of the whole request.
+
+    ``fingerprint`` is None for a key that is only remembered, so that it casts no vote again. Of a
+    cast without a name ``at`` is the day, and ``second`` that of the day, masked: only a caller
+    that knows the key can be told how old it is. Version 0.1 stored choices and comment as well;
+    they are not read any more.
+    """
 
     key: str
-    fingerprint: str
-    choices: list[str]
-    comment: str | None
+    fingerprint: str | None
     at: datetime
+    second: NotRequired[int]
 
 
 class BallotDocument(TypedDict):
     """What one voter chose in one session; ``_id`` (see ``voting.ballot_id``) is unique.
 
-    ``user_id`` is None unless names were saved when it was cast. ``number`` is random, so that it
-    does not show the order of votes.
+    ``user_id`` is None unless names were saved when it was cast; then the times are days.
+    ``number`` is random, so that it does not show the order of votes.
     """
 
     _id: str
@@ -275,6 +283,11 @@ def rules_of(poll: PollDocument) -> SessionRules:
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def day_of(moment: datetime) -> datetime:
+    """The day as a time: the midnight, in UTC, at which it began."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def has_passed(end: datetime | None, now: datetime) -> bool:

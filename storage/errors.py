@@ -41,6 +41,7 @@ class Code(StrEnum):
     REQUEST_TIMEOUT = "request_timeout"
     CONFLICT = "conflict"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    IDEMPOTENCY_KEY_OUTDATED = "idempotency_key_outdated"
     ID_TAKEN = "id_taken"
     LIMIT_REACHED = "limit_reached"
     OPTION_HAS_VOTES = "option_has_votes"
@@ -84,6 +85,17 @@ class KeyReused(Conflict):
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used before, with a different request.")
+
+
+class KeyOutdated(Conflict):
+    """The vote of the Idempotency-Key was replaced or withdrawn since."""
+
+    code = Code.IDEMPOTENCY_KEY_OUTDATED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The vote of this Idempotency-Key was replaced or withdrawn; it is not cast again."
+        )
 
 
 class IdTaken(Conflict):

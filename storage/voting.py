@@ -6,22 +6,31 @@ says what they become. It knows neither the database nor who may vote, which is 
 
 import hmac
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from storage.documents import (
+    DAY,
     IDEMPOTENCY_SECONDS,
     BallotDocument,
     BallotRequest,
     SessionDocument,
     SessionRules,
+    day_of,
     is_open,
 )
-from storage.errors import Code, Conflict, KeyReused, NotFound, name_some
+from storage.errors import Code, Conflict, KeyOutdated, LimitReached, NotFound, name_some
 
 MAX_REQUESTS = 20
-"""How many Idempotency-Keys of one voter in one session are remembered."""
+"""How many Idempotency-Keys of one voter in one session get their first answer again."""
+MAX_KEYS = 200
+"""How many are remembered, so that none of them casts a vote again within its 24 hours."""
+KEY_LIFETIME = timedelta(seconds=IDEMPOTENCY_SECONDS)
+TOO_MANY_KEYS = (
+    f"This vote was changed with {MAX_KEYS} Idempotency-Keys within a day; no other is accepted."
+)
+DAY_SECONDS = int(DAY.total_seconds())
 
 
 class SessionClosed(Conflict):
@@ -66,10 +75,14 @@ class NoVote(NotFound):
 
 
 class VoteKey(NamedTuple):
-    """Keyed hashes of the Idempotency-Key of a cast and of its whole request."""
+    """Keyed hashes of the Idempotency-Key of a cast and of its whole request.
+
+    ``mask`` hides the second of the day at which it was cast from those that do not know the key.
+    """
 
     key: str
     fingerprint: str
+    mask: int
 
 
 class Vote(NamedTuple):
@@ -93,23 +106,30 @@ class Vote(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """The ballot to answer a vote with, and the session's rules at that moment."""
+    """The ballot to answer a vote with, and the session's rules at that moment.
+
+    ``is_replay``: an earlier request under this key cast the vote; unless ``is_same`` that was
+    another request, which may be said only to callers that may know the vote.
+    """
 
     ballot: BallotDocument
     rules: SessionRules
+    is_replay: bool = False
+    is_same: bool = True
 
 
 class Decision(NamedTuple):
     """What a vote changes.
 
     ``stored`` is what the ballot becomes, None if it is removed; ``is_change`` is false if an
-    earlier request did all this.
+    earlier request did all this. ``withdrawn`` has the keys to remember of a removed ballot.
     """
 
     cast: Cast
     stored: BallotDocument | None
     session: SessionDocument
     is_change: bool
+    withdrawn: Sequence[BallotRequest] = ()
 
 
 def ballot_id(secret: bytes, session_id: int, user_id: int) -> str:
@@ -122,6 +142,7 @@ def vote_key(secret: bytes, key: str, fingerprint: str) -> VoteKey:
     return VoteKey(
         key=_keyed_hash(secret, f"request:{key}"),
         fingerprint=_keyed_hash(secret, f"body:{fingerprint}"),
+        mask=int(_keyed_hash(secret, f"second:{key}")[:16], 16) % DAY_SECONDS,
     )
 
 
@@ -129,32 +150,33 @@ def _keyed_hash(secret: bytes, text: str) -> str:
     return hmac.digest(secret, text.encode(), "sha256").hex()
 
 
-def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) -> Decision:
+def decide(
+    session: SessionDocument,
+    ballot: BallotDocument | None,
+    vote: Vote,
+    withdrawn: Sequence[BallotRequest] = (),
+) -> Decision:
     """What ``session`` and ``ballot`` become by ``vote``; the arguments are not changed.
 
-    A request that was answered before gets the same answer, even if the session has changed since.
-    Raises ``KeyReused``, ``SessionClosed``, ``UnknownOption``,
+    ``withdrawn`` has the keys of the voter's last ballot if that was withdrawn. A request that was
+    answered before gets the same answer, even if the session has changed since. Raises
+    ``KeyOutdated``, ``LimitReached`` (of keys), ``SessionClosed``, ``UnknownOption``,
     ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
     """
-    if ballot is not None and vote.request is not None:
-        earlier = _find_request(ballot, vote.request, vote.cast_at)
+    requests = withdrawn if ballot is None else ballot["requests"]
+    if vote.request is not None and vote.options is not None:
+        earlier = _find_request(requests, vote.request, vote.cast_at)
         if earlier is not None:
-            answered: BallotDocument = {
-                **ballot,
-                "choices": earlier["choices"],
-                "comment": earlier["comment"],
-                "updated_at": earlier["at"],
-            }
-            cast = Cast(answered, session["rules"])
+            cast = _repeat(session, ballot, vote, vote.options, earlier)
             return Decision(cast, ballot, session, is_change=False)
     if not is_open(session):
         raise SessionClosed("This poll session is not open for submissions.")
     if vote.options is None:
-        return _withdraw(session, ballot)
+        return _withdraw(session, ballot, vote)
     _require_valid(session["rules"], vote.options, vote.comment)
     if ballot is not None and not session["rules"]["settings"]["allowRevote"]:
         raise AlreadyVoted("can only submit one choice per poll session.")
-    stored = _new_ballot(session["rules"], ballot, vote, vote.options)
+    stored = _new_ballot(session["rules"], ballot, vote, vote.options, requests)
     counted = _count(session, -1, ballot["choices"]) if ballot is not None else session
     counted = _count(counted, +1, vote.options)
     if ballot is None:
@@ -162,14 +184,23 @@ def decide(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) 
     return Decision(Cast(stored, session["rules"]), stored, counted, is_change=True)
 
 
-def _withdraw(session: SessionDocument, ballot: BallotDocument | None) -> Decision:
+def _withdraw(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) -> Decision:
     if ballot is None:
         raise NoVote("There is no vote to withdraw.")
     if not session["rules"]["settings"]["allowRevote"]:
         raise AlreadyVoted("This poll does not allow changing a vote.")
     counted = _count(session, -1, ballot["choices"])
     counted["participants"] -= 1
-    return Decision(Cast(ballot, session["rules"]), None, counted, is_change=True)
+    keys = _remembered(ballot["requests"], vote.cast_at)
+    if keys:
+        counted["withdrawals"] = counted.get("withdrawals", 0) + 1
+    return Decision(
+        Cast(ballot, session["rules"]),
+        None,
+        counted,
+        is_change=True,
+        withdrawn=[_reduced(key, is_named=False) for key in keys],
+    )
 
 
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
@@ -187,30 +218,87 @@ def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str |
 
 
 def _new_ballot(
-    rules: SessionRules, ballot: BallotDocument | None, vote: Vote, options: tuple[str, ...]
+    rules: SessionRules,
+    ballot: BallotDocument | None,
+    vote: Vote,
+    options: tuple[str, ...],
+    requests: Sequence[BallotRequest],
 ) -> BallotDocument:
-    """Names are saved by the setting at the time of the cast: a revote may also remove one."""
-    requests = ballot["requests"] if ballot is not None else []
-    if vote.request is not None:
-        made = BallotRequest(
-            key=vote.request.key,
-            fingerprint=vote.request.fingerprint,
-            choices=list(options),
-            comment=vote.comment,
-            at=vote.cast_at,
-        )
-        requests = [*requests[1 - MAX_REQUESTS :], made]
+    """Names are saved by the setting at the time of the cast: a revote may also remove one.
+
+    Where they are not, nothing that is kept tells the time of a cast more precisely than the day.
+    """
+    is_named = rules["settings"]["saveParticipantNames"]
+    was_named = ballot is not None and ballot["user_id"] is not None
+    cast_at = vote.cast_at if is_named else day_of(vote.cast_at)
+    created_at = cast_at if ballot is None else ballot["created_at"]
     return {
         "_id": vote.ballot_id,
         "session_id": vote.session_id,
         "number": ballot["number"] if ballot is not None else vote.number,
         "choices": list(options),
         "comment": vote.comment,
-        "user_id": vote.user_id if rules["settings"]["saveParticipantNames"] else None,
-        "requests": requests,
-        "created_at": ballot["created_at"] if ballot is not None else vote.cast_at,
-        "updated_at": vote.cast_at,
+        "user_id": vote.user_id if is_named else None,
+        "requests": _new_requests(requests, vote, is_named=is_named, was_named=was_named),
+        "created_at": created_at if is_named else day_of(created_at),
+        "updated_at": cast_at,
     }
+
+
+def _new_requests(
+    earlier: Sequence[BallotRequest], vote: Vote, *, is_named: bool, was_named: bool
+) -> list[BallotRequest]:
+    """The keys of the ballot, the oldest first, with that of this cast if it has one.
+
+    Those beyond ``MAX_REQUESTS`` are only remembered. So are those from before names were saved,
+    or no longer saved: what a request said then must not be found out by sending it again.
+    """
+    keys = _remembered(earlier, vote.cast_at)
+    made = []
+    if (request := vote.request) is not None:
+        if len(keys) >= MAX_KEYS:
+            raise LimitReached(TOO_MANY_KEYS)
+        made = [BallotRequest(key=request.key, fingerprint=request.fingerprint, at=vote.cast_at)]
+        if not is_named:
+            day = day_of(vote.cast_at)
+            passed = int((vote.cast_at - day).total_seconds())
+            made[0]["at"] = day
+            made[0]["second"] = (passed + request.mask) % DAY_SECONDS
+    answered = len(keys) if is_named != was_named else len(keys) + len(made) - MAX_REQUESTS
+    return [
+        *(
+            _reduced(key, is_named=is_named, is_answered=place >= answered)
+            for place, key in enumerate(keys)
+        ),
+        *made,
+    ]
+
+
+def _reduced(request: BallotRequest, *, is_named: bool, is_answered: bool = False) -> BallotRequest:
+    """As much of it as is still needed; without a name its exact time becomes the end of the day.
+
+    Not the beginning, or the key would be forgotten before its 24 hours are over.
+    """
+    reduced = BallotRequest(
+        key=request["key"],
+        fingerprint=request["fingerprint"] if is_answered else None,
+        at=request["at"],
+    )
+    if "second" in request:
+        reduced["second"] = request["second"]
+    elif not is_named:
+        reduced["at"] = day_of(request["at"] - timedelta.resolution) + DAY
+    return reduced
+
+
+def _remembered(requests: Iterable[BallotRequest], now: datetime) -> list[BallotRequest]:
+    """Without those that certainly are older than 24 hours."""
+    return [one for one in requests if now - remembered_from(one) < KEY_LIFETIME]
+
+
+def remembered_from(request: BallotRequest) -> datetime:
+    """When it was cast at the latest: at the end of its day if nothing else can be told."""
+    return request["at"] + DAY if "second" in request else request["at"]
 
 
 def _count(
@@ -222,11 +310,36 @@ def _count(
     return {**session, "results": results}
 
 
-def _find_request(ballot: BallotDocument, key: VoteKey, now: datetime) -> BallotRequest | None:
-    day_ago = now - timedelta(seconds=IDEMPOTENCY_SECONDS)
-    for request in ballot["requests"]:
-        if request["key"] == key.key and request["at"] > day_ago:
-            if request["fingerprint"] != key.fingerprint:
-                raise KeyReused
+def _find_request(
+    requests: Iterable[BallotRequest], key: VoteKey, now: datetime
+) -> BallotRequest | None:
+    for request in requests:
+        if request["key"] == key.key and now - _sent_at(request, key) < KEY_LIFETIME:
             return request
     return None
+
+
+def _sent_at(request: BallotRequest, key: VoteKey) -> datetime:
+    if "second" not in request:
+        return request["at"]
+    return request["at"] + timedelta(seconds=(request["second"] - key.mask) % DAY_SECONDS)
+
+
+def _repeat(
+    session: SessionDocument,
+    ballot: BallotDocument | None,
+    vote: Vote,
+    options: tuple[str, ...],
+    earlier: BallotRequest,
+) -> Cast:
+    """The first answer again, made of the request itself: it says what the earlier one said."""
+    if ballot is None or earlier["fingerprint"] is None:
+        raise KeyOutdated
+    answered: BallotDocument = {
+        **ballot,
+        "choices": list(options),
+        "comment": vote.comment,
+        "updated_at": earlier["at"],
+    }
+    is_same = vote.request is not None and earlier["fingerprint"] == vote.request.fingerprint
+    return Cast(answered, session["rules"], is_replay=True, is_same=is_same)

@@ -20,8 +20,8 @@ from storage.errors import NoStandingSession
 async def list_votes(request: web.Request) -> web.Response:
     """List the votes in a poll.
 
-    Callers with ``write`` on the workspace get all votes, in pages, if names are saved. Otherwise
-    the list holds the caller's own vote only.
+    Callers with ``read`` and ``write`` on the workspace get all votes, in pages, if names are
+    saved. Otherwise the list holds the caller's own vote only.
     """
     paging = pagination.read_paging(request)
     poll_id, session_id = await _find_session(request)
@@ -29,7 +29,7 @@ async def list_votes(request: web.Request) -> web.Response:
     session = await request.app[STORE].sessions.get(session_id)
     own = await ballots.find(session_id, principal.user_id)
     view = policy.view_of(Caller(principal), session, own)
-    if not (view.is_manager and session["rules"]["settings"]["saveParticipantNames"]):
+    if not (view.sees_all_submissions and session["rules"]["settings"]["saveParticipantNames"]):
         mine = [] if own is None else [_own_vote(request, own, session["rules"], poll_id)]
         return responses.json_response(mine)
     page = await ballots.of_session(session_id, paging.window)
@@ -59,11 +59,10 @@ async def cast_vote(request: web.Request) -> web.Response:
         comment=vote["comment"],
         idempotency_key=read_idempotency_key(request, body),
     )
-    # The sender knows the vote, even when acting for another user.
-    author_id = request[CALL].principal.user_id
-    return responses.json_response(
-        views.content_vote(outcome.ballot, outcome.rules, poll_id, author_id=author_id)
-    )
+    # The sender of a new vote knows it, even when acting for another user.
+    is_sent = not outcome.is_replay
+    data = _own_vote(request, outcome.ballot, outcome.rules, poll_id, is_sent=is_sent)
+    return responses.json_response(data)
 
 
 async def withdraw_vote(request: web.Request) -> web.Response:
@@ -75,12 +74,19 @@ async def withdraw_vote(request: web.Request) -> web.Response:
 
 
 def _own_vote(
-    request: web.Request, own: BallotDocument, rules: SessionRules, poll_id: str
+    request: web.Request,
+    own: BallotDocument,
+    rules: SessionRules,
+    poll_id: str,
+    *,
+    is_sent: bool = False,
 ) -> dict[str, Any]:
-    """The caller's own vote, without its content if they may not know it."""
+    """The caller's own vote, as far as they may know it."""
     principal = request[CALL].principal
     is_known = policy.knows_own(principal, own, rules)
-    return views.content_vote(own, rules, poll_id, author_id=principal.user_id, is_known=is_known)
+    return views.content_vote(
+        own, rules, poll_id, author_id=principal.user_id, is_known=is_known, is_sent=is_sent
+    )
 
 
 async def _find_session(request: web.Request) -> tuple[str, int]:

@@ -26,7 +26,8 @@ ON_NEW_POLL = (
     *("castVote", "listVotes", "getResults"),
 )
 ELSEWHERE = {409: (Code.NO_STANDING_SESSION,)}
-OF_VOTES = {409: (Code.NO_STANDING_SESSION, Code.SESSION_CLOSED, Code.ALREADY_VOTED)}
+OF_VOTES = (Code.NO_STANDING_SESSION, Code.SESSION_CLOSED, Code.ALREADY_VOTED)
+OF_KEYS = (Code.IDEMPOTENCY_KEY_OUTDATED, Code.LIMIT_REACHED)
 
 OPERATIONS: Operations = {
     "GET /rest/polls": Operation("listContentPolls", POLLS, (*PLACE, "onlyPollId", "expand")),
@@ -52,10 +53,10 @@ OPERATIONS: Operations = {
         STORED_VOTE,
         ONE_POLL,
         body=json_content(NEW_VOTE),
-        refusals={400: (Code.INVALID_VOTE, Code.UNKNOWN_OPTION), **OF_VOTES},
+        refusals={400: (Code.INVALID_VOTE, Code.UNKNOWN_OPTION), 409: OF_VOTES + OF_KEYS},
     ),
     "DELETE /rest/votes": Operation(
-        "withdrawVote", WITHDRAWN_VOTE, ONE_POLL, refusals={404: (Code.NO_VOTE,), **OF_VOTES}
+        "withdrawVote", WITHDRAWN_VOTE, ONE_POLL, refusals={404: (Code.NO_VOTE,), 409: OF_VOTES}
     ),
     "GET /rest/results": Operation(
         "getResults", RESULTS, ONE_POLL, refusals={403: (Code.RESULTS_HIDDEN,), **ELSEWHERE}

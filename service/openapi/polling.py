@@ -124,6 +124,7 @@ OPERATIONS: Operations = {
             400: (Code.INVALID_VOTE, Code.ALREADY_VOTED),
             403: (Code.SESSION_CLOSED,),
             404: (Code.UNKNOWN_OPTION,),
+            409: (Code.IDEMPOTENCY_KEY_OUTDATED, Code.LIMIT_REACHED),
         },
     ),
     f"GET {paths.SUBMISSIONS}/{{id}}": _one("getPollSubmission", SUBMISSIONS),

@@ -10,6 +10,7 @@ from service.polling import bodies, lookups
 from service.polling.responses import polling_response, revalidated
 from service.rules import policy, validators, views
 from service.web import pagination
+from service.web.call import CALL
 from service.web.store_key import STORE
 from storage import choices
 from storage.documents import OptionDocument, PollDocument
@@ -102,5 +103,7 @@ async def delete_choice(request: web.Request) -> web.Response:
 
 
 def _respond(request: web.Request, option: OptionDocument, poll: PollDocument) -> web.Response:
-    data = views.choice(option, poll, shows_answer=True)
+    """To a manager, who sees whether the choice is correct if the token may read."""
+    reads = policy.grants(request[CALL].principal, policy.READ)
+    data = views.choice(option, poll, shows_answer=reads)
     return polling_response(request, {CHOICES.plural: [data]})

@@ -52,7 +52,8 @@ async def create_poll(request: web.Request) -> web.Response:
         idempotency_key=idempotency_key,
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
-    data = [views.poll(poll, total_results={})]
+    reads = policy.grants(caller.principal, policy.READ)
+    data = [views.poll(poll, total_results={} if reads else None)]
     return polling_response(request, {POLLS.plural: data})
 
 
@@ -82,7 +83,10 @@ async def delete_poll(request: web.Request) -> web.Response:
 async def _respond(
     request: web.Request, polls: list[PollDocument], *, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """As managers see them."""
-    totals = await request.app[STORE].sessions.total_results(polls)
-    data = [views.poll(poll, totals.get(poll["id"], {})) for poll in polls]
+    """As managers see them, with their results if the token may read."""
+    if policy.grants(request[CALL].principal, policy.READ):
+        totals = await request.app[STORE].sessions.total_results(polls)
+        data = [views.poll(poll, totals.get(poll["id"], {})) for poll in polls]
+    else:
+        data = [views.poll(poll, None) for poll in polls]
     return polling_response(request, {POLLS.plural: data}, headers=headers)

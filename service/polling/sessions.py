@@ -194,7 +194,9 @@ async def _respond_page(
 async def _submissions(
     request: web.Request, session: SessionDocument, view: View
 ) -> list[dict[str, Any]] | None:
-    """The submissions that the caller may see; None if there are too many for one answer."""
+    """The submissions that the caller may see; None if none, or too many for one answer."""
+    if not view.sees_submissions:
+        return None
     rules = session["rules"]
     if not view.sees_all_submissions:
         own = [] if view.own is None else [view.own]

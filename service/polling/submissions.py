@@ -79,10 +79,13 @@ async def create_submission(request: web.Request) -> web.Response:
         idempotency_key=idempotency_key,
         may_vote=may_vote,
     )
-    data = views.submission(outcome.ballot, outcome.rules, author_id=principal.user_id)
-    if not policy.knows_own(principal, outcome.ballot, outcome.rules):
-        # With the id an admin could look up what the user later changes the vote to.
-        data["id"] = None
+    data = views.submission(
+        outcome.ballot,
+        outcome.rules,
+        author_id=principal.user_id,
+        is_known=policy.knows_own(principal, outcome.ballot, outcome.rules),
+        is_sent=not outcome.is_replay,
+    )
     return polling_response(request, {SUBMISSIONS.plural: [data]})
 
 

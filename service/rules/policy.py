@@ -64,8 +64,13 @@ def require_acting(principal: Principal) -> None:
 
 def require_action(principal: Principal, action: str) -> None:
     """The actions of a token apply to both APIs."""
-    is_granted = principal.is_admin or action in principal.actions
+    is_granted = grants(principal, action)
     require(is_granted, f"This token does not grant the action {action}.")
+
+
+def grants(principal: Principal, action: str) -> bool:
+    """Whether the token has ``action``; without ``read``, answers to a write show no results."""
+    return principal.is_admin or action in principal.actions
 
 
 def _covers(principal: Principal, workspace: str) -> bool:
@@ -151,8 +156,8 @@ class View(NamedTuple):
 
     ``is_manager``: manages the poll. ``may_read``, ``may_vote``: rights on the session, whether or
     not it is open. ``sees_results``: as counts or, if ``hides_counts``, as whole percentages.
-    ``sees_all_submissions``: not only the caller's own. ``own``: the caller's ballot, or None if
-    there is none or the caller may not know its content.
+    ``sees_submissions``: the caller's own, and with ``sees_all_submissions`` those of others.
+    ``own``: the caller's ballot, or None if there is none or the caller may not know its content.
     """
 
     user_id: int
@@ -163,6 +168,7 @@ class View(NamedTuple):
     has_voted: bool
     sees_results: bool
     hides_counts: bool
+    sees_submissions: bool
     sees_all_submissions: bool
     own: BallotDocument | None
 
@@ -183,7 +189,10 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
     is_manager = manages(caller, key, session["owner_id"])
     may_read = is_manager or _reads(caller, key, session)
     open_now = is_open(session)
-    sees_results = is_manager or _are_results_public(session, open_now, has_voted=own is not None)
+    reads = grants(principal, READ)
+    sees_results = reads and (
+        is_manager or _are_results_public(session, open_now, has_voted=own is not None)
+    )
     hides_counts = settings["hideAbsoluteNumbers"] and not is_manager
     return View(
         user_id=principal.user_id,
@@ -194,7 +203,8 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
         has_voted=own is not None,
         sees_results=sees_results,
         hides_counts=hides_counts,
-        sees_all_submissions=is_manager or (sees_results and is_course and not hides_counts),
+        sees_submissions=reads,
+        sees_all_submissions=sees_results and (is_manager or (is_course and not hides_counts)),
         own=own if own is not None and knows_own(principal, own, session["rules"]) else None,
     )
 

@@ -5,7 +5,7 @@ Reads skip marshmallow for speed; a property test compares each function with it
 
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 from schemas.fields import parse_id
 from service.rules.policy import View
@@ -16,6 +16,7 @@ from storage.documents import (
     PollDocument,
     SessionDocument,
     SessionRules,
+    day_of,
     is_open,
 )
 
@@ -146,20 +147,23 @@ def content_vote(
     *,
     author_id: int | None,
     is_known: bool = True,
+    is_sent: bool = False,
 ) -> dict[str, Any]:
     """The Vote of ``/rest``; ``author_id`` is the caller if the vote is theirs, else None.
 
-    Its content is null unless ``is_known``. A vote without a name has no times either: they would
-    identify it to anyone who knows when a user voted.
+    Unless ``is_known`` it says no more than that the caller has voted; its content, too, if the
+    caller has just sent it. A vote without a name has no times: they would identify it to anyone
+    who knows when a user voted.
     """
     voter = _voter(ballot, rules) if author_id is None else author_id
+    shows_content, shows_times = is_known or is_sent, is_known and voter is not None
     return {
         "pollId": poll_id,
         "userId": voter,
-        "optionIds": ballot["choices"] if is_known else None,
-        "comment": ballot["comment"] if is_known else None,
-        "createdAt": time(ballot["created_at"]) if voter is not None else None,
-        "updatedAt": time(ballot["updated_at"]) if voter is not None else None,
+        "optionIds": ballot["choices"] if shows_content else None,
+        "comment": ballot["comment"] if shows_content else None,
+        "createdAt": _cast_time(ballot, "created_at") if shows_times else None,
+        "updatedAt": _cast_time(ballot, "updated_at") if shows_times else None,
     }
 
 
@@ -193,26 +197,35 @@ def results_of(session: SessionDocument, view: View) -> dict[str, Any]:
 
 
 def submission(
-    ballot: BallotDocument, rules: SessionRules, *, author_id: int | None
+    ballot: BallotDocument,
+    rules: SessionRules,
+    *,
+    author_id: int | None,
+    is_known: bool = True,
+    is_sent: bool = False,
 ) -> dict[str, Any]:
     """The PollSubmission; ``author_id`` is the caller if it is theirs, else None.
 
     It shows all choices and the comment that were cast, whatever the settings have become.
+    ``is_known`` and ``is_sent`` are those of ``content_vote``. Unless ``is_known`` there is no id
+    either, by which it could be looked up after it has changed.
     """
     settings = rules["settings"]
-    voter = _voter(ballot, rules)
-    shows_author = author_id is not None
+    voter = _voter(ballot, rules) if author_id is None else author_id
+    shows_content, shows_times = is_known or is_sent, is_known and voter is not None
+    chosen = [choice_id(option_id) for option_id in ballot["choices"]] if shows_content else None
     data: dict[str, Any] = {
-        "id": ballot["number"],
+        "id": ballot["number"] if is_known else None,
         "poll_session_id": ballot["session_id"],
-        "poll_choice_id": choice_id(ballot["choices"][0]),
-        "user_id": author_id if shows_author else voter,
-        "created_at": time(ballot["created_at"]) if shows_author or voter is not None else None,
+        "poll_choice_id": chosen[0] if chosen else None,
+        "user_id": voter,
+        "created_at": _cast_time(ballot, "created_at") if shows_times else None,
     }
-    if settings["allowSelectionOfMultipleOptions"] or len(ballot["choices"]) > 1:
-        data["poll_choice_ids"] = [choice_id(option_id) for option_id in ballot["choices"]]
-    if settings["allowComment"] or ballot["comment"] is not None:
-        data["comment"] = ballot["comment"]
+    if settings["allowSelectionOfMultipleOptions"] or (chosen and len(chosen) > 1):
+        data["poll_choice_ids"] = chosen
+    comment = ballot["comment"] if shows_content else None
+    if settings["allowComment"] or comment is not None:
+        data["comment"] = comment
     return data
 
 
@@ -243,6 +256,12 @@ def counted_choices(document: PollDocument, session: SessionDocument) -> list[di
         }
         for option in choices(document)
     ]
+
+
+def _cast_time(ballot: BallotDocument, member: Literal["created_at", "updated_at"]) -> str:
+    """The day alone if the ballot has no name; version 0.1 stored more of it."""
+    moment = ballot[member]
+    return time(moment if ballot["user_id"] is not None else day_of(moment))
 
 
 def _voter(ballot: BallotDocument, rules: SessionRules) -> int | None:

@@ -1,18 +1,20 @@
 """A span for each request, exported by OpenTelemetry; imported only by ``tracing``.
 
-Spans follow the semantic conventions for HTTP (1.44) and have the ``X-Request-Id``, to find the
-request in the log. Unlike the conventions they leave out ``url.path`` and ``url.query``, which hold
-ids and tokens, and everything about the client: a span must not identify the voter of a vote
-without a name.
+Spans follow the semantic conventions for HTTP (1.44) and have the id of the line in the log. Unlike
+the conventions they leave out ``url.path`` and ``url.query``, which hold ids and tokens, and
+everything about the client: a span must not identify the voter of a vote without a name. So that of
+an anonymous request begins a trace of its own, since its caller's trace leads to the voter.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -54,10 +56,10 @@ class Spans:
     def __init__(
         self,
         scheme_of: Callable[[web.BaseRequest], str],
-        request_id_of: Callable[[web.Request], str],
+        identity_of: Callable[[web.Request], tuple[str, bool]],
     ) -> None:
         self._scheme_of = scheme_of
-        self._request_id_of = request_id_of
+        self._identity_of = identity_of
         resource = Resource.create()
         if str(resource.attributes[SERVICE_NAME]).startswith(UNNAMED):
             resource = resource.merge(Resource({SERVICE_NAME: "polls"}))
@@ -67,10 +69,11 @@ class Spans:
 
     @web.middleware
     async def trace(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The middleware that makes the span of a request."""
+        """The middleware that makes the span of a request, once its parent is known."""
+        began = time.time_ns()
         method = request.method if request.method in METHODS else "_OTHER"
         name = method if method in METHODS else "HTTP"
-        attributes = {
+        attributes: dict[str, str | int | tuple[str]] = {
             HTTP_REQUEST_METHOD: method,
             URL_SCHEME: self._scheme_of(request),
             NETWORK_PROTOCOL_VERSION: f"{request.version.major}.{request.version.minor}",
@@ -79,21 +82,26 @@ class Spans:
         if resource is not None:
             attributes[HTTP_ROUTE] = resource.canonical
             name = f"{name} {resource.canonical}"
-        parent = self._propagator.extract(request.headers)
-        span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes=attributes)
+        status = StatusCode.UNSET
         try:
             response = await handler(request)
         except BaseException as error:
-            span.set_attribute(ERROR_TYPE, type(error).__qualname__)
+            attributes[ERROR_TYPE] = type(error).__qualname__
             raise
         else:
-            span.set_attribute(HTTP_RESPONSE_STATUS_CODE, response.status)
+            attributes[HTTP_RESPONSE_STATUS_CODE] = response.status
             if response.status >= 500:
-                span.set_attribute(ERROR_TYPE, str(response.status))
-                span.set_status(StatusCode.ERROR)
+                attributes[ERROR_TYPE] = str(response.status)
+                status = StatusCode.ERROR
             return response
         finally:
-            span.set_attribute(REQUEST_ID, (self._request_id_of(request),))
+            request_id, is_anonymous = self._identity_of(request)
+            attributes[REQUEST_ID] = (request_id,)
+            parent = Context() if is_anonymous else self._propagator.extract(request.headers)
+            span = self._tracer.start_span(
+                name, parent, SpanKind.SERVER, attributes=attributes, start_time=began
+            )
+            span.set_status(status)
             span.end()
 
     async def exported(self, _: web.Application) -> AsyncIterator[None]:

@@ -10,9 +10,12 @@ from storage.errors import StartupRefused
 def add_tracing(
     app: web.Application,
     scheme_of: Callable[[web.BaseRequest], str],
-    request_id_of: Callable[[web.Request], str],
+    identity_of: Callable[[web.Request], tuple[str, bool]],
 ) -> None:
     """Adds a span for each request.
+
+    ``identity_of`` is asked when a request was answered: for its id in the log, and whether it is
+    anonymous, and so not part of its caller's trace.
 
     Raises ``StartupRefused`` if the extra ``tracing`` is not installed.
     """
@@ -25,6 +28,6 @@ def add_tracing(
             "The OTEL_ variables ask for traces, but OpenTelemetry is not installed: "
             "pip install 'polls-service[tracing]', or set OTEL_TRACES_EXPORTER=none."
         ) from error
-    spans = Spans(scheme_of, request_id_of)
+    spans = Spans(scheme_of, identity_of)
     app.middlewares.insert(0, spans.trace)
     app.cleanup_ctx.append(spans.exported)

@@ -20,8 +20,9 @@ class Call:
     """One for each request, made by its scope and completed on its way.
 
     ``query`` has all parameters in order; ``principal`` is ``NOBODY`` until the token is found.
-    Where ``is_anonymous``, the line in the log names no user. ``quota_headers`` go with the answer.
-    ``late_body`` is a body that came late, once it is there: see ``BodyCameLate``.
+    Where ``is_anonymous``, log and trace name no user, and have ``logged_id`` in place of ``id``,
+    which the caller knows. ``quota_headers`` go with the answer. ``late_body`` is a body that came
+    late, once it is there: see ``BodyCameLate``.
     """
 
     id: str
@@ -30,6 +31,17 @@ class Call:
     is_anonymous: bool = False
     quota_headers: Mapping[str, str] = field(default_factory=dict)
     late_body: bytes | None = None
+    _own_id: str = ""
+
+    @property
+    def logged_id(self) -> str:
+        return self._own_id or self.id
+
+    def hide_caller(self) -> None:
+        """Makes it anonymous. The new id is random, since the next of a counter tells the last."""
+        if not self.is_anonymous:
+            self.is_anonymous = True
+            self._own_id = secrets.token_hex(16)
 
 
 class BodyCameLate(Exception):

@@ -66,6 +66,7 @@ def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Midd
                 if call.principal is not NOBODY:
                     user, token = call.principal.user_id, call.principal.token_name
             ms = (perf_counter() - started) * 1000
-            log.write((time(), call.id, request.method, route, status, ms, remote, user, token))
+            line_id = call.logged_id
+            log.write((time(), line_id, request.method, route, status, ms, remote, user, token))
 
     return scope

@@ -149,7 +149,11 @@ class Mongod(Engine):
             *("--bind_ip", LOOPBACK, "--port", str(port), "--nounixsocket"),
             *("--replSet", "polls", "--keyFile", str(directory / "keyfile")),
             *("--dbpath", str(directory.store), "--quiet"),
-            *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"),
+            *("--wiredTigerCacheSizeGB", "0.25"),
+            # It holds every vote with its time, and what was deleted: no more than restarts need.
+            *("--oplogSize", "4"),
+            # Its log would hold slow votes with their times.
+            *("--slowms", str(2**31 - 1)),
             # Old versions leak memory to a sender of compressed messages (CVE-2025-14847).
             *("--networkMessageCompressors", "disabled"),
             # Or the first local user to connect could make itself an administrator.

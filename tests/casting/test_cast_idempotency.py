@@ -10,7 +10,7 @@ from aiohttp import ClientResponse
 
 from service.web.store_key import STORE
 from storage.tokens import token_id
-from storage.voting import vote_key
+from storage.voting import MAX_REQUESTS, vote_key
 from tests.conftest import ADMIN, SECRET, Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
     CLOSED,
@@ -104,6 +104,67 @@ async def test_after_24_hours_a_key_is_a_new_one(
     assert tally(raw, run) == {"1": 1}
 
 
+async def test_no_key_within_its_24_hours_moves_a_newer_vote(
+    api: Client, raw: Raw, clock: Clock, face: str, cast: Cast
+) -> None:
+    run = await a_run(api, raw, face, allowRevote=True)
+    for number in range(MAX_REQUESTS + 1):
+        await answered(await cast(api, run, "1" if number == 0 else "2", key=f"key {number}"))
+    clock.advance(hours=24, seconds=-1)
+    for option in ("1", "2", "3"):
+        await refused(await cast(api, run, option, key="key 0"), 409)
+    assert tally(raw, run) == {"2": 1}
+    await answered(await cast(api, run, "2", key="key 1"))
+    clock.advance(seconds=1)
+    await answered(await cast(api, run, "3", key="key 0"))
+    assert tally(raw, run) == {"3": 1}
+
+
+async def test_the_key_of_a_withdrawn_vote_does_not_cast_it_again(api: Client, raw: Raw) -> None:
+    run = await content_run(api, raw, allowRevote=True)
+    await answered(await vote(api, run, "1", key=KEY))
+    await answered(await api.delete("/rest", params=run.votes))
+    await refused(await vote(api, run, "1", key=KEY), 409)
+    assert tally(raw, run) == {}
+    await answered(await vote(api, run, "2"))
+    await refused(await vote(api, run, "1", key=KEY), 409)
+    assert tally(raw, run) == {"2": 1}
+    [record] = raw.idempotency.find()
+    assert record.keys() == {"_id", "requests", "created_at"}
+    assert KEY not in str(record)
+    await answered(await api.delete("/rest", params=run.votes))
+    await refused(await vote(api, run, "1", key=KEY), 409)
+
+
+async def test_votes_and_withdrawals_in_one_batch_keep_their_keys(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await content_run(api, raw, allowRevote=True)
+    ballots = api.app[STORE].ballots
+    batch: list[Any] = []
+    cast_all = ballots._casts._run
+
+    async def keep(votes: Any) -> Any:
+        batch.extend(votes)
+        return await cast_all(votes)
+
+    monkeypatch.setattr(ballots._casts, "_run", keep)
+    await answered(await vote(api, run, "1", key=KEY))
+    await answered(await api.delete("/rest", params=run.votes))
+    await answered(await vote(api, run, "2", key="another"))
+    await answered(await api.delete("/rest", params=run.votes))
+    first, withdrawal, second = batch[:3]
+    raw.idempotency.delete_many({})
+    outcomes = await ballots._cast_all([first, withdrawal, second, first, withdrawal, first])
+    assert [type(one).__name__ for one in outcomes] == ["Cast"] * 3 + [
+        "KeyOutdated",
+        "Cast",
+        "KeyOutdated",
+    ]
+    assert tally(raw, run) == {}
+    await refused(await vote(api, run, "1", key=KEY), 409)
+
+
 async def test_a_key_belongs_to_the_token_and_to_the_user_acted_for(
     api: Client, raw: Raw, make_token: TokenMaker, face: str, cast: Cast
 ) -> None:
@@ -150,7 +211,8 @@ async def test_nothing_but_keyed_hashes_is_kept_of_a_key(
     assert list(raw.idempotency.find()) == before == []
     [ballot] = raw.ballots.find()
     [kept] = ballot["requests"]
-    assert kept.keys() == {"key", "fingerprint", "choices", "comment", "at"}
+    members = {"key", "fingerprint", "at"}
+    assert kept.keys() == (members | {"second"} if face == "rest" else members)
     assert KEY not in str(ballot)
     assert (len(kept["key"]), len(kept["fingerprint"])) == (64, 64)
     # Keyed: who knows the key and the token, but not the secret, finds neither.

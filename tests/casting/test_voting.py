@@ -2,7 +2,8 @@
 
 import copy
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, cast
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from storage.documents import BallotDocument, SessionDocument, Settings
-from storage.errors import KeyReused, StorageError
+from storage.documents import BallotDocument, BallotRequest, SessionDocument, Settings
+from storage.errors import KeyOutdated, LimitReached, StorageError
 from storage.voting import (
+    MAX_KEYS,
     MAX_REQUESTS,
     AlreadyVoted,
     Cast,
@@ -29,6 +31,7 @@ from storage.voting import (
 from tests.support.seeds import DEFAULT_SETTINGS
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+DAY = datetime(2026, 1, 31, tzinfo=UTC)
 SECRET = b"secret"
 SESSION = 9
 
@@ -106,13 +109,13 @@ def test_a_first_vote_makes_a_ballot_and_counts_it() -> None:
         "comment": None,
         "user_id": None,
         "requests": [],
-        "created_at": NOON,
-        "updated_at": NOON,
+        "created_at": DAY,
+        "updated_at": DAY,
     }
 
 
 def test_a_revote_moves_the_count_and_keeps_number_and_date_of_birth() -> None:
-    session, ballot = voted(a_session(allowRevote=True), "a")
+    session, ballot = voted(a_session(allowRevote=True, saveParticipantNames=True), "a")
     later = NOON + timedelta(hours=1)
     decision = decide(session, ballot, a_vote("c", at=later))
     assert decision.session["results"] == {"a": 0, "b": 0, "c": 1}
@@ -143,6 +146,7 @@ def test_the_setting_at_the_time_of_the_cast_decides_about_the_name(
 
 
 SECOND = timedelta(seconds=1)
+END_OF_KEY = timedelta(days=1) - SECOND
 MULTIPLE: dict[str, Any] = {"allowSelectionOfMultipleOptions": True}
 REFUSALS: dict[str, tuple[SessionDocument, Vote, type[StorageError]]] = {
     "a session that is not open": (a_session(is_published=False), a_vote("a"), SessionClosed),
@@ -219,27 +223,141 @@ def test_after_24_hours_a_key_is_a_new_one() -> None:
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_a_key_with_another_request_is_a_conflict_and_no_other_refusal(is_open: bool) -> None:
+def test_a_key_with_another_request_casts_nothing_and_is_told_apart(is_open: bool) -> None:
     session, ballot = voted(a_session(allowRevote=True), "a", request=key("k"))
     session["is_published"] = is_open
-    with pytest.raises(KeyReused):
-        decide(session, ballot, a_vote("b", request=key("k", "other")))
+    decision = decide(session, ballot, a_vote("b", request=key("k", "other")))
+    assert (decision.is_change, decision.cast.is_replay, decision.cast.is_same) == (
+        False,
+        True,
+        False,
+    )
 
 
-def test_a_voter_has_twenty_keys_and_the_oldest_goes_first() -> None:
+def test_the_last_twenty_keys_of_a_voter_get_their_answer_again_and_earlier_ones_a_conflict() -> (
+    None
+):
     session, ballot = voted(a_session(allowRevote=True), "a", request=key("0"))
     for number in range(1, MAX_REQUESTS + 1):
         decision = decide(session, ballot, a_vote("abc"[number % 3], request=key(str(number))))
         assert decision.stored is not None
         session, ballot = decision.session, decision.stored
-    assert [one["key"] for one in ballot["requests"]] == [
+    assert [one["key"] for one in ballot["requests"] if one["fingerprint"] is not None] == [
         key(str(number)).key for number in range(1, MAX_REQUESTS + 1)
     ]
     for number in range(1, MAX_REQUESTS + 1):
         again = decide(session, ballot, a_vote("abc"[number % 3], request=key(str(number))))
         assert not again.is_change
         assert again.cast.ballot["choices"] == ["abc"[number % 3]]
-    assert decide(session, ballot, a_vote("b", request=key("0"))).is_change
+    for body in ("body", "other"):
+        with pytest.raises(KeyOutdated):
+            decide(session, ballot, a_vote("a", request=key("0", body)))
+
+
+def test_more_keys_than_can_be_remembered_are_refused_until_a_day_is_over() -> None:
+    """A key that was forgotten could not be told from a new one, and would move a newer vote."""
+    session, ballot = voted(a_session(allowRevote=True), "a", request=key("0"))
+    for number in range(1, MAX_KEYS):
+        decision = decide(session, ballot, a_vote("b", request=key(str(number))))
+        assert decision.stored is not None
+        session, ballot = decision.session, decision.stored
+    with pytest.raises(LimitReached):
+        decide(session, ballot, a_vote("c", request=key("new")))
+    with pytest.raises(KeyOutdated):
+        decide(session, ballot, a_vote("a", request=key("0")))
+    assert decide(session, ballot, a_vote("c")).is_change
+    later = decide(session, ballot, a_vote("c", request=key("new"), at=DAY + timedelta(days=2)))
+    assert later.stored is not None
+    assert len(later.stored["requests"]) == 1
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("between", [None, "l"], ids=["cast without a key", "cast with a key"])
+def test_the_key_of_a_withdrawn_vote_casts_it_no_more(named: bool, between: str | None) -> None:
+    session = a_session(allowRevote=True, saveParticipantNames=named)
+    session, ballot = voted(session, "a", request=key("k"))
+    gone = decide(session, ballot, a_withdrawal())
+    late = a_vote("a", request=key("k"), at=NOON + timedelta(days=1) - SECOND)
+    with pytest.raises(KeyOutdated):
+        decide(gone.session, None, late, gone.withdrawn)
+    request = None if between is None else key(between)
+    again = decide(gone.session, None, a_vote("b", request=request), gone.withdrawn)
+    assert again.stored is not None
+    with pytest.raises(KeyOutdated):
+        decide(again.session, again.stored, late)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_keys_from_before_names_were_saved_or_no_longer_saved_say_nothing_of_their_request(
+    before: bool,
+) -> None:
+    """Else a caller that acts for the voter could guess what the vote without a name was."""
+    session = a_session(allowRevote=True, saveParticipantNames=before)
+    session, ballot = voted(session, "a", request=key("k"))
+    session["rules"] = a_session(allowRevote=True, saveParticipantNames=not before)["rules"]
+    revote = decide(session, ballot, a_vote("b", request=key("l")))
+    for step in (timedelta(0), timedelta(days=1) - SECOND):
+        for body in ("body", "other"):
+            with pytest.raises(KeyOutdated):
+                decide(
+                    revote.session,
+                    revote.stored,
+                    a_vote("a", request=key("k", body), at=NOON + step),
+                )
+
+
+def moments_in(value: Any) -> list[datetime]:
+    if isinstance(value, datetime):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [moment for part in parts for moment in moments_in(part)]
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["unnamed before", "named before"])
+def test_of_a_vote_without_a_name_no_time_but_the_day_and_no_earlier_vote_is_kept(
+    before: bool,
+) -> None:
+    changing: dict[str, Any] = {"allowRevote": True, "allowComment": True}
+    session = a_session(saveParticipantNames=before, **changing)
+    session, ballot = voted(session, "a", comment="the first", request=key("k"))
+    # As version 0.1 stored it.
+    old = {"choices": ["a"], "comment": "the first", "at": NOON}
+    ballot["requests"] = [cast(Any, {**ballot["requests"][0], **old})]
+    ballot["requests"][0].pop("second", None)
+    session["rules"] = a_session(**changing)["rules"]
+    revote = decide(session, ballot, a_vote("b", comment="the second", request=key("l")))
+    withdrawn = decide(revote.session, revote.stored, a_withdrawal()).withdrawn
+    for kept in (revote.stored, list(withdrawn)):
+        assert moments_in(kept)
+        assert {moment.time() for moment in moments_in(kept)} == {time()}
+        assert "the first" not in str(kept)
+        assert "'a'" not in str(kept)
+
+
+def test_the_second_of_a_cast_without_a_name_is_told_only_by_its_key() -> None:
+    seconds = set()
+    for number in range(50):
+        _, ballot = voted(a_session(), "a", request=key(str(number)))
+        seconds.add(ballot["requests"][0].get("second"))
+    assert len(seconds) > 40
+
+
+def test_a_ballot_of_version_0_1_answers_its_keys_and_is_changed() -> None:
+    old = {"choices": ["a"], "comment": None, "at": NOON}
+    for named in (False, True):
+        session = a_session(allowRevote=True, saveParticipantNames=named)
+        session, ballot = voted(session, "a", request=key("k"))
+        entry = {**ballot["requests"][0], **old}
+        entry.pop("second", None)
+        ballot["requests"] = [cast(Any, entry)]
+        again = decide(session, ballot, a_vote("a", request=key("k"), at=NOON + END_OF_KEY))
+        assert not again.is_change
+        assert again.cast.ballot["choices"] == ["a"]
+        revote = decide(session, ballot, a_vote("b", at=NOON + END_OF_KEY))
+        late = decide(
+            revote.session, revote.stored, a_vote("a", request=key("k"), at=NOON + END_OF_KEY)
+        )
+        assert not late.is_change
 
 
 def test_a_ballot_id_tells_nothing_without_the_secret_and_differs_by_session_and_user() -> None:
@@ -263,25 +381,33 @@ class Voting(RuleBasedStateMachine):
         super().__init__()
         self.session = a_session()
         self.ballots: dict[int, BallotDocument] = {}
+        self.withdrawn: dict[int, Sequence[BallotRequest]] = {}
         self.answers: dict[tuple[int, str], Cast] = {}
+        self.used: set[tuple[int, str]] = set()
         self.now = NOON
 
     def try_vote(self, user: int, vote: Vote) -> None:
         ballot = self.ballots.get(user)
         before = copy.deepcopy((self.session, ballot))
         try:
-            decision = decide(self.session, ballot, vote)
+            decision = decide(self.session, ballot, vote, self.withdrawn.get(user, ()))
         except StorageError:
             assert (self.session, ballot) == before
             return
         assert (self.session, ballot) == before
+        if vote.request is not None:
+            # No key moves a vote twice, whatever came between.
+            place = (user, vote.request.key)
+            assert decision.is_change != (place in self.used)
+            self.used.add(place)
         self.session = decision.session
         if decision.stored is None:
             del self.ballots[user]
+            self.withdrawn[user] = decision.withdrawn
             self.answers = {place: cast for place, cast in self.answers.items() if place[0] != user}
         else:
             self.ballots[user] = decision.stored
-        if vote.request is not None:
+        if vote.request is not None and decision.cast.is_same:
             first = self.answers.setdefault((user, vote.request.key), decision.cast)
             for member in ("choices", "comment", "number", "created_at", "updated_at"):
                 assert decision.cast.ballot[member] == first.ballot[member]

@@ -21,6 +21,7 @@ from tests.support.casting import (
 from tests.support.seeds import ISSUE, PAGE, UNKNOWN, refused
 
 NOON = "2026-01-31T12:00:00Z"
+DAY = "2026-01-31T00:00:00Z"
 RED = {"optionIds": ["1"]}
 METHODS = ("GET", "POST", "DELETE")
 
@@ -46,8 +47,8 @@ async def test_a_vote_is_answered_stored_and_shown_to_its_author(
         "userId": 7,
         "optionIds": ["2"],
         "comment": None,
-        "createdAt": NOON,
-        "updatedAt": NOON,
+        "createdAt": DAY,
+        "updatedAt": DAY,
     }
     assert await votes_seen(api, run, who) == [given]
     assert tally(raw, run) == {"2": 1}
@@ -72,7 +73,7 @@ async def test_a_poll_of_multiple_options_takes_several_as_one_vote(api: Client,
 async def test_a_revote_moves_the_vote_and_keeps_the_date_of_the_first(
     api: Client, raw: Raw, clock: Clock
 ) -> None:
-    run = await content_run(api, raw, allowRevote=True)
+    run = await content_run(api, raw, allowRevote=True, saveParticipantNames=True)
     await answered(await vote(api, run, "1"))
     clock.advance(minutes=5)
     again = await answered(await vote(api, run, "2"))
@@ -280,6 +281,9 @@ async def test_writers_get_all_votes_by_pages_where_names_are_saved(
     rest = await api.get(URL(first.links["next"]["url"]).relative(), headers=writer)
     assert await answered(first) + await answered(rest) == seen
     assert "next" not in rest.links
+    # Without ``read`` it is the caller's own only.
+    blind = await make_token(user_id=7, actions=["vote", "write"])
+    assert [one["userId"] for one in await votes_seen(api, run, blind)] == [7]
     await change(api, run, saveParticipantNames=False)
     assert await votes_seen(api, run, writer) == []
     assert await votes_seen(api, run) == []
@@ -302,7 +306,7 @@ async def test_an_admin_casts_for_a_user_and_sees_later_only_that_there_is_a_vot
     run = await content_run(api, raw, allowRevote=True)
     given = await answered(await vote(api, run, "1", acting=7))
     assert (given["userId"], given["optionIds"]) == (7, ["1"])
-    hidden = {**given, "optionIds": None, "comment": None}
+    hidden = dict.fromkeys(given, None) | {"pollId": run.poll_id, "userId": 7}
     assert await votes_seen(api, run, as_user_id="7") == [hidden]
     assert await votes_seen(api, run, as_user_id="8") == []
     assert await votes_seen(api, run) == []

@@ -142,6 +142,28 @@ async def test_the_log_line_of_a_cast_leaves_out_the_voter(
 
 
 @FACES
+async def test_the_log_line_of_a_cast_has_an_id_that_no_caller_was_told(
+    api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO, cast: Cast
+) -> None:
+    """Callers send one id with all requests of a user, and keep those that they are given."""
+    run = await content_run(api, raw, allowRevote=True)
+    who = await a_voter(api, make_token)
+    told: list[str] = []
+    for sent in ({}, {"X-Request-Id": "id-of-a-voter"}):
+        response = await cast(api, run, "1", who={**who, **sent})
+        told.append(response.headers["X-Request-Id"])
+        assert response.status == 200
+    assert told[1] == "id-of-a-voter"
+    lines = lines_of(api, request_lines)[-2:]
+    assert not {line["id"] for line in lines} & set(told)
+    # Ids that are told are counted: the beginning is that of the process.
+    assert not {line["id"][:20] for line in lines} & {one[:20] for one in told}
+    named = await content_run(api, raw, saveParticipantNames=True)
+    response = await cast(api, named, "1", who={**who, "X-Request-Id": "id-of-a-voter"})
+    assert lines_of(api, request_lines)[-1]["id"] == "id-of-a-voter"
+
+
+@FACES
 async def test_the_log_line_of_a_named_cast_names_the_voter(
     api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO, cast: Cast
 ) -> None:
@@ -180,7 +202,7 @@ async def test_no_answer_names_the_voter_to_anybody_else(
     assert (await shown(api, run, reader))["poll_submissions"] == []
     # The author sees all of their own vote.
     [own] = (await shown(api, run, author))["poll_submissions"]
-    assert (own["user_id"], own["created_at"]) == (USER, "2026-01-31T12:00:00Z")
+    assert (own["user_id"], own["created_at"]) == (USER, "2026-01-31T00:00:00Z")
     one = await api.get(f"{run.submissions}/{ballot['number']}", headers=author)
     assert (await one.json())["poll_submissions"] == [own]
     one = await api.get(f"{run.submissions}/{ballot['number']}", headers=reader)
@@ -213,7 +235,7 @@ async def test_saving_names_later_reveals_no_voter_and_allows_no_second_vote(
         "updatedAt": None,
     }
     [own] = await answered(await api.get("/rest", params=run.votes, headers=author))
-    assert (own["userId"], own["createdAt"]) == (USER, "2026-01-31T12:00:00Z")
+    assert (own["userId"], own["createdAt"]) == (USER, "2026-01-31T00:00:00Z")
     assert str(USER) not in all_documents(raw)
     # A revote under the new setting is named.
     await change(api, run, saveParticipantNames=True, allowRevote=True)
@@ -270,7 +292,7 @@ async def test_who_acts_for_a_user_cannot_learn_the_choice_by_any_get(
             assert {one["createdAt"] for one in votes} == {None}
         else:
             [hidden] = votes
-            assert (hidden["userId"], hidden["optionIds"]) == (USER, None)
+            assert hidden == dict.fromkeys(hidden, None) | {"pollId": run.poll_id, "userId": USER}
         everything = (await answered(await api.get(run.submissions)))["poll_submissions"]
         assert {(one["user_id"], one["created_at"]) for one in everything} == {(None, None)}
         session = await shown(api, run, None, **acting)
@@ -297,7 +319,7 @@ async def test_a_cast_for_a_user_gives_no_number_under_which_it_is_found_later(
         "poll_session_id": run.session,
         "poll_choice_id": 1,
         "user_id": USER,
-        "created_at": "2026-01-31T12:00:00Z",
+        "created_at": None,
     }
     assert tally(raw, run) == {"1": 1}
 
@@ -308,3 +330,83 @@ async def test_who_acts_for_a_user_sees_a_named_submission(api: Client, raw: Raw
     given = await submitted(api, run, 1, acting=USER)
     assert given["id"] is not None
     assert (await shown(api, run, as_user_id=str(USER)))["poll_submissions"] == [given]
+
+
+@FACES
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["the vote", "an earlier vote"])
+@pytest.mark.parametrize("allows", [False, True], ids=["one option", "options and a comment"])
+async def test_a_replay_for_a_user_says_no_more_than_get_whatever_its_body(
+    api: Client, raw: Raw, cast: Cast, is_replaced: bool, allows: bool
+) -> None:
+    """A caller that knows the key of a vote could find its choice, guess by guess."""
+    run = await content_run(
+        api, raw, allowRevote=True, allowComment=allows, allowSelectionOfMultipleOptions=allows
+    )
+    comment = {"comment": "so"} if allows else {}
+    await answered(await cast(api, run, "2", acting=USER, key=KEY, **comment))
+    if is_replaced:
+        await answered(await cast(api, run, "3", acting=USER, key="another"))
+    before = tally(raw, run)
+    bodies: list[tuple[list[str], dict[str, str]]] = [
+        (["2"], {"comment": "so"}),
+        (["2"], {}),
+        (["1"], {}),
+        (["3"], {}),
+        (["9"], {}),
+        (["1", "2"], {"comment": "no"}),
+    ]
+    said = [
+        await answered(await cast(api, run, *options, acting=USER, key=KEY, **members))
+        for options, members in bodies
+    ]
+    assert said == said[:1] * len(bodies)
+    if cast is vote:
+        seen = await api.get("/rest", params={**run.votes, "as_user_id": str(USER)})
+        assert await answered(seen) == said[:1]
+    else:
+        [own] = said[0]["poll_submissions"]
+        known = {"poll_session_id": run.session, "user_id": USER}
+        assert own == dict.fromkeys(own, None) | known
+    assert tally(raw, run) == before
+
+
+@FACES
+async def test_saving_names_later_does_not_make_replays_for_a_user_tell_the_vote(
+    api: Client, raw: Raw, cast: Cast
+) -> None:
+    run = await content_run(api, raw, allowRevote=True)
+    await answered(await cast(api, run, "2", acting=USER, key=KEY))
+    await change(api, run, allowRevote=True, saveParticipantNames=True)
+    said = [await answered(await cast(api, run, one, acting=USER, key=KEY)) for one in "123"]
+    assert said == said[:1] * 3
+    await answered(await cast(api, run, "1", acting=USER))
+    statuses = {(await cast(api, run, one, acting=USER, key=KEY)).status for one in "123"}
+    assert statuses == {409}
+
+
+@FACES
+async def test_replays_of_a_named_vote_and_of_ones_own_are_told_from_other_requests(
+    api: Client, raw: Raw, make_token: TokenMaker, cast: Cast
+) -> None:
+    named = await content_run(api, raw, saveParticipantNames=True)
+    first = await answered(await cast(api, named, "2", acting=USER, key=KEY))
+    assert await answered(await cast(api, named, "2", acting=USER, key=KEY)) == first
+    await refused(await cast(api, named, "1", acting=USER, key=KEY), 409)
+    who = await make_token(user_id=8, actions=["read", "vote"])
+    unnamed = await content_run(api, raw)
+    first = await answered(await cast(api, unnamed, "2", who=who, key=KEY))
+    assert await answered(await cast(api, unnamed, "2", who=who, key=KEY)) == first
+    await refused(await cast(api, unnamed, "1", who=who, key=KEY), 409)
+
+
+async def test_a_vote_of_version_0_1_is_shown_without_its_time(
+    api: Client, raw: Raw, clock: Clock
+) -> None:
+    run = await content_run(api, raw)
+    await answered(await vote(api, run, "1"))
+    moments = {"created_at": clock.now, "updated_at": clock.now}
+    raw.ballots.update_one({"session_id": run.session}, {"$set": moments})
+    [own] = await answered(await api.get("/rest", params=run.votes))
+    assert {own["createdAt"], own["updatedAt"]} == {"2026-01-31T00:00:00Z"}
+    [own] = (await shown(api, run))["poll_submissions"]
+    assert own["created_at"] in (None, "2026-01-31T00:00:00Z")

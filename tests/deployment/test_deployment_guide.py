@@ -1,4 +1,4 @@
-"""What docs/deployment.md says of MongoDB's rights, tried on a MongoDB that checks them."""
+"""What docs/deployment.md says of a proxy's log, and of MongoDB's rights, tried on a MongoDB."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from pymongo import monitoring
 from pymongo.errors import OperationFailure
 
 from service.app import create_app
+from service.routes import ROUTES
 from service.settings import Settings
 from service.web.call import CLOCK
 from service.web.store_key import STORE
@@ -40,6 +41,39 @@ def the_role() -> dict[str, Any]:
 ROLE = the_role()
 [PRIVILEGE] = ROLE["privileges"]
 ACTIONS: list[str] = PRIVILEGE["actions"]
+
+
+# The proxy -------------------------------------------------------------------------------------
+
+
+def is_logged_by_nginx(path: str, kind: str) -> bool:
+    """What the guide's ``map`` makes of a request: the first expression that matches, or 1."""
+    [block] = re.findall(r"map \$uri\?\$arg_type \$logged \{\n(.*?)\n    \}", GUIDE, re.DOTALL)
+    default, *rules = [line.strip().rstrip(";").rsplit(" ", 1) for line in block.splitlines()]
+    assert default == ["default", "1"]
+    source = f"{path}?{kind}"
+    found = (value for rule, value in rules if re.search(rule.strip('"').removeprefix("~"), source))
+    return next(found, "1") == "1"
+
+
+def test_the_guides_nginx_logs_every_route_but_those_of_votes() -> None:
+    [access] = re.findall(r"access_log (.*);", GUIDE)
+    assert access.endswith("polls if=$logged")
+    assert re.search(r"error_log \S+ crit;", GUIDE)
+    ids = {"poll_id": "7", "course_id": "7", "poll_session_id": "7", "id": "7", "asset": "x"}
+    for route in ROUTES:
+        path = route.format(**ids)
+        about_votes = path == "/rest/votes" or "poll_submissions" in path
+        for ending in ("", "/"):
+            assert is_logged_by_nginx(path + ending, "anything") != about_votes
+    for path in ("/rest", "/x1/any"):
+        for kind in ("polls", "results", "votes", "", "vot%65s"):
+            for ending in ("", "/"):
+                is_safe = kind in ("polls", "results")
+                assert is_logged_by_nginx(path + ending, kind) == is_safe
+
+
+# MongoDB ---------------------------------------------------------------------------------------
 
 
 def without(action: str) -> str:

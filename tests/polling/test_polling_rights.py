@@ -1,6 +1,6 @@
 """Every role at every route of the polling API, over HTTP."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -130,6 +130,46 @@ async def test_the_actions_of_a_token_limit_its_user(
         if status == 403:
             is_lacking = f"does not grant the action {needed}." in body["detail"]
             assert is_lacking == (action != needed)
+
+
+SHOWN_TO_READERS = frozenset(
+    {"results", "result_shares", "total_results", "has_public_results", "is_correct"}
+)
+
+
+def members_in(body: Any) -> set[str]:
+    """The names of all members that are neither null nor empty."""
+    if isinstance(body, list):
+        return {name for one in body for name in members_in(one)}
+    if not isinstance(body, dict):
+        return set()
+    below = {name for value in body.values() for name in members_in(value)}
+    return below | {name for name, value in body.items() if value not in (None, [])}
+
+
+async def test_the_answer_to_a_write_shows_results_and_submissions_to_tokens_that_may_read(
+    room: Classroom, make_token: TokenMaker
+) -> None:
+    seen: dict[str, set[str]] = {"writer": set(), "owner": set()}
+    room.headers["writer"] = await make_token(user_id=classroom.OWNER, actions=["write"])
+    for role in seen:
+        for (method, pattern), row in TABLE.items():
+            is_writing = method in ("POST", "PUT") or pattern.endswith(("/open", "/close"))
+            if "owner" not in row.who or not is_writing:
+                continue
+            target = await room.target()
+            session = f"/polls/{target.poll_id}/poll_sessions/{target.section_id}"
+            await room.ask("owner", "PUT", f"{session}/open")
+            vote = {"poll_submissions": [{"poll_choice_id": target.choice_id}]}
+            for voter in ("student", "owner"):
+                await room.ask(voter, "POST", f"{session}/poll_submissions", json=vote)
+            path = path_of(pattern, target)
+            status, body = await room.ask(role, method, path, json=row.json)
+            assert (method, pattern, status) == (method, pattern, row.status)
+            seen[role] |= members_in(body)
+    hidden = SHOWN_TO_READERS - {"result_shares"} | {"poll_submissions"}
+    assert seen["owner"] >= hidden
+    assert seen["writer"] & (SHOWN_TO_READERS | hidden) == set()
 
 
 async def test_an_admin_needs_no_actions(room: Classroom, make_token: TokenMaker) -> None:

@@ -332,6 +332,20 @@ def test_who_sees_results(
         assert view.sees_all_submissions == (is_manager or (number == 2 and is_public))
 
 
+@pytest.mark.parametrize("user_id", [OWNER, 17])
+def test_a_token_without_read_sees_no_results_and_no_submissions(user_id: int) -> None:
+    actions = frozenset({WRITE, VOTE})
+    caller = Caller(principal(user_id, actions=actions, workspaces=frozenset({"*"})))
+    for key in (CONTENT, OWN):
+        for course_id in (None, COURSE):
+            located = located_poll(key)
+            session = new_session(1, located, NOW, course_id=course_id, has_public_results=True)
+            view = policy.view_of(caller, session, BALLOT)
+            assert view.is_manager == (key is CONTENT or user_id == OWNER)
+            seen = (view.sees_results, view.sees_submissions, view.sees_all_submissions)
+            assert seen == (False, False, False)
+
+
 @pytest.mark.parametrize("is_manager", [False, True])
 def test_where_counts_are_hidden_only_managers_see_them_and_all_submissions(
     is_manager: bool,

@@ -90,6 +90,7 @@ def seen_by(*, sees_results: bool = True, hides_counts: bool = False) -> View:
         has_voted=False,
         sees_results=sees_results,
         hides_counts=hides_counts,
+        sees_submissions=True,
         sees_all_submissions=False,
         own=None,
     )

@@ -244,8 +244,22 @@ def test_the_server_listens_on_loopback_alone_and_talks_without_compression(
     assert options["net"]["bindIp"] == "127.0.0.1"
     assert options["net"]["unixDomainSocket"] == {"enabled": False}
     assert options["storage"]["wiredTiger"]["engineConfig"]["cacheSizeGB"] == 0.25
-    assert options["replication"]["oplogSizeMB"] == 64
     assert parameters["enableLocalhostAuthBypass"] is False
+
+
+def test_the_oplog_keeps_no_more_than_some_megabytes_of_what_was_deleted(
+    on_mongod: EmbeddedServer,
+) -> None:
+    with pymongo.MongoClient[dict[str, Any]](on_mongod.uri) as client:
+        assert client.local.command("collStats", "oplog.rs")["maxSize"] == 4 * 1024 * 1024
+
+
+def test_no_vote_that_takes_long_stands_in_the_log_of_the_server(on_mongod: EmbeddedServer) -> None:
+    with pymongo.MongoClient[dict[str, Any]](on_mongod.uri) as client:
+        slow = {"$where": "sleep(300) || true"}
+        client.test.votes.insert_one({"_id": "a vote"})
+        client.test.votes.update_one({"_id": "a vote", **slow}, {"$inc": {"results.yes": 1}})
+    assert "results.yes" not in DataDirectory(on_mongod.path).log.read_text()
 
 
 def test_no_password_stands_where_other_users_can_read_it(services: Services) -> None:

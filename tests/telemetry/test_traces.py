@@ -201,6 +201,27 @@ async def test_a_span_belongs_to_the_trace_of_its_caller(
     assert not last.parent_span_id
 
 
+async def test_the_span_of_a_vote_without_a_name_does_not_lead_to_its_caller(
+    collector: Collector, traced: Traced
+) -> None:
+    sent = {**TOKEN, "traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "id-of-a-voter"}
+    async with traced(collector.url) as client:
+        for saves in (False, True):
+            body = a_poll(settings={"saveParticipantNames": saves})
+            made = await client.post("/rest", params=ISSUE, json=body, headers=TOKEN)
+            poll_id = (await made.json())["id"]
+            votes = {**ISSUE, "type": "votes", "pollId": poll_id}
+            chosen = {"optionIds": [(await made.json())["options"][0]["id"]]}
+            cast = await client.post("/rest", params=votes, json=chosen, headers=sent)
+            assert (cast.status, cast.headers["X-Request-Id"]) == (200, "id-of-a-voter")
+    unnamed, named = (span for span in collector.spans if span.name == "POST /rest/votes")
+    assert (named.trace_id.hex(), named.parent_span_id.hex()) == (TRACE, PARENT)
+    assert (unnamed.trace_id.hex() == TRACE, unnamed.parent_span_id) == (False, b"")
+    header = "http.response.header.x-request-id"
+    assert attributes_of(named)[header] == ["id-of-a-voter"]
+    assert attributes_of(unnamed)[header] != ["id-of-a-voter"]
+
+
 async def test_a_fault_of_ours_is_an_error_of_the_span(
     collector: Collector, traced: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
