@@ -58,6 +58,7 @@ def of_session(session: SessionDocument, view: View) -> Parts:
         view.is_open,
         view.has_voted,
         of_results(session, view),
+        view.sees_submissions,
         submissions,
         own and (own["number"], own["choices"], own["comment"], own["user_id"]),
     )
