@@ -65,4 +65,6 @@ def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:
     found = next((KEYWORDS[kind](field) for kind in type(field).__mro__ if kind in KEYWORDS), {})
     if field.allow_none and "type" in found:
         return {**found, "type": [found["type"], "null"]}
+    if field.allow_none and "anyOf" in found:
+        return either(*found["anyOf"], {"type": "null"})
     return found
