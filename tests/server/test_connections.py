@@ -146,6 +146,20 @@ async def test_a_body_in_a_request_that_offers_an_upgrade_is_read(
         assert await client.rest() == b""
 
 
+async def test_pieces_that_look_like_header_blocks_are_none(settings: Settings) -> None:
+    """Blank lines before a request, and the end of a body."""
+    body = b'{"title": "Tea?", "options": [{"title": "yes"}]}\r\n\r\n'
+    head = CREATE.partition(b"Content-Length")[0] + b"Content-Length: %d\r\n\r\n" % len(body)
+    async with serving(settings) as service:
+        client = await service.connect()
+        for piece in (b"\r\n\r\n", head, body):
+            client.send(piece)
+            await asyncio.sleep(0.01)  # so that each is a piece of its own
+        assert (await client.read()).data["title"] == "Tea?"
+        assert (await client.call(HEALTH)).status == 200
+        assert all(connection.is_idle for connection in service.server.open)
+
+
 async def test_a_length_that_is_no_length_ends_its_connection(settings: Settings) -> None:
     async with serving(settings) as service:
         client = await service.connect()
