@@ -116,16 +116,19 @@ async def serve(app: web.Application, announce: Callable[[str], Awaitable[None]]
     """
     settings = app[SETTINGS]
     runner = Runner(app)
+    # Not a task group: what is raised here is told in one sentence.
+    stopped: asyncio.Task[None] | None = None
     try:
         await runner.setup()
         calm_collector()
-        async with asyncio.TaskGroup() as tasks:
-            stopped = tasks.create_task(asked_to_stop())
-            await asyncio.sleep(0)  # from here on a signal stops it in order
-            port = runner.listen(open_sockets(settings.host, settings.port))
-            await announce(base_url(settings.host, port))
-            await stopped
+        stopped = asyncio.create_task(asked_to_stop())
+        await asyncio.sleep(0)  # from here on a signal stops it in order
+        port = runner.listen(open_sockets(settings.host, settings.port))
+        await announce(base_url(settings.host, port))
+        await stopped
     finally:
+        if stopped is not None:
+            stopped.cancel()
         await runner.cleanup()
 
 
