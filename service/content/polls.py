@@ -22,7 +22,9 @@ from storage.polls import redefined
 async def list_polls(request: web.Request) -> web.Response:
     """List the polls of a content, oldest first.
 
-    With ``pollId``, the list holds that poll only. Its ``ETag`` is for ``If-Match``.
+    For tokens with ``read`` on the workspace. With ``pollId``, the list holds that poll only, and
+    its ``ETag`` is for ``If-Match``. Does not list polls of other contents, and shows results only
+    with ``expand`` and only where the caller may see them.
     """
     query = read_content_query(request)
     policy.require_content(request[CALL].principal, policy.READ, query.key)
@@ -70,8 +72,9 @@ def _encoded(container: Container) -> bytes:
 async def create_poll(request: web.Request) -> web.Response:
     """Create a poll.
 
-    Members that are left out get their defaults, and options without an ``id`` are numbered. The
-    ``id`` of the poll is kept if no other poll has it.
+    For tokens with ``write`` on the workspace. Members that are left out get their defaults, and
+    options without an ``id`` are numbered. Does not replace a poll: an ``id`` that another poll has
+    is a 409.
     """
     key = read_content_query(request).key
     principal = request[CALL].principal
@@ -90,8 +93,8 @@ async def create_poll(request: web.Request) -> web.Response:
 async def replace_poll(request: web.Request) -> web.Response:
     """Replace a poll.
 
-    The whole poll is replaced, so what ``GET`` returned can be sent back unchanged. Options that
-    have votes cannot be removed.
+    For tokens with ``write`` on the workspace. What ``GET`` returned can be sent back unchanged.
+    Does not change votes, and cannot remove options that have some.
     """
     located = await _changeable(request)
     definition = POLL_REPLACEMENT.load(await read_json_body(request))
@@ -105,7 +108,10 @@ async def replace_poll(request: web.Request) -> web.Response:
 
 
 async def delete_poll(request: web.Request) -> web.Response:
-    """Delete a poll, with its sessions and all votes."""
+    """Delete a poll, with its sessions and all votes.
+
+    For tokens with ``write`` on the workspace. Does not leave anything that could be restored.
+    """
     located = await _changeable(request)
     poll = await request.app[STORE].polls.delete(located, if_match=read_if_match(request))
     return _respond(poll)

@@ -47,7 +47,8 @@ async def find_shown(request: web.Request, polls: Sequence[PollDocument]) -> lis
 async def show_results(request: web.Request) -> web.Response:
     """Get the results of a poll.
 
-    Answered with 403 if the caller may not see them, or not yet.
+    For tokens with ``read`` on the workspace that may see them, as the settings say; otherwise, or
+    not yet, the answer is a 403. Does not tell who voted.
     """
     key, poll_id = read_poll_address(request, "results")
     caller = Caller(request[CALL].principal)

@@ -20,8 +20,9 @@ from storage.errors import NoStandingSession
 async def list_votes(request: web.Request) -> web.Response:
     """List the votes in a poll.
 
-    Callers with ``read`` and ``write`` on the workspace get all votes, in pages, if names are
-    saved. Otherwise the list holds the caller's own vote only.
+    For tokens with ``vote`` on the workspace. Callers with ``read`` and ``write`` as well get all
+    votes, in pages, if names are saved; otherwise the list holds the caller's own vote only. Does
+    not tell who cast a vote without a name.
     """
     paging = pagination.read_paging(request)
     poll_id, session_id = await _find_session(request)
@@ -46,7 +47,8 @@ async def list_votes(request: web.Request) -> web.Response:
 async def cast_vote(request: web.Request) -> web.Response:
     """Cast the caller's vote.
 
-    If the poll has ``allowRevote``, the vote replaces the previous one.
+    For tokens with ``vote`` on the workspace. If the poll has ``allowRevote``, the vote replaces
+    the previous one. Does not add a second vote, and does not count where it is refused.
     """
     poll_id, session_id = await _find_session(request)
     body = await read_json_body(request)
@@ -66,7 +68,11 @@ async def cast_vote(request: web.Request) -> web.Response:
 
 
 async def withdraw_vote(request: web.Request) -> web.Response:
-    """Withdraw the caller's vote, if the poll has ``allowRevote``."""
+    """Withdraw the caller's vote, if the poll has ``allowRevote``.
+
+    For tokens with ``vote`` on the workspace. Does not withdraw votes of others, or any after the
+    poll has closed.
+    """
     poll_id, session_id = await _find_session(request)
     outcome = await casting.cast(request, casting.CONTENT, session_id, None)
     data = _own_vote(request, outcome.ballot, outcome.rules, poll_id)

@@ -134,7 +134,12 @@ def _enveloped(envelope: Envelope, converter: OpenAPIConverter) -> Json:
     if envelope.name not in components.schemas:
         shape: Json = {
             "type": "object",
-            "properties": {envelope.member: _resolved(envelope.content, converter)},
+            "properties": {
+                envelope.member: {
+                    **_resolved(envelope.content, converter),
+                    "description": envelope.description,
+                }
+            },
             "required": [envelope.member],
         }
         closed = {"additionalProperties": False} if envelope.is_closed else {}

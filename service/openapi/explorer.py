@@ -39,23 +39,36 @@ INDEX_HEADERS = {
 
 
 async def show_index(_: web.Request) -> web.Response:
-    """Get a page that links to the documentation."""
+    """Get a page that links to the documentation.
+
+    For everybody. Does not tell anything about polls.
+    """
     return await _file("welcome.html", "text/html", INDEX_HEADERS)
 
 
 async def show_document(request: web.Request) -> web.Response:
-    """Get this document."""
+    """Get this document.
+
+    For everybody. Does not depend on the caller: only its server does, which is the one that was
+    asked.
+    """
     body = await asyncio.to_thread(request.app[DOCUMENT], base_url(request))
     return bytes_response(body, headers={"Cache-Control": "no-cache"})
 
 
 async def show_page(_: web.Request) -> web.Response:
-    """Get the page that explores this document and tries requests."""
+    """Get the page that explores this document and tries requests.
+
+    For everybody. Does not keep the token that is typed into it, and loads nothing from elsewhere.
+    """
     return await _file("index.html", "text/html", GUARDED)
 
 
 async def show_asset(request: web.Request) -> web.Response:
-    """Get a file that the page needs."""
+    """Get a file that the page needs.
+
+    For everybody. Does not serve other files.
+    """
     name = request.match_info["asset"]
     if name not in ASSETS:
         raise NotFound("There is no such file.")

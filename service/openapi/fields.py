@@ -12,6 +12,7 @@ from schemas.content import MAX_OPTIONS, SettingsSchema
 from schemas.fields import MAX_ID, OPTION_ID, UUID, Items, Moment, Pattern
 from schemas.polling import ChoiceId, Flag, Id
 from schemas.responses import Counts, ShownChoiceId, Time
+from service.openapi.descriptions import description_of
 from service.openapi.operation import Json
 
 MOMENT = (
@@ -64,7 +65,10 @@ def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:
     ret.pop("writeOnly", None)
     found = next((KEYWORDS[kind](field) for kind in type(field).__mro__ if kind in KEYWORDS), {})
     if field.allow_none and "type" in found:
-        return {**found, "type": [found["type"], "null"]}
+        found = {**found, "type": [found["type"], "null"]}
     if field.allow_none and "anyOf" in found:
-        return either(*found["anyOf"], {"type": "null"})
+        found = either(*found["anyOf"], {"type": "null"})
+    if isinstance(field.parent, Schema):  # not the items of a list
+        description = description_of(field.parent, str(field.name))
+        found = {**found, "description": description} if description else found
     return found

@@ -22,6 +22,7 @@ class Envelope:
 
     name: str
     member: str
+    description: str
     content: "Shape"
     is_closed: bool = False
 

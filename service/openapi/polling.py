@@ -66,16 +66,19 @@ def _one(
 
 def _answer(resource: Resource, description: str, *headers: str) -> Answer:
     name = resource.plural.title().replace("_", "")
-    envelope = Envelope(name, resource.plural, list_of(SHOWN[resource]), is_closed=True)
+    found = list_of(SHOWN[resource])
+    envelope = Envelope(name, resource.plural, "A list, also of one.", found, is_closed=True)
     return json_answer(description, envelope, *headers)
 
 
 def _body(resource: Resource, takes: Schema) -> Content:
     """The one form that new clients should send; the service reads others too."""
+    name = f"{component_name(takes)}Body"
+    is_new = any(field.required for field in takes.fields.values())
+    description = "What to create." if is_new else "What to change."
     if resource is ENROLLMENTS:  # which clients write in the singular
-        return json_content(Envelope(f"{component_name(takes)}Body", resource.singular, takes))
-    objects = list_of(takes, minItems=1)
-    return json_content(Envelope(f"{component_name(takes)}Body", resource.plural, objects))
+        return json_content(Envelope(name, resource.singular, description, takes))
+    return json_content(Envelope(name, resource.plural, description, list_of(takes, minItems=1)))
 
 
 FULL = {409: (Code.LIMIT_REACHED,)}

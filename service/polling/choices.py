@@ -20,8 +20,8 @@ from storage.pagination import page_of
 async def list_choices(request: web.Request) -> web.Response:
     """List the choices of a poll, by ``position``.
 
-    For readers of the poll. ``is_correct`` is shown to managers, and to users who have submitted to
-    a session that is now closed and can vote in no open session.
+    For readers of the poll. Does not show ``is_correct``, except to managers, and to users who have
+    submitted to a session that is now closed and can vote in no open session.
     """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request, _is_place)
@@ -48,7 +48,7 @@ def _is_place(after: Any) -> bool:
 async def show_choice(request: web.Request) -> web.Response:
     """Get a choice.
 
-    For readers of the poll.
+    For readers of the poll. Does not show ``is_correct`` to voters while they may still vote.
     """
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
@@ -62,7 +62,7 @@ async def show_choice(request: web.Request) -> web.Response:
 async def create_choice(request: web.Request) -> web.Response:
     """Add a choice to a poll.
 
-    For managers of the poll. A poll has at most 100 choices.
+    For managers of the poll. Does not go beyond 100 choices in a poll.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
@@ -80,7 +80,7 @@ async def create_choice(request: web.Request) -> web.Response:
 async def update_choice(request: web.Request) -> web.Response:
     """Update a choice.
 
-    For managers of the poll. Members that are left out stay as they are.
+    For managers of the poll. Does not change members that are left out, nor votes for the choice.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located, option_id = await lookups.find_managed_choice(request, caller)
@@ -94,7 +94,7 @@ async def update_choice(request: web.Request) -> web.Response:
 async def delete_choice(request: web.Request) -> web.Response:
     """Delete a choice that has no votes.
 
-    For managers of the poll.
+    For managers of the poll. Does not delete one that has votes: that is a 409.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located, option_id = await lookups.find_managed_choice(request, caller)

@@ -17,7 +17,7 @@ from service.web.store_key import STORE
 async def list_enrollments(request: web.Request) -> web.Response:
     """List the enrollments of a course.
 
-    For admins.
+    For admins. Does not list those that have ended.
     """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
@@ -32,7 +32,7 @@ async def list_enrollments(request: web.Request) -> web.Response:
 async def create_enrollment(request: web.Request) -> web.Response:
     """Enroll a user in a course.
 
-    For admins. Repeating an enrollment returns the existing one.
+    For admins. Does not enroll twice: repeated, it returns the enrollment that there is.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     course_id = lookups.read_path_id(request, "course_id")
@@ -52,7 +52,7 @@ async def create_enrollment(request: web.Request) -> web.Response:
 async def delete_enrollment(request: web.Request) -> web.Response:
     """End an enrollment.
 
-    For admins.
+    For admins. Does not remove what the user has submitted.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     course_id = lookups.read_path_id(request, "course_id")
@@ -67,7 +67,8 @@ async def delete_enrollment(request: web.Request) -> web.Response:
 async def show_user(request: web.Request) -> web.Response:
     """Get a user.
 
-    For the user themselves, and admins.
+    For the user themselves, and admins. Does not say whether the user exists: the name is made of
+    the id.
     """
     caller = await lookups.read_caller(request, policy.READ)
     user_id = caller.principal.user_id
@@ -80,7 +81,8 @@ async def show_user(request: web.Request) -> web.Response:
 async def show_course(request: web.Request) -> web.Response:
     """Get a course.
 
-    For users who are enrolled in it, and admins.
+    For users who are enrolled in it, and admins. Does not say whether the course is known
+    elsewhere: its name is made of its id.
     """
     caller = await lookups.read_caller(request, policy.READ)
     course_id = lookups.read_path_id(request, "course_id")

@@ -13,7 +13,10 @@ from storage.documents import PollDocument
 
 
 async def list_polls(request: web.Request) -> web.Response:
-    """List the polls that the caller created in the polling API, newest first."""
+    """List the polls that the caller created in the polling API, newest first.
+
+    For every user. Does not list content polls, or polls of others.
+    """
     policy.require_action(request[CALL].principal, policy.READ)
     paging = pagination.read_paging(request)
     user_id = request[CALL].principal.user_id
@@ -25,7 +28,8 @@ async def list_polls(request: web.Request) -> web.Response:
 async def show_poll(request: web.Request) -> web.Response:
     """Get a poll.
 
-    For readers of the poll. Only its managers see ``user_id`` and ``total_results``.
+    For readers of the poll. Only its managers see ``user_id`` and ``total_results``. Does not hold
+    choices or sessions, which have operations of their own.
     """
     caller = await lookups.read_caller(request, policy.READ)
     located = await lookups.find_poll(request)
@@ -40,7 +44,8 @@ async def show_poll(request: web.Request) -> web.Response:
 async def create_poll(request: web.Request) -> web.Response:
     """Create a poll.
 
-    For teachers and admins.
+    For teachers and admins. Does not create choices or sessions, which have operations of their
+    own.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     policy.require_teacher(caller)
@@ -60,7 +65,7 @@ async def create_poll(request: web.Request) -> web.Response:
 async def update_poll(request: web.Request) -> web.Response:
     """Update a poll.
 
-    For managers of the poll. Members that are left out stay as they are.
+    For managers of the poll. Does not change members that are left out, nor choices and settings.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
@@ -72,7 +77,7 @@ async def update_poll(request: web.Request) -> web.Response:
 async def delete_poll(request: web.Request) -> web.Response:
     """Delete a poll, with its sessions and all submissions.
 
-    For managers of the poll.
+    For managers of the poll. Does not leave anything that could be restored.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)

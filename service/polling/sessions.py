@@ -24,7 +24,7 @@ MAX_SUBMISSIONS = 1000
 async def list_sessions(request: web.Request) -> web.Response:
     """List the sessions of a poll, by id.
 
-    For managers of the poll.
+    For managers of the poll. Does not hold submissions, unless they are included.
     """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
@@ -34,14 +34,18 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 async def list_opened(request: web.Request) -> web.Response:
-    """List the open sessions of the caller's courses and sections."""
+    """List the open sessions of the caller's courses and sections.
+
+    For every user. Does not list standing sessions of content polls, which have no course.
+    """
     return await _list_reached(request, is_open=True)
 
 
 async def list_closed(request: web.Request) -> web.Response:
     """List the closed sessions of the caller's courses and sections.
 
-    A session that was never opened counts as closed.
+    For every user. A session that was never opened counts as closed. Does not list standing
+    sessions of content polls, which have no course.
     """
     return await _list_reached(request, is_open=False)
 
@@ -59,7 +63,8 @@ async def show_session(request: web.Request) -> web.Response:
     """Get a session, with its results if the caller may see them.
 
     For readers of the session. ``poll_submissions`` holds all submissions for callers that may see
-    results, else the caller's own. Over 1,000 submissions it is null: list the submissions instead.
+    results, else the caller's own. Does not hold more than 1,000: then it is null, and the
+    submissions are listed instead.
     """
     caller = await lookups.read_caller(request, policy.READ)
     session = await lookups.find_session(request)
@@ -72,8 +77,8 @@ async def show_session(request: web.Request) -> web.Response:
 async def create_session(request: web.Request) -> web.Response:
     """Create a session of a poll in a course.
 
-    For managers of the poll who teach the course. The new session is not open yet. A poll has at
-    most 1,000 sessions.
+    For managers of the poll who teach the course. A poll has at most 1,000 sessions. Does not open
+    it.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
@@ -90,8 +95,8 @@ async def create_session(request: web.Request) -> web.Response:
 async def update_session(request: web.Request) -> web.Response:
     """Update a session.
 
-    For managers of the poll. Members that are left out stay as they are. Course and section cannot
-    change once there are submissions.
+    For managers of the poll. Does not change members that are left out, nor course and section once
+    there are submissions, and does not open or close it.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
@@ -108,7 +113,8 @@ async def update_session(request: web.Request) -> web.Response:
 async def open_session(request: web.Request) -> web.Response:
     """Open a session.
 
-    For managers of the poll. Opening an open session changes nothing.
+    For managers of the poll. Does not open other sessions of the poll, and changes nothing where it
+    is open.
     """
     return await _publish(request, is_published=True)
 
@@ -116,7 +122,8 @@ async def open_session(request: web.Request) -> web.Response:
 async def close_session(request: web.Request) -> web.Response:
     """Close a session.
 
-    For managers of the poll. Closing a closed session changes nothing.
+    For managers of the poll. Does not close other sessions of the poll, and changes nothing where
+    it is closed.
     """
     return await _publish(request, is_published=False)
 
@@ -135,7 +142,7 @@ async def export_session(request: web.Request) -> web.StreamResponse:
 
     For managers of the poll. The file has the choices with their votes and percentages and, if
     names are saved, one row for each submission, all as of the same moment. While as many exports
-    run as the service allows, the answer is a 503.
+    run as the service allows, the answer is a 503. Does not name voters where names are not saved.
     """
     caller = await lookups.read_caller(request, policy.READ)
     form = exports.read_format(request)
@@ -149,7 +156,8 @@ async def export_session(request: web.Request) -> web.StreamResponse:
 async def delete_session(request: web.Request) -> web.Response:
     """Delete a session, with its submissions.
 
-    For managers of the poll.
+    For managers of the poll. Does not delete the standing session of a content poll, and cannot be
+    undone.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)

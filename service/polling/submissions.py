@@ -18,7 +18,7 @@ from storage.errors import NotFound
 async def list_submissions(request: web.Request) -> web.Response:
     """List the submissions to a session.
 
-    For managers of the poll.
+    For managers of the poll. Does not tell who submitted, where names are not saved.
     """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
@@ -36,7 +36,8 @@ async def list_submissions(request: web.Request) -> web.Response:
 async def show_submission(request: web.Request) -> web.Response:
     """Get a submission.
 
-    For managers of the poll and the author of the submission; other callers get 404.
+    For managers of the poll and the author of the submission; other callers get 404. Does not tell
+    managers who submitted it, where names are not saved.
     """
     caller = await lookups.read_caller(request, policy.READ)
     session = await lookups.find_session(request, "poll_session_id")
@@ -53,8 +54,9 @@ async def show_submission(request: web.Request) -> web.Response:
 async def create_submission(request: web.Request) -> web.Response:
     """Submit a choice to an open session.
 
-    For readers of the session. Each user submits once, unless the poll allows revoting. In a poll
-    that takes several choices, send one object for each.
+    For readers of the session. In a poll that takes several choices, send one object for each. Does
+    not take a second submission of a user, unless the poll allows revoting: then it replaces the
+    first.
     """
     principal = request[CALL].principal
     policy.require_action(principal, policy.VOTE)

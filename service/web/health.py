@@ -18,7 +18,7 @@ DRAINING = web.AppKey("draining", asyncio.Event)
 async def healthz(_: web.Request) -> web.Response:
     """Check that the process answers.
 
-    Does not check the database, whose outage would then restart every replica.
+    For everybody. Does not check the database, whose outage would then restart every replica.
     """
     return responses.json_response({"status": "ok"})
 
@@ -26,7 +26,8 @@ async def healthz(_: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """Check that requests should be sent here.
 
-    The database accepts writes, and the service is not stopping.
+    For everybody: the database accepts writes, and the service is not stopping. Does not say why
+    not; the log does.
     """
     if request.app[DRAINING].is_set():
         raise Unavailable("The service is shutting down.")
@@ -37,7 +38,8 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """Get the metrics, in the text format of Prometheus.
 
-    Meant for an internal network, not for the public.
+    For everybody who reaches it, so keep it on an internal network. Does not name users, polls or
+    tokens.
     """
     request.app[REQUEST_LOG].flush()
     return web.Response(

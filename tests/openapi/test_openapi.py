@@ -20,7 +20,7 @@ from schemas import responses
 from schemas.fields import StrictSchema
 from schemas.polling import LenientSchema
 from service.app import create_app
-from service.openapi import examples, explorer
+from service.openapi import descriptions, examples, explorer
 from service.openapi.document import Undescribed, build
 from service.openapi.names import component_name
 from service.polling import enrollments
@@ -106,6 +106,27 @@ def test_every_handler_has_a_docstring_for_a_summary(
     method: str, path: str, operation: Json
 ) -> None:
     assert operation["summary"], f"{ROUTES[path][method]} has no docstring"
+
+
+@on_every_operation
+def test_each_operation_says_who_may_call_it_and_what_it_does_not_do(
+    method: str, path: str, operation: Json
+) -> None:
+    description = operation["description"]
+    assert description.startswith("For "), f"{method} {path}: {description}"
+    assert re.search(r"\. Does not [a-z]", description), f"{method} {path}: {description}"
+
+
+@pytest.mark.parametrize("name", sorted(DOCUMENT["components"]["schemas"]))
+def test_each_property_has_a_sentence(name: str) -> None:
+    properties = DOCUMENT["components"]["schemas"][name]["properties"]
+    for member, described in properties.items():
+        assert re.fullmatch(r"[A-Z`][^.]*(\.[^ ][^.]*)*\.", described["description"]), member
+
+
+def test_only_members_that_there_are_have_a_description() -> None:
+    for schema, members in descriptions.MEMBERS.items():
+        assert members.keys() <= schema._declared_fields.keys(), schema
 
 
 def every_schema() -> Iterator[type[Schema]]:

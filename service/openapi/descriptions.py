@@ -1,0 +1,216 @@
+"""One sentence for each member of each schema; a schema has those of its bases too."""
+
+from marshmallow import Schema
+
+from schemas import content, polling, responses
+
+OF_TITLE = "What is asked, 1 to 255 characters."
+OF_COMMENT = "What the voter adds, where the poll allows comments."
+OF_SECTION = "The section of the course that the session is for; null for the whole course."
+OF_VISIBLE = "Whether all readers of the session see its results; otherwise managers alone do."
+OF_ENROLLED = "The section that the user is enrolled in; null for the course as a whole."
+OF_CORRECT = "Whether this is a right answer."
+OF_POSITION = "The place of the choice among the others, in ascending order."
+OF_SHARE = "The share of the participants who chose it, in percent."
+
+MEMBERS: dict[type[Schema], dict[str, str]] = {
+    responses.FaultSchema: {
+        "field": "The path of the member, such as `options[2].title`; null for the whole request.",
+        "message": "What is wrong, for people; its words may change.",
+    },
+    responses.ProblemSchema: {
+        "type": "Always `about:blank`: `code` tells problems apart.",
+        "title": "The phrase of the status.",
+        "status": "The status of the response.",
+        "detail": "The message of the first entry of `errors`.",
+        "code": "Why the request was refused, for programs; it keeps its meaning.",
+        "errors": "What is wrong with the request, one entry for each fault.",
+    },
+    responses.HealthSchema: {
+        "status": "`ok` while the process answers, `ready` while it should be sent requests.",
+    },
+    # The content API.
+    content.SettingsSchema: {
+        "allowSelectionOfMultipleOptions": "Whether a vote may name several options.",
+        "resultsVisibility": "When others than managers see results: always, once they have voted, "
+        "once the poll is closed, or never.",
+        "endDate": "When the poll ends, as RFC 3339 with an offset, or empty; it closes the poll "
+        "only with `closePollOnEndDate`.",
+        "hideAbsoluteNumbers": "Whether others than managers see percentages without counts.",
+        "allowRevote": "Whether a user may change or withdraw a vote.",
+        "saveParticipantNames": "Whether votes are stored with the user who cast them.",
+        "closePollOnEndDate": "Whether the poll takes no more votes from `endDate` on.",
+        "allowComment": "Whether a vote may have a comment.",
+    },
+    content.OptionSchema: {
+        "id": "The id of the option in its poll; left out, it is the next number.",
+        "title": "What the option says, 1 to 255 characters.",
+        "order": "The place of the option among the others; left out, its place in the list.",
+    },
+    content.NewPollSchema: {
+        "id": "The id of the poll, where it is moved from elsewhere; left out, a new one.",
+        "title": OF_TITLE,
+        "description": "More about the question, up to 4,000 characters.",
+        "options": "What can be voted for, each once.",
+        "settings": "How the poll is run; members may be left out.",
+    },
+    content.PollReplacementSchema: {
+        "id": "The id of the poll, which cannot change.",
+        "options": "What can be voted for from now on; options that have votes must stay.",
+        "results": "Ignored, so that what `GET` returned can be sent back.",
+    },
+    content.NewVoteSchema: {
+        "optionIds": "The ids of the chosen options: one, unless the poll takes several.",
+        "comment": OF_COMMENT,
+    },
+    responses.ShownOptionSchema: {
+        "id": "The id of the option, unique in its poll.",
+        "title": "What the option says.",
+        "order": "The place of the option among the others, in ascending order.",
+    },
+    responses.PollSchema: {
+        "id": "The id of the poll; `poll_id` under `/api/v1` takes it too.",
+        "title": "What is asked.",
+        "description": "More about the question; may be empty.",
+        "options": "What can be voted for, by `order`.",
+        "settings": "How the poll is run, all eight settings.",
+    },
+    responses.ExpandedPollSchema: {
+        "results": "With `expand=results`, where the caller may see them.",
+    },
+    responses.OptionResultSchema: {
+        "votes": "How many votes name the option; null where absolute numbers are hidden.",
+        "percentage": OF_SHARE,
+    },
+    responses.ResultsSchema: {
+        "options": "The result of each option, by its id.",
+        "votes": "How often options were chosen, all together; null where numbers are hidden.",
+        "participants": "How many users have voted; null where numbers are hidden.",
+        "closed": "Whether the poll takes no votes now.",
+    },
+    responses.ResultsOfPollSchema: {
+        "pollId": "The id of the poll.",
+        "sessionId": "The id of its standing session, under `/api/v1`.",
+        "closed": "Whether the poll takes no votes now.",
+        "results": "The votes, as this caller may see them at this moment.",
+    },
+    responses.VoteSchema: {
+        "pollId": "The id of the poll.",
+        "userId": "Who voted; null where that is not shown.",
+        "optionIds": "The ids of the chosen options; null where they are not shown.",
+        "comment": "What the voter added, if anything; null where it is not shown.",
+        "createdAt": "When the user first voted; null where that is not shown.",
+        "updatedAt": "When the user last changed the vote; null where that is not shown.",
+    },
+    # The polling API.
+    polling.PollChanges: {
+        "question": OF_TITLE,
+        "description": "More about the question, up to 4,000 characters.",
+    },
+    polling.ChoiceChanges: {
+        "text": "What the choice says, 1 to 255 characters.",
+        "is_correct": OF_CORRECT,
+        "position": OF_POSITION,
+    },
+    polling.NewChoice: {
+        "position": "The place of the choice among the others; left out, it comes last.",
+    },
+    polling.SessionChanges: {
+        "course_id": "The course that the session is for, one that the caller teaches.",
+        "course_section_id": OF_SECTION,
+        "has_public_results": OF_VISIBLE,
+    },
+    polling.NewSession: {
+        "course_id": "The course that the session is for, one that the caller teaches.",
+        "course_section_id": OF_SECTION,
+        "has_public_results": OF_VISIBLE,
+    },
+    polling.NewSubmission: {
+        "poll_choice_id": "The id of the chosen choice, as a number or a string.",
+        "comment": OF_COMMENT,
+    },
+    polling.NewEnrollment: {
+        "user_id": "The user to enroll.",
+        "type": "What the user is in the course; left out, a student.",
+        "course_section_id": OF_ENROLLED,
+    },
+    responses.ShownPollSchema: {
+        "id": "The number of the poll.",
+        "question": "What is asked.",
+        "description": "More about the question; may be empty.",
+        "created_at": "When the poll was created.",
+        "user_id": "Who created the poll; for managers only.",
+        "total_results": "Submissions by the id of the choice, in all sessions; for managers only.",
+    },
+    responses.ShownChoiceSchema: {
+        "id": "The id of the choice: a number, or a string where it was given one.",
+        "poll_id": "The number of its poll.",
+        "text": "What the choice says.",
+        "position": OF_POSITION,
+        "is_correct": OF_CORRECT,
+    },
+    responses.SessionMembers: {
+        "id": "The id of the session.",
+        "poll_id": "The number of its poll.",
+        "course_id": "The course that the session is for; null for the standing session.",
+        "course_section_id": OF_SECTION,
+        "is_published": "Whether the session is open.",
+        "created_at": "When the session was created.",
+    },
+    responses.ShownSessionSchema: {
+        "has_submitted": "Whether the caller has submitted to the session.",
+        "poll_submissions": "The submissions that the caller may see; null in lists, unless "
+        "included, and where there are too many.",
+        "has_public_results": OF_VISIBLE,
+        "results": "Submissions by the id of the choice, where the caller may see them.",
+        "result_shares": "Whole percents by the id of the choice, where numbers are hidden.",
+    },
+    responses.ShownSubmissionSchema: {
+        "id": "The id of the submission; null where it is not shown.",
+        "poll_session_id": "The id of its session.",
+        "poll_choice_id": "The id of the chosen choice, of several the first.",
+        "user_id": "Who submitted it; null where that is not shown.",
+        "created_at": "When it was submitted; null where that is not shown.",
+        "poll_choice_ids": "The ids of all chosen choices, where the poll takes several.",
+        "comment": "What the user added, where the poll allows comments; null without one.",
+    },
+    responses.ExportedPollSchema: {
+        "id": "The number of the poll.",
+        "question": "What is asked.",
+    },
+    responses.ExportedSessionSchema: {
+        "participants": "How many users have submitted.",
+    },
+    responses.CountedChoiceSchema: {
+        "votes": "How many submissions chose it.",
+        "percentage": OF_SHARE,
+    },
+    responses.ExportSchema: {
+        "poll": "The poll of the session.",
+        "poll_session": "The session, as of one moment.",
+        "poll_choices": "The choices with their votes, by `position`.",
+        "poll_submissions": "All submissions; null where names are not saved.",
+    },
+    responses.EnrollmentSchema: {
+        "id": "The id of the enrollment.",
+        "user_id": "The user who is enrolled.",
+        "course_id": "The course.",
+        "course_section_id": OF_ENROLLED,
+        "type": "What the user is in the course.",
+        "enrollment_state": "`active`, or `deleted` in the answer to `DELETE`.",
+    },
+    responses.UserSchema: {
+        "id": "The id of the user.",
+        "name": "A name made of the id: there is no directory of users.",
+    },
+    responses.CourseSchema: {
+        "id": "The id of the course.",
+        "name": "A name made of the id: there is no directory of courses.",
+    },
+}
+
+
+def description_of(schema: Schema, member: str) -> str | None:
+    """That of the nearest class with one."""
+    told = (MEMBERS.get(kind, {}).get(member) for kind in type(schema).__mro__)
+    return next(filter(None, told), None)
