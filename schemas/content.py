@@ -1,5 +1,6 @@
 """Input of the content API (docs/api.md, section 3); ``shown`` has the output."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validates_schema
@@ -13,8 +14,8 @@ from schemas.fields import (
     Items,
     Moment,
     Pattern,
+    ReceivedSchema,
     StrictBoolean,
-    StrictSchema,
     String,
     Text,
     Title,
@@ -25,27 +26,38 @@ VISIBILITIES = ("alwaysPublic", "afterVote", "afterClose", "private")
 MAX_OPTIONS = 100
 MAX_DESCRIPTION = 4000
 MAX_COMMENT = 1000
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "allowSelectionOfMultipleOptions": False,
+    "resultsVisibility": VISIBILITIES[0],
+    "endDate": "",
+    "hideAbsoluteNumbers": False,
+    "allowRevote": False,
+    "saveParticipantNames": False,
+    "closePollOnEndDate": False,
+    "allowComment": False,
+}
+NO_END = {"closePollOnEndDate": ["requires an endDate"]}
 
 
-class SettingsSchema(StrictSchema):
-    """The settings of a poll, all eight; missing ones get their defaults."""
+class SettingsSchema(ReceivedSchema):
+    """Some of the settings of a poll; ``completed`` adds the others."""
 
-    allowSelectionOfMultipleOptions = StrictBoolean(load_default=False)
-    resultsVisibility = Choice(VISIBILITIES, load_default=VISIBILITIES[0])
-    endDate = Moment(load_default="")
-    hideAbsoluteNumbers = StrictBoolean(load_default=False)
-    allowRevote = StrictBoolean(load_default=False)
-    saveParticipantNames = StrictBoolean(load_default=False)
-    closePollOnEndDate = StrictBoolean(load_default=False)
-    allowComment = StrictBoolean(load_default=False)
+    allowSelectionOfMultipleOptions = StrictBoolean()
+    resultsVisibility = Choice(VISIBILITIES)
+    endDate = Moment()
+    hideAbsoluteNumbers = StrictBoolean()
+    allowRevote = StrictBoolean()
+    saveParticipantNames = StrictBoolean()
+    closePollOnEndDate = StrictBoolean()
+    allowComment = StrictBoolean()
 
     @validates_schema
     def _require_end(self, settings: dict[str, Any], **_: Any) -> None:
-        if settings["closePollOnEndDate"] and not settings["endDate"]:
-            raise ValidationError("requires an endDate", "closePollOnEndDate")
+        if settings.get("closePollOnEndDate") and settings.get("endDate") == "":
+            raise ValidationError(NO_END)
 
 
-class OptionSchema(StrictSchema):
+class OptionSchema(ReceivedSchema):
     id = Pattern(OPTION_ID, "must have 1 to 64 of the characters A-Z a-z 0-9 _ -")
     title = Title(required=True)
     order = Int32()
@@ -56,7 +68,7 @@ def _options(*, least: int) -> Items:
     return Items(item, required=True, least=least, most=MAX_OPTIONS)
 
 
-class NewPollSchema(StrictSchema):
+class NewPollSchema(ReceivedSchema):
     """A new poll; loads to ``storage.documents.PollDefinition``.
 
     Settings are complete, each option has an ``order`` (by default its index), and ``closes_at`` is
@@ -65,11 +77,9 @@ class NewPollSchema(StrictSchema):
 
     id = Pattern(UUID, "must be a UUID")
     title = Title(required=True)
-    description = Text(load_default="", most=MAX_DESCRIPTION)
+    description = Text(most=MAX_DESCRIPTION)
     options = _options(least=1)
-    settings = fields.Nested(
-        SettingsSchema, load_default=lambda: SettingsSchema().load({}), error_messages=MESSAGES
-    )
+    settings = fields.Nested(SettingsSchema, error_messages=MESSAGES)
 
     @validates_schema
     def _require_distinct_ids(self, poll: dict[str, Any], **_: Any) -> None:
@@ -85,33 +95,55 @@ class NewPollSchema(StrictSchema):
 
     @post_load
     def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
-        for place, option in enumerate(poll["options"]):
-            option.setdefault("order", place)
-        if "id" in poll:
-            poll["id"] = poll["id"].lower()
-        settings = poll["settings"]
-        ends = settings["closePollOnEndDate"]
-        poll["closes_at"] = parse_rfc3339(settings["endDate"]) if ends else None
-        return poll
+        return completed(_ordered(poll))
 
 
 class PollReplacementSchema(NewPollSchema):
-    """The new state of a poll. What ``GET`` returned can be sent back unchanged."""
+    """The new state of a poll; loads to what ``completed`` takes.
+
+    What ``GET`` returned can be sent back unchanged.
+    """
 
     options = _options(least=0)
-    results = fields.Raw(load_only=True, allow_none=True)
+    results = fields.Raw(load_only=True)
 
     @post_load
-    def _drop_results(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
         poll.pop("results", None)
-        return poll
+        return _ordered(poll)
 
 
-class NewVoteSchema(StrictSchema):
+def _ordered(poll: dict[str, Any]) -> dict[str, Any]:
+    for place, option in enumerate(poll["options"]):
+        option.setdefault("order", place)
+    if "id" in poll:
+        poll["id"] = poll["id"].lower()
+    return poll
+
+
+def completed(
+    definition: Mapping[str, Any],
+    *,
+    description: str = "",
+    settings: Mapping[str, Any] = DEFAULT_SETTINGS,
+) -> dict[str, Any]:
+    """``definition`` with this description and these settings where it leaves them out.
+
+    The result is a ``storage.documents.PollDefinition``. Raises ``ValidationError`` if a poll that
+    closes on its end date would have none.
+    """
+    settings = {**settings, **definition.get("settings", {})}
+    if settings["closePollOnEndDate"] and not settings["endDate"]:
+        raise ValidationError({"settings": NO_END})
+    ends = parse_rfc3339(settings["endDate"]) if settings["closePollOnEndDate"] else None
+    return {"description": description, **definition, "settings": settings, "closes_at": ends}
+
+
+class NewVoteSchema(ReceivedSchema):
     """A vote in a content poll. The poll decides how many options it may name."""
 
     optionIds = Items(String(), required=True, least=0, most=MAX_OPTIONS)
-    comment = Text(load_default=None, allow_none=True, most=MAX_COMMENT)
+    comment = Text(load_default=None, most=MAX_COMMENT)
 
 
 NEW_VOTE = NewVoteSchema()

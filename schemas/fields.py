@@ -3,12 +3,13 @@
 Messages are predicates: the path of the member is put before them.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
 MESSAGES: dict[str, Any] = {
     "required": "is missing",
@@ -21,11 +22,29 @@ MESSAGES: dict[str, Any] = {
 
 RFC3339 = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<minute>\d{2}:\d{2}):(?P<second>\d{2})(?:\.\d+)?"
-    r"(?P<offset>[Zz]|[+-]\d{2}:[0-5]\d)",
+    r"(?P<offset>[Zz]|[+-]\d{2}:?[0-5]\d)",
     re.ASCII,
 )
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 OPTION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+BLANKS = (
+    # White space and separators.
+    r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+    # Format characters.
+    r"\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\ufeff\ufff9-\ufffb"
+    # Letters and marks that are drawn as nothing: fillers, joiners, variation selectors.
+    r"\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+)
+"""Of the Basic Multilingual Plane: not every reader of the document knows ranges beyond it."""
+MORE_BLANKS = (
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff"
+)
+CONTROL = re.compile(f"[{CONTROLS}]")
+VISIBLE = re.compile(f"[^{CONTROLS}{BLANKS}{MORE_BLANKS}]")
 
 MAX_ID = 2**53 - 1
 """The largest integer that every JSON client reads exactly (RFC 8259, section 6)."""
@@ -46,6 +65,25 @@ class StrictSchema(Schema):
         if isinstance(data, dict) and len(data) > MAX_MEMBERS:
             raise ValidationError(f"must have at most {MAX_MEMBERS} members")
         return super().load(data, **options)
+
+
+class ReceivedSchema(StrictSchema):
+    """What a client sends: null for an optional member is as if the member were left out."""
+
+    def on_bind_field(self, _: str, field_obj: fields.Field[Any]) -> None:
+        # For the OpenAPI document: no field is given a null.
+        field_obj.allow_none = not field_obj.required
+
+    @pre_load
+    def _drop_nulls(self, data: Any, **_: Any) -> Any:
+        if not isinstance(data, dict) or None not in data.values():
+            return data
+        nulls = {
+            name
+            for name, field in self.fields.items()
+            if not field.required and data.get(name, ...) is None
+        }
+        return {name: data[name] for name in data if name not in nulls}
 
 
 class String(fields.String):
@@ -70,10 +108,18 @@ class Text(String):
 
 
 class Title(Text):
-    """What a poll asks, or an option says; both APIs have the same limit."""
+    """What a poll asks, or an option says, in one line that can be seen; the same in both APIs."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(least=1, most=255, **options)
+        self.validators = [*self.validators, _require_visible]
+
+
+def _require_visible(title: str) -> None:
+    if CONTROL.search(title):
+        raise ValidationError("must not have control characters, such as line breaks")
+    if title and not VISIBLE.search(title):
+        raise ValidationError("must have a visible character")
 
 
 class StrictBoolean(fields.Boolean):
@@ -88,8 +134,14 @@ class StrictBoolean(fields.Boolean):
 
 
 def as_whole(value: Any) -> Any:
-    """1.0 as 1: JSON does not distinguish them, and some languages write only the former."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """1.0 as 1: JSON does not distinguish them, and some languages write only the former.
+
+    Every other float stays one. Beyond ``MAX_ID`` it may stand for another number than the one that
+    was sent, and minus zero is no whole number that an integer could hold.
+    """
+    if not isinstance(value, float) or not value.is_integer() or abs(value) > MAX_ID:
+        return value
+    return value if value == 0 and math.copysign(1, value) < 0 else int(value)
 
 
 class Int32(fields.Integer):
@@ -137,7 +189,7 @@ class Items(fields.List[Any]):
 
 
 class Moment(String):
-    """``""`` or an RFC 3339 time with an offset, kept as it was sent."""
+    """``""`` or a time that ``parse_rfc3339`` reads, kept as it was sent."""
 
     def _deserialize(self, value: Any, *place: Any, **options: Any) -> str:
         text = super()._deserialize(value, *place, **options)
@@ -158,8 +210,8 @@ def parse_id(text: str) -> int | None:
 def parse_rfc3339(text: str) -> datetime | None:
     """The time in UTC, truncated to the second; None if it is not valid (RFC 3339, section 5.6).
 
-    Second 60 is read as second 0 of the next minute. A time whose UTC year is not in 1 to 9999 is
-    not valid.
+    The offset may lack its colon, as Jira writes it. Second 60 is read as second 0 of the next
+    minute. A time whose UTC year is not in 1 to 9999 is not valid.
     """
     parts = RFC3339.fullmatch(text)
     if parts is None or int(parts["second"]) > 60:

@@ -7,14 +7,32 @@ read-only members are ignored, because clients send back whole objects.
 import re
 from typing import Any, NamedTuple
 
-from marshmallow import EXCLUDE, Schema, fields, post_load, pre_load
+from marshmallow import EXCLUDE, fields, post_load
 
-from schemas.content import MAX_COMMENT, MAX_DESCRIPTION, SettingsSchema
-from schemas.fields import ID_MESSAGE, MESSAGES, Choice, Int32, Text, Title, as_whole, parse_id
+from schemas.content import (
+    DEFAULT_SETTINGS,
+    MAX_COMMENT,
+    MAX_DESCRIPTION,
+    MAX_OPTIONS,
+    completed,
+)
+from schemas.fields import (
+    ID_MESSAGE,
+    MAX_ID,
+    MESSAGES,
+    Choice,
+    Int32,
+    Items,
+    ReceivedSchema,
+    Text,
+    Title,
+    as_whole,
+    parse_id,
+)
 
 ENROLLMENT_TYPES = ("StudentEnrollment", "TeacherEnrollment", "TaEnrollment")
 
-SIGNED_DIGITS = re.compile(r"-?[0-9]{1,10}", re.ASCII)
+SIGNED_DIGITS = re.compile(r"0|-?[1-9][0-9]{0,9}", re.ASCII)
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -32,12 +50,21 @@ SUBMISSIONS = Resource("poll_submissions", "poll_submission")
 ENROLLMENTS = Resource("enrollments", "enrollment")
 
 
-class Id(fields.Field[int]):
-    """A whole number from 1 to 2^53-1, as a number or a string of digits."""
+class Id(fields.Field[int | None]):
+    """A whole number from 1 to 2^53-1, as a number or a string of digits.
+
+    Where it ``clears``, an empty string is the id of nothing, None.
+    """
 
     default_error_messages = {**MESSAGES, "invalid": ID_MESSAGE}
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+    def __init__(self, *, clears: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.clears = clears
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | None:
+        if self.clears and value == "":
+            return None
         value = as_whole(value)
         number = parse_id(str(value)) if type(value) in (int, str) else None
         if number is None:
@@ -66,11 +93,13 @@ class FormInt32(Int32):
         return super()._deserialize(value, *place, **options)
 
 
-class LenientSchema(Schema):
-    """``cleared`` has the values of members for which an empty form value is not absent."""
+class LenientSchema(ReceivedSchema):
+    """Ignores unknown members.
 
-    error_messages = MESSAGES
-    cleared: dict[str, Any] = {}
+    ``cleared`` are the members that an empty value clears; elsewhere in a form it counts as absent.
+    """
+
+    cleared: frozenset[str] = frozenset()
 
     class Meta:
         unknown = EXCLUDE
@@ -79,30 +108,24 @@ class LenientSchema(Schema):
 class PollChanges(LenientSchema):
     """The changes of a PUT; loads to members of ``storage.documents.PollDocument``."""
 
-    cleared = {"description": ""}
+    cleared = frozenset({"description"})
 
     question = Title(attribute="title")
-    description = Text(most=MAX_DESCRIPTION, allow_none=True)
-
-    @pre_load
-    def _clear(self, poll: Any, **_: Any) -> Any:
-        if isinstance(poll, dict) and poll.get("description", "") is None:
-            return {**poll, "description": ""}
-        return poll
+    description = Text(most=MAX_DESCRIPTION)
 
 
 class NewPoll(PollChanges):
     """A poll without choices; loads to ``storage.documents.PollDefinition``."""
 
-    cleared: dict[str, Any] = {}
+    cleared = frozenset()
 
     question = Title(required=True, attribute="title")
-    description = Text(load_default="", most=MAX_DESCRIPTION, allow_none=True)
+    description = Text(load_default="", most=MAX_DESCRIPTION)
 
     @post_load
     def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
-        settings = {**SettingsSchema().load({}), "saveParticipantNames": True}
-        return {**poll, "options": [], "settings": settings, "closes_at": None}
+        settings = {**DEFAULT_SETTINGS, "saveParticipantNames": True}
+        return completed({**poll, "options": []}, settings=settings)
 
 
 class ChoiceChanges(LenientSchema):
@@ -119,40 +142,48 @@ class NewChoice(ChoiceChanges):
 
 
 class SessionChanges(LenientSchema):
-    cleared = {"course_section_id": None}
+    cleared = frozenset({"course_section_id"})
 
     course_id = Id()
-    course_section_id = Id(allow_none=True)
+    course_section_id = Id(clears=True)
     has_public_results = Flag()
 
 
 class NewSession(LenientSchema):
     course_id = Id(required=True)
-    course_section_id = Id(load_default=None, allow_none=True)
+    course_section_id = Id(load_default=None)
     has_public_results = Flag(load_default=False)
 
 
 class ChoiceId(fields.Field[str]):
-    """The id of a choice, a number or a string; loads to the id of its option, a string."""
+    """The id of a choice: a whole number from 1 to 2^53-1, or a string.
+
+    Loads to the id of its option, a string.
+    """
 
     default_error_messages = {**MESSAGES, "invalid": "must be the id of a choice"}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
-        value = as_whole(value)
-        if type(value) in (int, str):  # not bool, which is an int too
-            return str(value)
-        raise self.make_error("invalid")
+        if isinstance(value, str):
+            return value
+        number = as_whole(value)
+        if type(number) is not int or not 0 < number <= MAX_ID:  # bool is an int too
+            raise self.make_error("invalid")
+        return str(number)
 
 
 class NewSubmission(LenientSchema):
-    poll_choice_id = ChoiceId(required=True)
-    comment = Text(load_default=None, allow_none=True, most=MAX_COMMENT)
+    """One of the two ids is required; clients that send back what they were shown have both."""
+
+    poll_choice_id = ChoiceId()
+    poll_choice_ids = Items(ChoiceId(), least=1, most=MAX_OPTIONS)
+    comment = Text(load_default=None, most=MAX_COMMENT)
 
 
 class NewEnrollment(LenientSchema):
     user_id = Id(required=True)
     type = Choice(ENROLLMENT_TYPES, load_default=ENROLLMENT_TYPES[0])
-    course_section_id = Id(load_default=None, allow_none=True)
+    course_section_id = Id(load_default=None)
 
 
 NEW_POLL = NewPoll()

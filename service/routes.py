@@ -69,7 +69,9 @@ UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 
 def add_routes(router: web.UrlDispatcher) -> None:
     resources = {path: router.add_resource(path) for path in ROUTES}
-    for path, resource in resources.items():
+    # After all others, which are matched first.
+    slashed = {path: SlashedResource(path) for path in ROUTES if path.startswith(("/rest/", API))}
+    for path, resource in [*resources.items(), *slashed.items()]:
         for method, handler in ROUTES[path].items():
             resource.add_route(method, handler, expect_handler=_accept_expectation)
             if method == "GET" and handler not in UNSAFE_GETS:
@@ -77,6 +79,20 @@ def add_routes(router: web.UrlDispatcher) -> None:
     typed = {kind: resources[path] for kind, path in TYPED_PATHS.items()}
     for path in ENDPOINTS:
         router.register_resource(ContentEndpoint(path, typed))
+        router.register_resource(ContentEndpoint(f"{path}/", typed))
+    for resource in slashed.values():
+        router.register_resource(resource)
+
+
+class SlashedResource(web.DynamicResource):
+    """A path with a slash at its end: the same resource, also in the log and the metrics."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path}/")
+
+    @property
+    def canonical(self) -> str:
+        return super().canonical.removesuffix("/")
 
 
 async def _accept_expectation(request: web.Request) -> None:

@@ -1,6 +1,6 @@
 """Changes of one option of a poll: pure, for ``Polls.edit``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from storage.documents import OptionDefinition, OptionDocument, PollDocument, number_options
@@ -13,21 +13,25 @@ def of(poll: PollDocument, option_id: str) -> OptionDocument:
     return require(found, "poll choice")
 
 
-def added(poll: PollDocument, choice: Mapping[str, Any], *, most: int) -> PollDocument:
-    """``poll`` with one more option, under the next number; last unless it has an ``order``.
+def added(poll: PollDocument, wanted: Sequence[Mapping[str, Any]], *, most: int) -> PollDocument:
+    """``poll`` with more options, under the next numbers; each last unless it has an ``order``.
 
-    Raises ``LimitReached`` if the poll has ``most`` options already.
+    Raises ``LimitReached`` if the poll would have more than ``most`` options.
     """
-    options = poll["options"]
-    if len(options) >= most:
-        raise LimitReached(f"This poll already has {most} choices, the most that it may have.")
-    last = max((option["order"] for option in options), default=0)
-    definition = OptionDefinition(
-        title=choice["title"], order=choice.get("order", min(last + 1, 2**31 - 1))
-    )
-    [new], highest = number_options([definition], poll["highest_option"])
-    new["is_correct"] = choice["is_correct"]
-    return {**poll, "options": [*options, new], "highest_option": highest}
+    if len(poll["options"]) + len(wanted) > most:
+        raise LimitReached(
+            f"This poll has {len(poll['options'])} choices already, and may have at most {most}."
+        )
+    last = max((option["order"] for option in poll["options"]), default=0)
+    definitions: list[OptionDefinition] = []
+    for choice in wanted:
+        order = choice.get("order", min(last + 1, 2**31 - 1))
+        last = max(last, order)
+        definitions.append(OptionDefinition(title=choice["title"], order=order))
+    new, highest = number_options(definitions, poll["highest_option"])
+    for option, choice in zip(new, wanted, strict=True):
+        option["is_correct"] = choice["is_correct"]
+    return {**poll, "options": [*poll["options"], *new], "highest_option": highest}
 
 
 def changed(poll: PollDocument, option_id: str, changes: Mapping[str, Any]) -> PollDocument:

@@ -356,7 +356,11 @@ class Transaction:
         self._database[name].delete_many(query, session=self._session)
 
     def next_number(self, sequence: str) -> int:
-        """The next number of a sequence, from 1: small, increasing, never used before.
+        """The next number of a sequence: see ``next_numbers``."""
+        return self.next_numbers(sequence, 1)[0]
+
+    def next_numbers(self, sequence: str, count: int) -> range:
+        """The next numbers of a sequence, from 1: small, increasing, never used before.
 
         Taken outside the transaction, or everything that is numbered would wait for each other; a
         run that fails leaves a gap, and gaps are fine.
@@ -366,12 +370,13 @@ class Transaction:
             with suppress(DuplicateKeyError):
                 document = self._database["sequences"].find_one_and_update(
                     {"_id": sequence},
-                    {"$inc": {"last": 1}},
+                    {"$inc": {"last": count}},
                     upsert=True,
                     return_document=pymongo.ReturnDocument.AFTER,
                 )
                 if document is not None:
-                    return int(document["last"])
+                    last = int(document["last"])
+                    return range(last - count + 1, last + 1)
 
     def bulk_write(self, name: str, writes: Sequence[Write]) -> None:
         """Sends nothing if there are no writes."""

@@ -1,14 +1,14 @@
 """Who is enrolled in which course, and as what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 from storage.batching import Batcher
 from storage.client import Database, Transaction, round_trip
-from storage.documents import EnrollmentDocument, EnrollmentType
+from storage.documents import EnrollmentDocument
 from storage.errors import OutcomeUnknown, require
-from storage.idempotency import IdempotencyKey, transaction_once
+from storage.idempotency import IdempotencyKey, all_once
 from storage.pagination import Page, Window, read_page
 
 
@@ -38,34 +38,40 @@ class Enrollments:
 
     async def add(
         self,
-        *,
-        user_id: int,
         course_id: int,
-        course_section_id: int | None,
-        kind: EnrollmentType,
+        wanted: Sequence[Mapping[str, Any]],
+        *,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
-    ) -> EnrollmentDocument:
-        """The new enrollment, or the existing one of the same user, course, section and type."""
-        key = f"{course_id}:{user_id}:{course_section_id or ''}:{kind}"
+    ) -> list[EnrollmentDocument]:
+        """The enrollments of ``wanted`` in a course, each new or the existing one; all or none.
 
-        def work(transaction: Transaction) -> EnrollmentDocument:
+        Each of ``wanted`` has ``user_id``, ``course_section_id`` and ``type``.
+        """
+
+        def enroll(transaction: Transaction, one: Mapping[str, Any]) -> EnrollmentDocument:
+            section_id = one["course_section_id"]
+            key = f"{course_id}:{one['user_id']}:{section_id or ''}:{one['type']}"
             existing = transaction.find_one("enrollments", {"_id": key})
             if existing is not None:
                 return cast(EnrollmentDocument, existing)
             enrollment: EnrollmentDocument = {
                 "_id": key,
                 "number": transaction.next_number("enrollments"),
-                "user_id": user_id,
+                "user_id": one["user_id"],
                 "course_id": course_id,
-                "course_section_id": course_section_id,
-                "type": kind,
+                "course_section_id": section_id,
+                "type": one["type"],
                 "created_at": now,
             }
             transaction.insert("enrollments", dict(enrollment))
             return enrollment
 
-        return await transaction_once(self._database, idempotency_key, work)
+        return await all_once(
+            self._database,
+            idempotency_key,
+            lambda transaction: [enroll(transaction, one) for one in wanted],
+        )
 
     async def require(self, course_id: int, number: int) -> None:
         """Raises ``NotFound`` if the course has no such enrollment."""

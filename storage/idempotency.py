@@ -56,3 +56,15 @@ async def transaction_once(database: Database, key: IdempotencyKey | None, work:
         return outcome
 
     return await database.transaction(once)
+
+
+async def all_once(database: Database, key: IdempotencyKey | None, work: Work[list[D]]) -> list[D]:
+    """Like ``transaction_once``, for the documents that ``work`` makes together."""
+
+    def together(transaction: Transaction) -> Mapping[str, Any]:
+        made = work(transaction)
+        # One is recorded as by versions that made only one.
+        return made[0] if len(made) == 1 else {"made": made}
+
+    outcome = await transaction_once(database, key, together)
+    return cast(list[D], outcome.get("made", [outcome]))

@@ -35,7 +35,7 @@ from storage.errors import (
     name_some,
     require,
 )
-from storage.idempotency import IdempotencyKey, transaction_once
+from storage.idempotency import IdempotencyKey, all_once, transaction_once
 from storage.locks import Locks
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
@@ -121,24 +121,32 @@ class Polls:
 
     async def add_own(
         self,
-        definition: PollDefinition,
+        definitions: Sequence[PollDefinition],
         *,
         owner_id: int,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
-    ) -> PollDocument:
-        """Stores a new poll in the workspace of users, in a container of its own."""
+    ) -> list[PollDocument]:
+        """Stores new polls in the workspace of users, each in a container of its own; all or none.
 
-        def insert(transaction: Transaction) -> PollDocument:
-            number = transaction.next_number("polls")
-            poll = _new_poll(definition, number, owner_id, now, standing_session=None)
-            key = ContainerKey(USERS, str(owner_id), str(number))
-            container = {**_new_container(key, poll), "owner_id": owner_id, "number": number}
-            transaction.insert("containers", container)
-            _insert_address(transaction, key, poll)
-            return poll
+        Their numbers are in the order of ``definitions``.
+        """
 
-        return await transaction_once(self._database, idempotency_key, insert)
+        def insert(transaction: Transaction) -> list[PollDocument]:
+            numbers = transaction.next_numbers("polls", len(definitions))
+            made = [
+                _new_poll(definition, number, owner_id, now, standing_session=None)
+                for definition, number in zip(definitions, numbers, strict=True)
+            ]
+            for poll in made:
+                key = ContainerKey(USERS, str(owner_id), str(poll["number"]))
+                container = _new_container(key, poll)
+                container |= {"owner_id": owner_id, "number": poll["number"]}
+                transaction.insert("containers", container)
+                _insert_address(transaction, key, poll)
+            return made
+
+        return await all_once(self._database, idempotency_key, insert)
 
     async def edit(
         self,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from storage.batching import Batcher, Reader
-from storage.client import Database, Transaction, round_trip
+from storage.client import Database, InsertOne, Transaction, round_trip
 from storage.documents import (
     NOTE_END,
     LocatedPoll,
@@ -24,7 +24,7 @@ from storage.errors import (
     StandingSession,
     require,
 )
-from storage.idempotency import IdempotencyKey, transaction_once
+from storage.idempotency import IdempotencyKey, all_once
 from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
 from storage.totals import read_totals, totals_by_poll
@@ -146,35 +146,31 @@ class Sessions:
     async def create(
         self,
         located: LocatedPoll,
+        wanted: Sequence[Mapping[str, Any]],
         *,
-        course_id: int,
-        course_section_id: int | None,
-        has_public_results: bool,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
-    ) -> SessionDocument:
-        """A new session of a poll in a course, not open yet.
+    ) -> list[SessionDocument]:
+        """New sessions of a poll in courses, not open yet; all or none.
 
-        It raises the version of the poll's container: a concurrent change of the poll conflicts,
-        or the session would keep the old rules. Raises ``NotFound`` if the poll is gone, and
-        ``LimitReached`` if it has ``MAX_SESSIONS``.
+        Each of ``wanted`` has the ``course_id``, ``course_section_id`` and ``has_public_results``
+        of one. They raise the version of the poll's container: a concurrent change of the poll
+        conflicts, or the sessions would keep the old rules. Raises ``NotFound`` if the poll is
+        gone, and ``LimitReached`` if it would have more than ``MAX_SESSIONS``.
         """
 
-        def work(transaction: Transaction) -> SessionDocument:
-            poll = self._touch(transaction, located)
-            _require_room(transaction, poll["id"])
-            made = new_session(
-                transaction.next_number("sessions"),
-                LocatedPoll(located.key, poll),
-                now,
-                course_id=course_id,
-                course_section_id=course_section_id,
-                has_public_results=has_public_results,
-            )
-            transaction.insert("sessions", dict(made))
+        def work(transaction: Transaction) -> list[SessionDocument]:
+            poll = LocatedPoll(located.key, self._touch(transaction, located))
+            _require_room(transaction, poll.poll["id"], len(wanted))
+            numbers = transaction.next_numbers("sessions", len(wanted))
+            made = [
+                new_session(number, poll, now, **members)
+                for number, members in zip(numbers, wanted, strict=True)
+            ]
+            transaction.bulk_write("sessions", [InsertOne(dict(session)) for session in made])
             return made
 
-        return await transaction_once(self._database, idempotency_key, work)
+        return await all_once(self._database, idempotency_key, work)
 
     async def update(
         self,
@@ -251,14 +247,12 @@ def _read(transaction: Transaction, session_id: int) -> SessionDocument:
     return cast(SessionDocument, require(found, "poll session"))
 
 
-def _require_room(transaction: Transaction, poll_id: str) -> None:
+def _require_room(transaction: Transaction, poll_id: str, more: int) -> None:
     """The container was changed before: sessions of a poll are made one after the other."""
     found = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
-    with found.skip(MAX_SESSIONS - 1).limit(1) as last:
+    with found.skip(MAX_SESSIONS - more).limit(1) as last:
         if list(last):
-            raise LimitReached(
-                f"This poll already has {MAX_SESSIONS:,} sessions, the most that it may have."
-            )
+            raise LimitReached(f"A poll may have at most {MAX_SESSIONS:,} sessions.")
 
 
 def _over(now: datetime) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Content polls: ``/rest/polls`` (docs/api.md, section 3)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import orjson
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.content import NEW_POLL, POLL_REPLACEMENT
+from schemas.content import NEW_POLL, POLL_REPLACEMENT, completed
 from service.content import results
 from service.content.query import read_content_query, read_poll_address
 from service.rules import policy, validators, views
@@ -15,7 +16,7 @@ from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
 from service.web.conditional import read_if_match, revalidate, tag_of
 from service.web.store_key import STORE
-from storage.documents import Container, LocatedPoll, PollDocument, revision
+from storage.documents import Container, LocatedPoll, PollDefinition, PollDocument, revision
 from storage.polls import redefined
 
 
@@ -94,16 +95,20 @@ async def replace_poll(request: web.Request) -> web.Response:
     """Replace a poll.
 
     For tokens with ``write`` on the workspace. What ``GET`` returned can be sent back unchanged.
-    Does not change votes, and cannot remove options that have some.
+    The description and the settings that are left out stay as they are. Does not change votes, and
+    cannot remove options that have some.
     """
     located = await _changeable(request)
     definition = POLL_REPLACEMENT.load(await read_json_body(request))
     poll_id = located.poll["id"]
     if definition.get("id", poll_id) != poll_id:
         raise ValidationError("must equal pollId in the query", "id")
-    poll = await request.app[STORE].polls.edit(
-        located, lambda poll: redefined(poll, definition), if_match=read_if_match(request)
-    )
+
+    def replaced(poll: PollDocument) -> PollDocument:
+        changed = completed(definition, description=poll["description"], settings=poll["settings"])
+        return redefined(poll, cast(PollDefinition, changed))
+
+    poll = await request.app[STORE].polls.edit(located, replaced, if_match=read_if_match(request))
     return _respond(poll)
 
 

@@ -32,7 +32,7 @@ def read_content_query(
     """
     query = _Parameters(request[CALL].query)
     # The paths of a type do not need the parameter.
-    is_typed = request.rel_url.raw_path.startswith("/rest/")
+    is_typed = request.rel_url.raw_path.removesuffix("/").startswith("/rest/")
     given = query.read("type", required=not is_typed)
     workspace = query.read("workspace")
     content = query.read("content")

@@ -15,7 +15,14 @@ from schemas.responses import ProblemSchema
 from service.openapi import components, content, monitoring, polling
 from service.openapi.fields import CONDITIONS, describe
 from service.openapi.names import component_name
-from service.openapi.operation import Answer, Envelope, Json, Operation, Operations
+from service.openapi.operation import (
+    Answer,
+    Envelope,
+    Json,
+    OneOrSeveral,
+    Operation,
+    Operations,
+)
 from service.web.authentication import PUBLIC
 from service.web.bodies import JSON
 from service.web.responses import STATUS_CODES
@@ -122,6 +129,8 @@ def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
         return converter.resolve_nested_schema(value)  # type: ignore[no-untyped-call] # apispec's
     if isinstance(value, Envelope):
         return _enveloped(value, converter)
+    if isinstance(value, OneOrSeveral):
+        return _one_or_several(value, converter)
     if isinstance(value, Mapping):
         return {name: _resolved(item, converter) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -145,6 +154,13 @@ def _enveloped(envelope: Envelope, converter: OpenAPIConverter) -> Json:
         closed = {"additionalProperties": False} if envelope.is_closed else {}
         components.schema(envelope.name, {**shape, **closed})
     return {"$ref": f"#/components/schemas/{envelope.name}"}
+
+
+def _one_or_several(shape: OneOrSeveral, converter: OpenAPIConverter) -> Json:
+    one = _resolved(shape.content, converter)
+    several = {"type": "array", "items": one, "minItems": 2, "maxItems": shape.most}
+    converter.spec.components.schema(shape.name, {"anyOf": [one, several]})
+    return {"$ref": f"#/components/schemas/{shape.name}"}
 
 
 def _complete_schemas(schemas: Json, converter: OpenAPIConverter) -> None:

@@ -13,7 +13,7 @@ SECTION = {"course_id": 1111, "course_section_id": 444}
 STUDENT = {"user_id": 4555, "type": "StudentEnrollment"}
 RED = {"text": "Red", "is_correct": False, "position": 1}
 STARS: dict[str, Any] = {
-    "settings": content.SettingsSchema().load({}),
+    "settings": content.DEFAULT_SETTINGS,
     "options": [{"id": str(n), "title": "⭐" * n, "order": n - 1} for n in range(1, 6)],
     "description": "Simple scoring from 1 to 5 stars",
     "title": "Stars from ⭐ to ⭐⭐⭐⭐⭐",

@@ -8,16 +8,26 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from schemas.content import MAX_OPTIONS, SettingsSchema
-from schemas.fields import MAX_ID, OPTION_ID, UUID, Items, Moment, Pattern
-from schemas.polling import ChoiceId, Flag, Id
+from schemas.content import MAX_OPTIONS, NewPollSchema, SettingsSchema
+from schemas.fields import (
+    BLANKS,
+    CONTROLS,
+    MAX_ID,
+    OPTION_ID,
+    UUID,
+    Items,
+    Moment,
+    Pattern,
+    Title,
+)
+from schemas.polling import ChoiceId, Flag, Id, NewSubmission
 from schemas.responses import Counts, ShownChoiceId, Time
 from service.openapi.descriptions import description_of
 from service.openapi.operation import Json
 
 MOMENT = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
-    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"([Zz]|[+-][0-9]{2}:?[0-9]{2})"
 )
 
 WHOLE_ID: Json = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
@@ -38,6 +48,7 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Pattern: lambda field: (
         {"format": "uuid"} if field.pattern is UUID else {"pattern": f"^{field.pattern.pattern}$"}
     ),
+    Title: lambda _: text(f"[^{CONTROLS}]*[^{CONTROLS}{BLANKS}][^{CONTROLS}]*"),
     Items: lambda field: {"minItems": field.least, "maxItems": field.most},
     # Generators parse ``date-time``, and fail where there is no time.
     Moment: lambda _: text(f"|{MOMENT}"),
@@ -51,7 +62,21 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
 
 CLOSES = {"properties": {"closePollOnEndDate": {"const": True}}, "required": ["closePollOnEndDate"]}
 ENDS = {"properties": {"endDate": {"type": "string", "minLength": 1}}, "required": ["endDate"]}
-CONDITIONS: dict[type[Schema], Json] = {SettingsSchema: {"if": CLOSES, "then": ENDS}}
+CONDITIONS: dict[type[Schema], Json] = {
+    SettingsSchema: {"if": CLOSES, "then": {"properties": ENDS["properties"]}},
+    # In a PUT the end date may be the one that the poll has.
+    NewPollSchema: {
+        "if": {"properties": {"settings": CLOSES}, "required": ["settings"]},
+        "then": {"properties": {"settings": ENDS}},
+    },
+    NewSubmission: {
+        "if": {"properties": {"poll_choice_ids": {"type": "null"}}},
+        "then": {
+            "required": ["poll_choice_id"],
+            "properties": {"poll_choice_id": {"type": ["integer", "string"]}},
+        },
+    },
+}
 """What schemas require of several members at once."""
 
 

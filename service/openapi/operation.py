@@ -27,7 +27,16 @@ class Envelope:
     is_closed: bool = False
 
 
-Shape = Json | Schema | Envelope
+@dataclass(frozen=True, slots=True)
+class OneOrSeveral:
+    """One object, or a list of up to ``most``, under a name in the document."""
+
+    name: str
+    content: Schema
+    most: int
+
+
+Shape = Json | Schema | Envelope | OneOrSeveral
 """A JSON schema, or what becomes a reference to one."""
 Content = Mapping[str, Json]
 """OpenAPI media type objects by media type."""
@@ -87,6 +96,8 @@ def _example(shape: Shape) -> Any:
         return EXAMPLES[type(shape)]
     if isinstance(shape, Envelope):
         return {shape.member: _example(shape.content)}
+    if isinstance(shape, OneOrSeveral):
+        return _example(shape.content)
     return [_example(shape["items"])]
 
 

@@ -10,6 +10,7 @@ from service.openapi.operation import (
     Answer,
     Content,
     Envelope,
+    OneOrSeveral,
     Operation,
     Operations,
     Refusals,
@@ -18,6 +19,7 @@ from service.openapi.operation import (
     list_of,
 )
 from service.polling import paths
+from service.polling.bodies import MAX_OBJECTS
 from service.polling.paths import API
 from service.web.bodies import JSON
 from storage.errors import Code
@@ -39,6 +41,10 @@ FILE = Answer(
 COURSE = json_answer("The course.", responses.COURSE)
 USER = json_answer("The user.", responses.USER)
 ENROLLMENT = json_answer("The enrollment.", responses.ENROLLMENT)
+NEW_ENROLLMENTS = json_answer(
+    "The enrollment, or several in their order.",
+    OneOrSeveral("NewEnrollments", responses.ENROLLMENT, MAX_OBJECTS),
+)
 ENROLLED = json_answer("A page of enrollments.", list_of(responses.ENROLLMENT), "Link")
 
 
@@ -55,12 +61,17 @@ def _one(
     resource: Resource,
     takes: Schema | None = None,
     refusals: Refusals | None = None,
+    *,
     headers: tuple[str, ...] = (),
+    most: int = 1,
 ) -> Operation:
-    """Answers with a list of one object; its body, if any, is one that ``takes`` accepts."""
+    """Answers with a list of one object; its body, if any, has one that ``takes`` accepts.
+
+    ``most`` is how many objects the body may have.
+    """
     description = f"The {resource.singular.replace('_', ' ')}."
     answer = _answer(resource, description, *headers)
-    body = None if takes is None else _body(resource, takes)
+    body = None if takes is None else _body(resource, takes, most)
     return Operation(name, answer, body=body, refusals=refusals or {})
 
 
@@ -71,14 +82,15 @@ def _answer(resource: Resource, description: str, *headers: str) -> Answer:
     return json_answer(description, envelope, *headers)
 
 
-def _body(resource: Resource, takes: Schema) -> Content:
+def _body(resource: Resource, takes: Schema, most: int = 1) -> Content:
     """The one form that new clients should send; the service reads others too."""
     name = f"{component_name(takes)}Body"
     is_new = any(field.required for field in takes.fields.values())
     description = "What to create." if is_new else "What to change."
     if resource is ENROLLMENTS:  # which clients write in the singular
         return json_content(Envelope(name, resource.singular, description, takes))
-    return json_content(Envelope(name, resource.plural, description, list_of(takes, minItems=1)))
+    objects = list_of(takes, minItems=1, maxItems=most)
+    return json_content(Envelope(name, resource.plural, description, objects))
 
 
 FULL = {409: (Code.LIMIT_REACHED,)}
@@ -88,19 +100,23 @@ WRITES = {503: (Code.OUTCOME_UNKNOWN,)}
 A_CHOICE, A_SESSION = f"{paths.CHOICES}/{{id}}", f"{paths.SESSIONS}/{{id}}"
 OPERATIONS: Operations = {
     f"GET {API}/polls": _page("listPolls", POLLS),
-    f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL),
+    f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL, most=MAX_OBJECTS),
     f"GET {paths.POLL}": _one("getPoll", POLLS, headers=("ETag",)),
     f"PUT {paths.POLL}": _one("updatePoll", POLLS, received.POLL_CHANGES, FULL),
     f"DELETE {paths.POLL}": Operation("deletePoll", GONE),
     f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES, headers=("Link", "ETag")),
-    f"POST {paths.CHOICES}": _one("createPollChoice", CHOICES, received.NEW_CHOICE, FULL),
+    f"POST {paths.CHOICES}": _one(
+        "createPollChoice", CHOICES, received.NEW_CHOICE, FULL, most=MAX_OBJECTS
+    ),
     f"GET {A_CHOICE}": _one("getPollChoice", CHOICES, headers=("ETag",)),
     f"PUT {A_CHOICE}": _one("updatePollChoice", CHOICES, received.CHOICE_CHANGES, FULL),
     f"DELETE {A_CHOICE}": Operation(
         "deletePollChoice", GONE, refusals={409: (Code.OPTION_HAS_VOTES,)}
     ),
     f"GET {paths.SESSIONS}": _page("listPollSessions", SESSIONS, "include"),
-    f"POST {paths.SESSIONS}": _one("createPollSession", SESSIONS, received.NEW_SESSION, FULL),
+    f"POST {paths.SESSIONS}": _one(
+        "createPollSession", SESSIONS, received.NEW_SESSION, FULL, most=MAX_OBJECTS
+    ),
     f"GET {A_SESSION}": _one("getPollSession", SESSIONS, headers=("ETag",)),
     f"PUT {A_SESSION}": _one(
         "updatePollSession",
@@ -129,13 +145,14 @@ OPERATIONS: Operations = {
             404: (Code.UNKNOWN_OPTION,),
             409: (Code.IDEMPOTENCY_KEY_OUTDATED, Code.LIMIT_REACHED),
         },
+        most=MAX_OBJECTS,
     ),
     f"GET {paths.SUBMISSIONS}/{{id}}": _one("getPollSubmission", SUBMISSIONS),
     f"GET {paths.COURSE}": Operation("getCourse", COURSE),
     f"GET {paths.COURSE}/enrollments": Operation("listEnrollments", ENROLLED),
     f"POST {paths.COURSE}/enrollments": Operation(
         "createEnrollment",
-        ENROLLMENT,
+        NEW_ENROLLMENTS,
         body=_body(ENROLLMENTS, received.NEW_ENROLLMENT),
     ),
     f"DELETE {paths.COURSE}/enrollments/{{id}}": Operation("deleteEnrollment", ENROLLMENT),

@@ -1,14 +1,14 @@
 """Bodies of the polling API: JSON or forms (docs/api.md, section 4)."""
 
 from io import BytesIO
-from typing import Any
+from itertools import zip_longest
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 from marshmallow import ValidationError
 from multipart import MultipartParser, parse_options_header
 
-from schemas.content import MAX_OPTIONS
 from schemas.polling import NEW_SUBMISSION, LenientSchema, Resource
 from service.polling.forms import MAX_FIELDS, Objects, read_fields, read_json
 from service.web.bodies import (
@@ -20,72 +20,120 @@ from service.web.bodies import (
     read_idempotency_key,
     read_raw,
 )
+from service.web.call import CALL
 from service.web.query import BODY
 from storage.idempotency import IdempotencyKey
 
-MAX_CHOICES = MAX_OPTIONS + 1
-"""More choices than any poll has; the rest of a longer body need not be read."""
+MAX_OBJECTS = 100
 MAX_ESCAPES = 100_000
 """Of a urlencoded form: each takes time. 100 choices of 255 Chinese characters have 3/4 of it."""
+QUERY = "query"
+"""The ``field`` of a fault in the query as a whole."""
 
 
 async def read_submission(
     request: web.Request, resource: Resource
 ) -> tuple[list[str], str | None, IdempotencyKey | None]:
-    """The option ids, the comment and the key of a cast. Each object names one option."""
-    objects, is_form = await _read_objects(request, resource)
-    loaded = [
-        _load([members], resource, NEW_SUBMISSION, is_form, place=place)
-        for place, members in enumerate(objects[:MAX_CHOICES])
-    ] or [_load(objects, resource, NEW_SUBMISSION, is_form)]
-    options = [submission["poll_choice_id"] for submission in loaded]
-    return options, loaded[0]["comment"], read_idempotency_key(request, objects)
+    """The option ids, the comment and the key of a cast: all objects of the body are one vote."""
+    submissions, idempotency_key = await read_new(request, resource, NEW_SUBMISSION)
+    options: list[str] = []
+    comment: str | None = None
+    for place, submission in enumerate(submissions):
+        try:
+            options += _choices(submission)
+            comment = _comment(submission, comment)
+        except ValidationError as error:
+            fault = {error.field_name: error.messages}
+            raise ValidationError({resource.plural: {place: fault}}) from error
+    return options, comment, idempotency_key
+
+
+def _choices(submission: dict[str, Any]) -> list[str]:
+    first: str | None = submission.get("poll_choice_id")
+    choices: list[str] | None = submission.get("poll_choice_ids")
+    if choices is None:
+        if first is None:
+            raise ValidationError("is missing", "poll_choice_id")
+        return [first]
+    if first is not None and first not in choices:
+        raise ValidationError("must be among poll_choice_ids", "poll_choice_id")
+    return choices
+
+
+def _comment(submission: dict[str, Any], before: str | None) -> str | None:
+    comment: str | None = submission["comment"]
+    if before is not None and comment not in (None, before):
+        raise ValidationError("must be the same in all objects of one vote", "comment")
+    return before if comment is None else comment
 
 
 async def read_new(
     request: web.Request, resource: Resource, schema: LenientSchema
-) -> tuple[Any, IdempotencyKey | None]:
-    """The first object of a POST, as ``schema`` loads it, and its idempotency key."""
-    objects, is_form = await _read_objects(request, resource)
-    return _load(objects, resource, schema, is_form), read_idempotency_key(request, objects)
+) -> tuple[list[Any], IdempotencyKey | None]:
+    """All objects of a POST, as ``schema`` loads them, and its idempotency key."""
+    objects = await _read_objects(request, resource, schema)
+    return _load(objects, resource, schema), read_idempotency_key(request, objects)
 
 
 async def read_changes(request: web.Request, resource: Resource, schema: LenientSchema) -> Any:
-    """The first object of a PUT, with only the members that it sets."""
-    objects, is_form = await _read_objects(request, resource)
-    return _load(objects, resource, schema, is_form)
+    """The object of a PUT, with only the members that it sets."""
+    objects = await _read_objects(request, resource, schema)
+    if len(objects) > 1:
+        raise ValidationError("must have one object", resource.plural)
+    return _load(objects, resource, schema)[0]
 
 
-def _load(
-    objects: Objects, resource: Resource, schema: LenientSchema, is_form: bool, place: int = 0
-) -> Any:
-    """An empty form value counts as absent, unless the schema lists it as ``cleared``."""
+def _load(objects: Objects, resource: Resource, schema: LenientSchema) -> list[Any]:
     if not objects:
         raise ValidationError("is missing", resource.plural)
-    members = objects[0]
-    if is_form:
-        members = {
-            name: value or schema.cleared.get(name)
-            for name, value in members.items()
-            if value or name in schema.cleared
-        }
+    if len(objects) > MAX_OBJECTS:
+        raise ValidationError(f"must have at most {MAX_OBJECTS} objects", resource.plural)
     try:
-        return schema.load(members)
+        return cast(list[Any], schema.load(objects, many=True))
     except ValidationError as error:
-        raise ValidationError({resource.plural: {place: error.messages}}) from error
+        raise ValidationError({resource.plural: error.messages}) from error
 
 
-async def _read_objects(request: web.Request, resource: Resource) -> tuple[Objects, bool]:
-    """The objects of the body, and whether it is a form."""
+async def _read_objects(request: web.Request, resource: Resource, schema: LenientSchema) -> Objects:
+    """The objects of the body, with the members that the query adds to them."""
     raw = await read_raw(request)
+    in_query = _read_query(request, resource, schema)
     kind = media_type(request)
-    if kind == JSON:
-        return read_json(parse_json(raw), resource), False
-    if kind == MULTIPART:
-        return read_fields(_parse_multipart(raw, request.headers["Content-Type"]), resource), True
-    if kind == FORM or not raw:
-        return read_fields(_parse_form(raw), resource), True
-    raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}, {FORM} or {MULTIPART}.")
+    if kind == JSON and (raw or not in_query):
+        sent = read_json(parse_json(raw), resource)
+    elif kind == MULTIPART:
+        fields = _parse_multipart(raw, request.headers["Content-Type"])
+        sent = _without_empty(read_fields(fields, resource), schema)
+    elif kind == FORM or not raw:
+        sent = _without_empty(read_fields(_parse_form(raw), resource), schema)
+    else:
+        raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}, {FORM} or {MULTIPART}.")
+    if not in_query:
+        return sent
+    nothing: dict[str, Any] = {}
+    return [
+        {**outer, **{name: value for name, value in inner.items() if value is not None}}
+        for outer, inner in zip_longest(in_query, sent, fillvalue=nothing)
+    ]
+
+
+def _read_query(request: web.Request, resource: Resource, schema: LenientSchema) -> Objects:
+    """The objects of the query, which is read like a form."""
+    fields = [pair for pair in request[CALL].query if pair[0].partition("[")[0] in resource]
+    try:
+        for field in fields:
+            "=".join(field).encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError("must be UTF-8", QUERY) from error
+    return _without_empty(read_fields(fields, resource), schema)
+
+
+def _without_empty(objects: Objects, schema: LenientSchema) -> Objects:
+    """In a form an empty value counts as absent, unless it clears the member."""
+    return [
+        {name: value for name, value in members.items() if value or name in schema.cleared}
+        for members in objects
+    ]
 
 
 def _parse_form(raw: bytes) -> list[tuple[str, str]]:

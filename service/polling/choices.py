@@ -60,21 +60,26 @@ async def show_choice(request: web.Request) -> web.Response:
 
 
 async def create_choice(request: web.Request) -> web.Response:
-    """Add a choice to a poll.
+    """Add choices to a poll.
 
-    For managers of the poll. Does not go beyond 100 choices in a poll.
+    For managers of the poll. Up to 100 are added together, and answered in their order. Does not go
+    beyond 100 choices in a poll: if not all fit, none is added.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
-    choice, idempotency_key = await bodies.read_new(request, CHOICES, NEW_CHOICE)
+    wanted, idempotency_key = await bodies.read_new(request, CHOICES, NEW_CHOICE)
     poll = await request.app[STORE].polls.edit(
         located,
-        lambda poll: choices.added(poll, choice, most=MAX_OPTIONS),
+        lambda poll: choices.added(poll, wanted, most=MAX_OPTIONS),
         idempotency_key=idempotency_key,
     )
-    # The new choice has the highest number, also in the poll that an idempotency key replays.
-    option = choices.of(poll, str(poll["highest_option"]))
-    return _respond(request, option, poll)
+    # The new choices have the highest numbers, also in the poll that an idempotency key replays.
+    highest = poll["highest_option"]
+    numbers = range(highest - len(wanted) + 1, highest + 1)
+    data = [
+        views.choice(choices.of(poll, str(number)), poll, shows_answer=True) for number in numbers
+    ]
+    return polling_response(request, {CHOICES.plural: data})
 
 
 async def update_choice(request: web.Request) -> web.Response:

@@ -30,23 +30,20 @@ async def list_enrollments(request: web.Request) -> web.Response:
 
 
 async def create_enrollment(request: web.Request) -> web.Response:
-    """Enroll a user in a course.
+    """Enroll users in a course.
 
-    For admins. Does not enroll twice: repeated, it returns the enrollment that there is.
+    For admins. Does not enroll twice: repeated, it returns the enrollment that there is. One
+    enrollment is answered with an object, several with a list, in their order.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     course_id = lookups.read_path_id(request, "course_id")
     policy.require_admin(caller)
     wanted, idempotency_key = await bodies.read_new(request, ENROLLMENTS, NEW_ENROLLMENT)
-    enrollment = await request.app[STORE].enrollments.add(
-        user_id=wanted["user_id"],
-        course_id=course_id,
-        course_section_id=wanted["course_section_id"],
-        kind=wanted["type"],
-        now=request.app[CLOCK](),
-        idempotency_key=idempotency_key,
+    enrolled = await request.app[STORE].enrollments.add(
+        course_id, wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
     )
-    return polling_response(request, views.enrollment(enrollment))
+    data = [views.enrollment(enrollment) for enrollment in enrolled]
+    return polling_response(request, data if len(data) > 1 else data[0])
 
 
 async def delete_enrollment(request: web.Request) -> web.Response:

@@ -7,6 +7,8 @@ singular name of the resource:
     poll_sessions[0][course_id]=1
     poll_sessions[course_id][]=1     the n-th value belongs to the n-th object
     poll_sessions[course_id]=1       one object
+
+Members whose name ends in ``_ids`` are lists: their fields end in one more ``[]``.
 """
 
 import re
@@ -39,26 +41,34 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
         root, bracket, rest = name.partition("[")
         if root not in resource:
             continue
-        written, place, member = _read_name(name, bracket + rest)
+        written, place, member, is_list = _read_name(name, bracket + rest)
         if notation not in (None, written):
             raise ValidationError("uses another notation than the fields before it", name)
         notation = written
         if written == "pairs":
             place = max(len(objects) - 1, 0)
-            if member in objects.get(place, ()):
+            if member in objects.get(place, ()) and not is_list:
                 place += 1
         elif written == "columns":
             place = lengths[member] = lengths.get(member, -1) + 1
-        objects.setdefault(place, {})[member] = value
+        members = objects.setdefault(place, {})
+        if isinstance(members.get(member, [] if is_list else ""), list) != is_list:
+            raise ValidationError("uses another notation than the fields before it", name)
+        if is_list:
+            members.setdefault(member, []).append(value)
+        else:
+            members[member] = value
     return [objects[place] for place in sorted(objects)]
 
 
-def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
-    """The notation of a field, the index of its object if it has one, and its member."""
+def _read_name(name: str, brackets: str) -> tuple[str, int, str, bool]:
+    """The notation of a field, the index of its object, its member, and whether that is a list."""
     if len(name) > MAX_NAME or not MEMBERS.fullmatch(brackets):
         raise ValidationError("is not a well-formed field name", name)
     notation, place, member = "", 0, ""
-    match MEMBER.findall(brackets):
+    parts = MEMBER.findall(brackets)
+    is_list = len(parts) > 1 and parts[-1] == "" and parts[-2].endswith("_ids")
+    match parts[:-1] if is_list else parts:
         case ["", member]:
             notation = "pairs"
         case [index, member] if INDEX.fullmatch(index):
@@ -69,7 +79,7 @@ def _read_name(name: str, brackets: str) -> tuple[str, int, str]:
             notation = "single"
     if not notation or not member:
         raise ValidationError("does not name a member: write it as name[][member]", name)
-    return notation, place, member
+    return notation, place, member, is_list
 
 
 def read_json(body: Any, resource: Resource) -> Objects:
@@ -77,7 +87,7 @@ def read_json(body: Any, resource: Resource) -> Objects:
     if not isinstance(body, dict):
         raise ValidationError("must be an object", "body")
     for name in resource:
-        if name in body:
+        if body.get(name) is not None:
             objects = body[name] if isinstance(body[name], list) else [body[name]]
             if not all(isinstance(item, dict) for item in objects):
                 raise ValidationError("must be an object, or a list of objects", name)

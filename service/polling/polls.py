@@ -42,23 +42,23 @@ async def show_poll(request: web.Request) -> web.Response:
 
 
 async def create_poll(request: web.Request) -> web.Response:
-    """Create a poll.
+    """Create polls.
 
-    For teachers and admins. Does not create choices or sessions, which have operations of their
-    own.
+    For teachers and admins. Up to 100 polls are created together, and answered in their order. Does
+    not create choices or sessions, which have operations of their own.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     policy.require_teacher(caller)
-    definition, idempotency_key = await bodies.read_new(request, POLLS, NEW_POLL)
-    poll = await request.app[STORE].polls.add_own(
-        definition,
+    definitions, idempotency_key = await bodies.read_new(request, POLLS, NEW_POLL)
+    polls = await request.app[STORE].polls.add_own(
+        definitions,
         owner_id=caller.principal.user_id,
         now=request.app[CLOCK](),
         idempotency_key=idempotency_key,
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
     reads = policy.grants(caller.principal, policy.READ)
-    data = [views.poll(poll, total_results={} if reads else None)]
+    data = [views.poll(poll, total_results={} if reads else None) for poll in polls]
     return polling_response(request, {POLLS.plural: data})
 
 

@@ -29,7 +29,8 @@ def accepted_ids(request: web.Request, data: Any) -> Any:
 
 
 def _takes_string_ids(request: web.Request) -> bool:
-    return STRING_IDS in request.headers.get("Accept", "")
+    accepted = request.headers.getall("Accept", ())
+    return any(STRING_IDS in line.lower() for line in accepted)
 
 
 def _with_string_ids(data: Any) -> Any:
@@ -37,9 +38,12 @@ def _with_string_ids(data: Any) -> Any:
         return [_with_string_ids(item) for item in data]
     if not isinstance(data, dict):
         return data
-    return {
-        name: str(value)
-        if (name == "id" or name.endswith("_id")) and isinstance(value, int)
-        else _with_string_ids(value)
-        for name, value in data.items()
-    }
+    return {name: _member_with_string_ids(name, value) for name, value in data.items()}
+
+
+def _member_with_string_ids(name: str, value: Any) -> Any:
+    if isinstance(value, int) and (name == "id" or name.endswith("_id")):
+        return str(value)
+    if isinstance(value, list) and name.endswith("_ids"):
+        return [str(item) for item in value]
+    return _with_string_ids(value)

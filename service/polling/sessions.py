@@ -75,21 +75,26 @@ async def show_session(request: web.Request) -> web.Response:
 
 
 async def create_session(request: web.Request) -> web.Response:
-    """Create a session of a poll in a course.
+    """Create sessions of a poll in courses.
 
-    For managers of the poll who teach the course. A poll has at most 1,000 sessions. Does not open
-    it.
+    For managers of the poll who teach the course. Up to 100 are created together, and answered in
+    their order. A poll has at most 1,000 sessions: if not all fit, none is created. Does not open
+    them.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     wanted, idempotency_key = await bodies.read_new(request, SESSIONS, NEW_SESSION)
-    policy.require_teaching(caller, wanted["course_id"])
-    session = await request.app[STORE].sessions.create(
-        located, **wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
+    for session in wanted:
+        policy.require_teaching(caller, session["course_id"])
+    sessions = await request.app[STORE].sessions.create(
+        located, wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
-    data = views.session(session, policy.view_of(caller, session), submissions=[])
-    return polling_response(request, {SESSIONS.plural: [data]})
+    data = [
+        views.session(session, policy.view_of(caller, session), submissions=[])
+        for session in sessions
+    ]
+    return polling_response(request, {SESSIONS.plural: data})
 
 
 async def update_session(request: web.Request) -> web.Response:

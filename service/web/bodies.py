@@ -4,6 +4,7 @@ The limit of the size comes first (413), then the media type (415), then what th
 """
 
 import asyncio
+import codecs
 import hashlib
 import json
 import re
@@ -142,6 +143,8 @@ async def read_json_body(request: web.Request) -> Any:
 
 
 def parse_json(raw: bytes) -> Any:
+    """A byte order mark is ignored (RFC 8259, section 8.1)."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     if len(raw) > 2 * MAX_DEPTH:
         _require_bounds(raw)
     try:

@@ -85,17 +85,27 @@ def base_url(request: web.Request) -> str:
     """The scheme and authority that the client used.
 
     ``POLLS_PUBLIC_URL`` overrides it. ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` are used only
-    if a proxy of ``POLLS_TRUSTED_PROXIES`` sent them.
+    if a proxy of ``POLLS_TRUSTED_PROXIES`` sent them. Without a usable host, as in HTTP/1.0, it is
+    the address of the connection.
     """
     settings = request.app[SETTINGS]
     if settings.public_url is not None:
         return settings.public_url
-    host, trusted = request.host, settings.trusted_proxies
+    host, trusted = request.headers.get("Host", ""), settings.trusted_proxies
     if is_from_proxy(request, trusted):
         host = request.headers.get("X-Forwarded-Host", host).split(",")[0].strip()
     if not AUTHORITY.fullmatch(host):
-        host = f"{settings.host}:{settings.port}"
+        host = _authority_of_connection(request)
     return f"{client_scheme(request, trusted)}://{host}"
+
+
+def _authority_of_connection(request: web.Request) -> str:
+    settings = request.app[SETTINGS]
+    name = request.get_extra_info("sockname")
+    # Nothing of the kind for a Unix socket.
+    address, port = name[:2] if isinstance(name, tuple) else (settings.host, settings.port)
+    address = address.partition("%")[0]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _encode(after: Any) -> str:

@@ -105,7 +105,7 @@ async def test_the_501st_poll_of_a_content_is_a_conflict(api: Client, raw: Raw) 
 
 
 async def test_more_than_four_mebibytes_are_a_conflict(api: Client, raw: Raw) -> None:
-    light = {"title": "light", "options": [{"title": "yes"}]}
+    light = {"title": "light", "description": "", "options": [{"title": "yes"}]}
     large = a_poll(description="⭐" * 4000)
     seed(raw, PAGE, document(1001, description="x" * 50_000), document(1002))
     stored = len(bson.encode(raw.containers.find()[0]))

@@ -126,21 +126,21 @@ async def test_settings_that_are_partial_are_completed(api: Client) -> None:
     }
 
 
-async def test_a_put_replaces_the_whole_poll_and_defaults_come_back(api: Client, raw: Raw) -> None:
-    created = await create(
-        api, description="Hot or cold", settings={"allowRevote": True, "allowComment": True}
-    )
+async def test_a_put_replaces_title_and_options_and_keeps_what_is_no_definition(
+    api: Client, raw: Raw
+) -> None:
+    created = await create(api, description="Hot or cold")
     [before] = stored_polls(raw)
-    replacement = {"title": "Coffee?", "options": [{"id": "2", "title": "never"}]}
-    response = await api.put("/rest", params={**ISSUE, "pollId": created["id"]}, json=replacement)
-    assert response.status == 200
-    assert await response.json() == {
-        "id": created["id"],
+    replacement = {
         "title": "Coffee?",
         "description": "",
-        "options": [{"id": "2", "title": "never", "order": 0}],
-        "settings": DEFAULT_SETTINGS,
+        "options": [{"id": "2", "title": "never"}],
+        "settings": {**DEFAULT_SETTINGS, "allowRevote": True},
     }
+    response = await api.put("/rest", params={**ISSUE, "pollId": created["id"]}, json=replacement)
+    assert response.status == 200
+    options = [{"id": "2", "title": "never", "order": 0}]
+    assert await response.json() == {**replacement, "id": created["id"], "options": options}
     [after] = stored_polls(raw)
     assert after["version"] == before["version"] + 1
     for kept in ("id", "number", "owner_id", "created_at", "highest_option"):
@@ -301,3 +301,80 @@ async def test_the_path_of_the_source_api_is_the_same_endpoint(api: Client, raw:
     assert (await api.put(path, params=query, json=a_poll())).status == 200
     assert (await api.delete(path, params=query)).status == 200
     assert stored_polls(raw) == []
+
+
+# What a PUT leaves out -------------------------------------------------------------------------
+
+ENDED: Json = {
+    "allowSelectionOfMultipleOptions": True,
+    "resultsVisibility": "private",
+    "endDate": "2026-01-01T00:00:00Z",
+    "hideAbsoluteNumbers": True,
+    "allowRevote": True,
+    "saveParticipantNames": True,
+    "closePollOnEndDate": True,
+    "allowComment": True,
+}
+
+
+async def replace(api: Client, poll: Json, **members: Any) -> Json:
+    """The poll with a mended title, and these members."""
+    query = {**ISSUE, "pollId": poll["id"]}
+    response = await api.put("/rest", params=query, json=a_poll(title="Mended", **members))
+    assert response.status == 200, await response.text()
+    replaced: Json = await response.json()
+    assert replaced["title"] == "Mended"
+    return replaced
+
+
+@pytest.mark.parametrize("left_out", [{}, {"settings": None, "description": None}])
+async def test_a_mended_title_neither_reopens_a_poll_nor_publishes_its_results(
+    api: Client, raw: Raw, left_out: Json
+) -> None:
+    created = await create(api, description="Of old.", settings=ENDED)
+    replaced = await replace(api, created, **left_out)
+    assert (replaced["description"], replaced["settings"]) == ("Of old.", ENDED)
+    [stored] = stored_polls(raw)
+    assert stored["closes_at"] is not None
+    [session] = raw.sessions.find()
+    assert (session["rules"]["settings"], session["rules"]["closes_at"]) == (
+        ENDED,
+        stored["closes_at"],
+    )
+
+
+@pytest.mark.parametrize("name", ENDED)
+async def test_each_setting_that_a_put_leaves_out_stays_as_it_is(api: Client, name: str) -> None:
+    created = await create(api, settings=ENDED)
+    others = {other: value for other, value in ENDED.items() if other != name}
+    for settings in (others, {**others, name: None}):
+        assert (await replace(api, created, settings=settings))["settings"] == ENDED
+    # Even where the poll has changed since: the one that is stored counts.
+    sent = DEFAULT_SETTINGS | {name: ENDED[name]}
+    del sent["closePollOnEndDate"]
+    await replace(api, created, settings={"closePollOnEndDate": False})
+    assert (await replace(api, created, settings=sent))["settings"] == {
+        **sent,
+        "closePollOnEndDate": False,
+    }
+
+
+async def test_an_end_date_that_is_stored_is_one_to_close_on(api: Client, raw: Raw) -> None:
+    created = await create(api, settings={"endDate": "2026-05-01T00:00:00Z"})
+    replaced = await replace(api, created, settings={"closePollOnEndDate": True})
+    assert replaced["settings"]["endDate"] == "2026-05-01T00:00:00Z"
+    before = everything(raw)
+    query = {**ISSUE, "pollId": created["id"]}
+    body = a_poll(settings={"endDate": ""})
+    field: list[str | None] = ["settings.closePollOnEndDate"]
+    await refused(await api.put("/rest", params=query, json=body), 400, field)
+    assert everything(raw) == before
+
+
+async def test_in_a_post_null_is_as_if_an_optional_member_were_left_out(api: Client) -> None:
+    created = await create(api, id=None, description=None, settings=None)
+    assert (created["description"], created["settings"]) == ("", DEFAULT_SETTINGS)
+    created = await create(api, settings=dict.fromkeys(DEFAULT_SETTINGS))
+    assert created["settings"] == DEFAULT_SETTINGS
+    created = await create(api, options=[{"title": "yes", "id": None, "order": None}])
+    assert created["options"] == [{"title": "yes", "id": "1", "order": 0}]

@@ -80,6 +80,12 @@ def without(action: str) -> str:
     return f"without-{action}"
 
 
+def test_the_proxy_of_the_guide_passes_the_host_with_its_port() -> None:
+    """Or the links of every page lack the port that clients use."""
+    headers = dict(re.findall(r"proxy_set_header (\S+) (\S+);", GUIDE))
+    assert headers["Host"] == headers["X-Forwarded-Host"] == "$http_host"
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with the guide's role and user, and a user for each role that lacks one right.

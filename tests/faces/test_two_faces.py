@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support.polling import (
     API,
@@ -200,3 +202,29 @@ async def test_an_option_with_votes_is_dropped_by_neither_face(api: Client, raw:
     changed = {**seen, "options": [{**seen["options"][0], "title": "aye"}]}
     await call(api, "PUT", "/rest", params=address, json=changed)
     assert stored_session(raw, session["id"])["results"] == {"1": 1}
+
+
+UNSEEN = ["", " \u3000", "\u200b\ufeff", "\u3164", "\u202e", "a\nb", "a\x00", "\x9b"]
+
+
+@pytest.mark.parametrize("text", UNSEEN)
+async def test_what_cannot_be_seen_is_no_title_question_or_text(
+    api: Client, raw: Raw, text: str
+) -> None:
+    content = await make_content_poll(api)
+    poll = await make_poll(api, "yes")
+    before = list(raw.containers.find().sort("_id"))
+    body: Any = {"title": text, "options": [{"title": "yes"}]}
+    query = {**PLACE, "pollId": content["id"]}
+    await call(api, "POST", "/rest", 400, params=PLACE, json=body)
+    await call(api, "PUT", "/rest", 400, params=query, json=body)
+    path = f"{API}/polls/{poll['id']}"
+    body = {"polls": [{"question": text}]}
+    await call(api, "POST", f"{API}/polls", 400, json=body)
+    await call(api, "PUT", path, 400, json=body)
+    body = {"poll_choices": [{"text": text}]}
+    await call(api, "POST", f"{path}/poll_choices", 400, json=body)
+    await call(api, "PUT", f"{path}/poll_choices/1", 400, json=body)
+    form = {"poll_choice[text]": text}
+    await call(api, "POST", f"{path}/poll_choices", 400, data=form)
+    assert list(raw.containers.find().sort("_id")) == before

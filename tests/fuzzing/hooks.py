@@ -166,10 +166,14 @@ def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:
         return
     seen: set[str] = set()
     for option in body.get("options", ()):
-        if option.get("id") in seen:
+        option_id = option.get("id")
+        if option_id in seen:
             del option["id"]
-        seen.add(option.get("id", ""))
+        elif option_id is not None:
+            seen.add(option_id)
     if case.method == "PUT":
+        # The poll may have no end date.
+        (body.get("settings") or {}).pop("closePollOnEndDate", None)
         body.pop("id", None)
     if body.get("settings", {}).get("endDate"):  # of digits, but perhaps no time
         body["settings"]["endDate"] = "2030-01-31T18:00:00+01:00"

@@ -17,7 +17,7 @@ from pytest_aiohttp import AiohttpClient
 
 import schemas
 from schemas import responses
-from schemas.fields import StrictSchema
+from schemas.fields import ReceivedSchema, StrictSchema
 from schemas.polling import LenientSchema
 from service.app import create_app
 from service.openapi import descriptions, examples, explorer
@@ -36,7 +36,13 @@ from tests.support.polling import make_choice, make_poll, make_session
 from tests.support.processes import Services
 from tests.support.seeds import ISSUE, STARS, UNKNOWN, Json, a_poll, refused
 
-BASES = {StrictSchema, LenientSchema, responses.ShownSchema, responses.SessionMembers}
+BASES = {
+    StrictSchema,
+    ReceivedSchema,
+    LenientSchema,
+    responses.ShownSchema,
+    responses.SessionMembers,
+}
 
 
 def operations() -> Iterator[tuple[str, str, Json]]:

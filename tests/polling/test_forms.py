@@ -74,6 +74,35 @@ def test_of_a_member_that_is_named_twice_the_last_value_counts(form: str) -> Non
     assert read_fields([(form, "1"), (form, "2")], SESSIONS) == [{"a": "2"}]
 
 
+LISTS = ["{}[][a_ids][]", "{}[0][a_ids][]", "{}[a_ids][]"]
+
+
+@NAMES
+@pytest.mark.parametrize("form", LISTS)
+def test_a_member_of_several_ids_is_a_list(name: str, form: str) -> None:
+    fields = [(form.format(name), "1"), (form.format(name), "2")]
+    assert read_fields(fields, SESSIONS) == [{"a_ids": ["1", "2"]}]
+
+
+def test_a_list_does_not_begin_the_next_object_and_other_members_do() -> None:
+    names = ["a_ids][", "b", "a_ids][", "b", "a_ids]["]
+    fields = [(f"poll_sessions[][{name}]", str(place)) for place, name in enumerate(names)]
+    assert read_fields(fields, SESSIONS) == [
+        {"a_ids": ["0", "2"], "b": "1"},
+        {"b": "3", "a_ids": ["4"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    "form", ["poll_sessions[0][{}]", "poll_sessions[][{}]", "poll_sessions[{}]"]
+)
+def test_a_member_is_not_written_both_as_a_list_and_as_one_value(form: str) -> None:
+    one, several = form.format("a_ids"), form.format("a_ids][")
+    assert list(faults([(one, "1"), (several, "2")])) == [several]
+    if "[]" not in form:
+        assert list(faults([(several, "1"), (one, "2")])) == [one]
+
+
 def test_both_names_may_stand_in_one_body() -> None:
     fields = [("poll_sessions[][a]", "1"), ("poll_session[][b]", "2")]
     assert read_fields(fields, SESSIONS) == [{"a": "1", "b": "2"}]
@@ -162,6 +191,8 @@ def test_the_plural_name_counts_where_json_has_both() -> None:
 
 
 def test_json_without_the_resource_holds_no_objects() -> None:
+    assert read_json({"poll_sessions": None, "poll_session": None}, SESSIONS) == []
+    assert read_json({"poll_sessions": None, "poll_session": {"a": 1}}, SESSIONS) == [{"a": 1}]
     assert read_json({"polls": [{"question": "?"}]}, SESSIONS) == []
 
 
@@ -173,7 +204,7 @@ def test_a_json_body_other_than_an_object_is_refused(body: Any) -> None:
 
 
 @NAMES
-@pytest.mark.parametrize("value", [None, True, 1, "a", [1], [None], [[{}]], [{}, "a"]])
+@pytest.mark.parametrize("value", [True, 1, "a", [1], [None], [[{}]], [{}, "a"]])
 def test_a_json_resource_other_than_an_object_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValidationError) as refused:
         read_json({name: value}, SESSIONS)

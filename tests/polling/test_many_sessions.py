@@ -49,8 +49,8 @@ def fill(raw: Raw, run: Run, **members: object) -> list[int]:
     return list(numbers)
 
 
-async def create(api: Client, run: Run) -> Json:
-    body = {"poll_sessions": [{"course_id": COURSE}]}
+async def create(api: Client, run: Run, times: int = 1) -> Json:
+    body = {"poll_sessions": [{"course_id": COURSE}] * times}
     answer = await api.post(f"{run.poll_url}/poll_sessions", json=body)
     return {"status": answer.status, **(await answer.json())}
 
@@ -61,10 +61,12 @@ async def test_a_poll_has_no_more_sessions_than_it_may_have(api: Client, raw: Ra
     full = await create(api, run)
     assert (full["status"], full["detail"]) == (
         409,
-        "This poll already has 1,000 sessions, the most that it may have.",
+        "A poll may have at most 1,000 sessions.",
     )
     assert raw.sessions.count_documents({}) == MAX_SESSIONS
     assert (await api.delete(f"{run.poll_url}/poll_sessions/{number}")).status == 204
+    assert (await create(api, run, times=2))["status"] == 409
+    assert raw.sessions.count_documents({}) == MAX_SESSIONS - 1
     at_once = await asyncio.gather(*(create(api, run) for _ in range(4)))
     assert sorted(one["status"] for one in at_once) == [200, 409, 409, 409]
     assert raw.sessions.count_documents({}) == MAX_SESSIONS

@@ -140,8 +140,10 @@ async def test_a_put_changes_what_it_names_and_nothing_else(api: Client, raw: Ra
         {**before["options"][0], "order": 9},
         before["options"][1],
     ]
-    for wrong in ({"text": ""}, {"text": None}, {"position": True}):
+    for wrong in ({"text": ""}, {"text": "\u200b"}, {"position": True}):
         await call(api, "PUT", f"{path}/1", 400, json={"poll_choice": wrong})
+    nothing = {"text": None, "position": None, "is_correct": None}
+    await call(api, "PUT", f"{path}/1", json={"poll_choice": nothing})
     assert stored_poll(raw, poll["id"])["options"][0] == {**before["options"][0], "order": 9}
 
 

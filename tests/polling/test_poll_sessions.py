@@ -146,7 +146,9 @@ async def test_a_put_changes_what_it_names_and_nothing_else(api: Client, raw: Ra
     assert moved["poll_sessions"][0]["course_id"] == 3
     unchanged = await call(api, "PUT", path, json={"poll_sessions": {"is_published": True}})
     assert unchanged == moved
-    for wrong in ({"course_id": None}, {"course_id": ""}, {"has_public_results": None}):
+    nothing = {"course_id": None, "course_section_id": None, "has_public_results": None}
+    assert await call(api, "PUT", path, json={"poll_sessions": nothing}) == moved
+    for wrong in ({"course_id": 0}, {"course_id": ""}, {"has_public_results": ""}):
         await call(api, "PUT", path, 400, json={"poll_sessions": wrong})
     stored = stored_session(raw, session["id"])
     assert (stored["course_id"], stored["course_section_id"]) == (3, None)
@@ -164,7 +166,7 @@ async def test_a_session_with_submissions_stays_in_its_course_and_section(
     for changes in (
         {"course_id": 3},
         {"course_section_id": 4},
-        {"course_section_id": None, "has_public_results": True},
+        {"course_section_id": "", "has_public_results": True},
     ):
         await call(api, "PUT", path, 409, json={"poll_sessions": changes})
     assert stored_session(raw, session["id"]) == before

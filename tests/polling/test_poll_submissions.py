@@ -34,6 +34,13 @@ FORMS: list[dict[str, Any]] = [
     {"data": {"poll_submissions[0][poll_choice_id]": "2"}},
     {"data": {"poll_submissions[poll_choice_id][]": "2"}},
     {"data": {"poll_submissions[poll_choice_id]": "2", "other": "x"}},
+    {"json": {"poll_submissions": [{"poll_choice_ids": [2]}]}},
+    {"json": {"poll_submission": {"poll_choice_ids": ["2"], "poll_choice_id": 2}}},
+    {"json": {"poll_submission": {"poll_choice_ids": None, "poll_choice_id": 2}}},
+    {"data": {"poll_submissions[][poll_choice_ids][]": "2"}},
+    {"data": {"poll_submission[poll_choice_ids][]": "2"}},
+    {"params": {"poll_submission[poll_choice_id]": "2"}},
+    {"params": {"poll_submissions[0][poll_choice_ids][]": "2"}},
 ]
 
 
@@ -153,10 +160,11 @@ async def test_a_multiple_choice_poll_takes_all_objects(api: Client, raw: Raw) -
     first = await submitted(api, run, 3, "1")
     assert (first["poll_choice_id"], first["poll_choice_ids"]) == (3, [3, 1])
     assert tally(raw, run) == {"1": 1, "3": 1}
-    for choices in ((1, 1), (1, "1"), tuple(range(1, 103))):
+    for choices in ((1, 1), (1, "1"), tuple(range(1, 101))):
         response = await submit(api, run, *choices)
         assert response.status == (404 if len(choices) > 3 else 400)
         await refused(response, response.status, [CHOICE])
+    await refused(await submit(api, run, *range(1, 102)), 400, ["poll_submissions"])
     data = [
         ("poll_submissions[][poll_choice_id]", "1"),
         ("poll_submissions[][poll_choice_id]", "2"),
@@ -166,6 +174,51 @@ async def test_a_multiple_choice_poll_takes_all_objects(api: Client, raw: Raw) -
     assert tally(raw, run) == {"1": 1, "2": 1}
     one = await submitted(api, run, 2)
     assert one["poll_choice_ids"] == [2]
+
+
+async def test_choices_are_taken_as_they_are_shown(api: Client, raw: Raw) -> None:
+    run = await course_run(
+        api, raw, allowSelectionOfMultipleOptions=True, allowRevote=True, allowComment=True
+    )
+
+    async def cast(*objects: Any) -> Any:
+        return await answered(await api.post(run.submissions, json={"poll_submissions": objects}))
+
+    first = await cast({"poll_choice_ids": [3, "1"], "comment": "so"})
+    [shown] = first["poll_submissions"]
+    assert (shown["poll_choice_id"], shown["poll_choice_ids"]) == (3, [3, 1])
+    assert await cast(shown) == first
+    assert await cast({"poll_choice_ids": [3]}, {"poll_choice_id": 1, "comment": "so"}) == first
+    form = [
+        ("poll_submission[poll_choice_ids][]", "2"),
+        ("poll_submission[poll_choice_ids][]", "3"),
+    ]
+    [shown] = (await answered(await api.post(run.submissions, data=form)))["poll_submissions"]
+    assert shown["poll_choice_ids"] == [2, 3]
+    assert tally(raw, run) == {"2": 1, "3": 1}
+
+
+async def test_choices_that_contradict_each_other_are_refused(api: Client, raw: Raw) -> None:
+    run = await course_run(api, raw, allowSelectionOfMultipleOptions=True, allowComment=True)
+    ids = "poll_submissions[0].poll_choice_ids"
+    one, other = [{"poll_choice_id": number, "comment": f"{number}"} for number in (1, 2)]
+    for objects, field in (
+        ([{"poll_choice_ids": [2, 3], "poll_choice_id": 1}], CHOICE),
+        ([{"poll_choice_ids": []}], ids),
+        ([{"poll_choice_ids": 1}], ids),
+        ([{"poll_choice_ids": [1.5]}], f"{ids}[0]"),
+        ([{"poll_choice_ids": [1] * 101}], ids),
+        ([{"poll_choice_ids": [1, 1]}], CHOICE),
+        ([{"poll_choice_id": 1}, {}], "poll_submissions[1].poll_choice_id"),
+        ([one, other], "poll_submissions[1].comment"),
+    ):
+        body: dict[str, Any] = {"poll_submissions": objects}
+        await refused(await api.post(run.submissions, json=body), 400, [field])
+    assert tally(raw, run) == {}
+    await change(api, run, saveParticipantNames=True)
+    body = {"poll_submissions": [{"poll_choice_ids": [1, 2]}]}
+    await refused(await api.post(run.submissions, json=body), 400, [CHOICE])
+    assert tally(raw, run) == {}
 
 
 async def test_a_comment_is_kept_where_it_is_allowed(api: Client, raw: Raw) -> None:

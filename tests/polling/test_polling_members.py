@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support import classroom
+from tests.support.casting import answered, course_run
 from tests.support.classroom import ACTING, ROLES, Classroom, Target
+from tests.support.polling import listed
 
 POLL = {"id", "question", "description", "created_at"}
 CHOICE = {"id", "poll_id", "text", "position"}
@@ -167,15 +170,43 @@ async def test_users_list_only_their_own_polls(room: Classroom, target: Target) 
             assert (asking, [poll["id"] for poll in body["polls"]]) == (asking, ids)
 
 
+STRINGS = "application/json+canvas-string-ids"
+ACCEPTED = [
+    [STRINGS],
+    ["Application/JSON+Canvas-String-IDs"],
+    ["application/json", STRINGS],
+    [f"{STRINGS};q=0.9", "*/*"],
+    [f"text/html, application/xhtml+xml;q=0.9,{STRINGS} ; charset=utf-8;q=0.8, */*;q=0.1"],
+]
+
+
+@pytest.mark.parametrize("lines", ACCEPTED)
 async def test_ids_are_strings_for_clients_that_ask_for_that(
-    room: Classroom, target: Target
+    room: Classroom, target: Target, lines: list[str]
 ) -> None:
     path = f"/polls/{target.poll_id}/poll_sessions/{target.section_id}"
-    accept = {"Accept": "application/json+canvas-string-ids"}
-    _, body = await room.ask("owner", "GET", path, headers=accept)
-    session = body["poll_sessions"][0]
+    owner = room.headers["owner"]["Authorization"]
+    headers = CIMultiDict([("Authorization", owner), *(("Accept", line) for line in lines)])
+    async with room.api.get(f"/api/v1{path}", headers=headers) as response:
+        session = (await response.json())["poll_sessions"][0]
     assert (session["id"], session["poll_id"]) == (str(target.section_id), str(target.poll_id))
     assert (session["course_id"], session["course_section_id"]) == ("10", "101")
+
+
+async def test_members_of_lists_of_ids_are_strings_too(api: Client, raw: Raw) -> None:
+    run = await course_run(api, raw, allowSelectionOfMultipleOptions=True)
+    body = {"poll_submissions": [{"poll_choice_ids": [3, 1]}]}
+    accept = {"Accept": STRINGS}
+    given = await answered(await api.post(run.submissions, json=body, headers=accept))
+    [submission] = given["poll_submissions"]
+    for shown in (submission, (await listed(api, run.submissions, accept))[0]):
+        assert (shown["poll_choice_id"], shown["poll_choice_ids"]) == ("3", ["3", "1"])
+    session = await listed(api, run.url, accept)
+    assert session[0]["poll_submissions"][0]["poll_choice_ids"] == ["3", "1"]
+    async with api.get(f"{run.url}/export", params={"format": "json"}, headers=accept) as answer:
+        exported = await answer.json()
+    assert exported["poll_submissions"][0]["poll_choice_ids"] == ["3", "1"]
+    assert (await listed(api, run.submissions))[0]["poll_choice_ids"] == [3, 1]
 
 
 # Content polls ---------------------------------------------------------------------------------

@@ -6,13 +6,16 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.content import POLL_REPLACEMENT, VISIBILITIES
-from schemas.fields import parse_rfc3339
+from schemas.content import DEFAULT_SETTINGS, POLL_REPLACEMENT, VISIBILITIES, completed
+from schemas.fields import VISIBLE, parse_rfc3339
 from schemas.responses import POLL
 from service.rules import views
 from storage.documents import PollDocument
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=255)
+# What a title may be: without control characters, and not blank.
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=255).filter(
+    VISIBLE.search
+)
 OPTION_IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 TIMES = st.datetimes(
     min_value=datetime(2, 1, 1),  # noqa: DTZ001 - hypothesis wants it without
@@ -81,9 +84,10 @@ def test_what_is_shown_of_a_content_poll_can_be_sent_back_unchanged(poll: PollDo
     settings = shown["settings"]
     ends = settings["closePollOnEndDate"]
     loaded = {**shown, "closes_at": parse_rfc3339(settings["endDate"]) if ends else None}
-    assert POLL_REPLACEMENT.load(shown) == loaded
+    other: dict[str, Any] = {"description": "Else", "settings": DEFAULT_SETTINGS}
+    assert completed(POLL_REPLACEMENT.load(shown), **other) == loaded
     results = {"options": {}, "votes": 0, "participants": 0, "closed": False}
-    assert POLL_REPLACEMENT.load({**shown, "results": results}) == loaded
+    assert completed(POLL_REPLACEMENT.load({**shown, "results": results}), **other) == loaded
 
 
 @given(polls())

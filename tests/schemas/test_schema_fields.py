@@ -1,5 +1,6 @@
 """Times and option numbers, by tables and by properties."""
 
+import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError, fields
 
-from schemas.fields import Int32, parse_rfc3339
+from schemas.fields import Int32, Title, parse_rfc3339
 from schemas.polling import ChoiceId, FormInt32, Id
 from storage.documents import OptionDefinition, OptionDocument, number_options
 from storage.errors import Conflict
@@ -18,6 +19,8 @@ MOMENTS = [
     ("2026-01-31t18:00:00z", datetime(2026, 1, 31, 18, tzinfo=UTC)),
     ("2026-01-31 18:00:00Z", datetime(2026, 1, 31, 18, tzinfo=UTC)),
     ("2026-01-31T18:00:00+01:00", datetime(2026, 1, 31, 17, tzinfo=UTC)),
+    ("2026-01-31T18:00:00.000+0100", datetime(2026, 1, 31, 17, tzinfo=UTC)),
+    ("2026-01-31T18:00:00+0000", datetime(2026, 1, 31, 18, tzinfo=UTC)),
     ("2026-01-31T18:00:00-05:30", datetime(2026, 1, 31, 23, 30, tzinfo=UTC)),
     ("2026-01-31T18:00:00-00:00", datetime(2026, 1, 31, 18, tzinfo=UTC)),
     ("2026-01-31T00:00:00+23:59", datetime(2026, 1, 30, 0, 1, tzinfo=UTC)),
@@ -38,7 +41,9 @@ NO_MOMENTS = [
     "2026-01-31T18:00:61Z",
     "2026-01-31T18:00:00+24:00",
     "2026-01-31T18:00:00+01:60",
-    "2026-01-31T18:00:00+0100",
+    "2026-01-31T18:00:00+01",
+    "2026-01-31T18:00:00+010",
+    "2026-01-31T18:00:00+2400",
     "0000-01-01T00:00:00Z",
     "0001-01-01T00:00:00+23:59",
     "9999-12-31T23:59:60Z",
@@ -165,3 +170,55 @@ def test_json_makes_no_difference_between_3_and_3_0(field: fields.Field[Any], lo
     for other in (3.5, float("inf"), float("nan"), True):
         with pytest.raises(ValidationError):
             field.deserialize(other)
+
+
+INEXACT = [2.0**53, 2.0**53 + 2, -(2.0**53), 2.0**64, 1e300, -0.0, 0.5, 3.0000000000000004]
+
+
+@pytest.mark.parametrize("sent", INEXACT)
+def test_a_number_that_json_does_not_carry_exactly_is_no_whole_number(sent: float) -> None:
+    for field in (Int32(), FormInt32(), Id(), ChoiceId()):
+        with pytest.raises(ValidationError):
+            field.deserialize(sent)
+
+
+@pytest.mark.parametrize("sent", [2**53, 2**63, 2**64 - 1, 0, -1])
+def test_an_id_beyond_what_every_client_reads_exactly_is_refused_as_a_number(sent: int) -> None:
+    for field in (Id(), ChoiceId()):
+        with pytest.raises(ValidationError):
+            field.deserialize(sent)
+
+
+def test_the_largest_id_may_be_written_as_any_number() -> None:
+    for sent in (2**53 - 1, float(2**53 - 1)):
+        assert Id().deserialize(sent) == 2**53 - 1
+        assert ChoiceId().deserialize(sent) == str(2**53 - 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["-0", "00", "01", "-01", "+1", "1.0", "1e3", " 1", "\u0661", "--1"]
+)
+def test_an_integer_in_a_form_is_written_in_one_way_only(text: str) -> None:
+    with pytest.raises(ValidationError):
+        FormInt32().deserialize(text)
+
+
+NOTHING_TO_SEE = ("Cc", "Cf", "Zs", "Zl", "Zp")
+
+
+def test_a_title_needs_more_than_space_format_and_control_characters() -> None:
+    """Of all that this Python knows of Unicode."""
+    for character in map(chr, range(0x110000)):
+        if unicodedata.category(character) in NOTHING_TO_SEE:
+            with pytest.raises(ValidationError):
+                Title().deserialize(character)
+    for visible in ("a", "\u00e9", "\u0301", "\U0001f375", "\ue000", "-", "\u0600a"):
+        assert Title().deserialize(visible) == visible
+
+
+def test_control_characters_are_in_no_title() -> None:
+    for character in map(chr, range(0x110000)):
+        is_control = unicodedata.category(character) == "Cc"
+        if is_control:
+            with pytest.raises(ValidationError, match="must not have control characters"):
+                Title().deserialize(f"a{character}")

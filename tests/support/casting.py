@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import ClientResponse
 
 from tests.conftest import Client, Raw
-from tests.support.seeds import ISSUE, Json, a_poll
+from tests.support.seeds import DEFAULT_SETTINGS, ISSUE, Json, a_poll
 
 COURSE = 55
 OPTIONS = [{"id": "1", "title": "red"}, {"id": "2", "title": "green"}, {"id": "3", "title": "blue"}]
@@ -104,7 +104,7 @@ async def another_session(
 
 async def change(api: Client, run: Run, **settings: Any) -> Json:
     """Replaces the settings of a poll whole."""
-    body = a_poll(options=OPTIONS, settings=settings)
+    body = a_poll(options=OPTIONS, settings=DEFAULT_SETTINGS | settings)
     poll: Json = await answered(await api.put("/rest", params=run.query, json=body))
     return poll
 

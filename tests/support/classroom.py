@@ -60,12 +60,9 @@ class Classroom:
     async def enroll(
         self, user_id: int, course_id: int, section_id: int | None, kind: EnrollmentType
     ) -> int:
-        enrollment = await self.api.app[STORE].enrollments.add(
-            user_id=user_id,
-            course_id=course_id,
-            course_section_id=section_id,
-            kind=kind,
-            now=self.api.app[CLOCK](),
+        wanted = {"user_id": user_id, "course_section_id": section_id, "type": kind}
+        [enrollment] = await self.api.app[STORE].enrollments.add(
+            course_id, [wanted], now=self.api.app[CLOCK]()
         )
         return enrollment["number"]
 

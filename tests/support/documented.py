@@ -82,7 +82,8 @@ class Documented:
         if not isinstance(resource, Resource):
             return  # the router's own 404 and 405
         method = "GET" if request.method == "HEAD" else request.method
-        is_as_text = STRING_IDS in request.headers.get("Accept", "")
+        accepted = request.headers.getall("Accept", ())
+        is_as_text = any(STRING_IDS in line.lower() for line in accepted)
         fault = self._fault(resource.canonical, method, response, is_as_text=is_as_text)
         fault = fault or self._caching_fault(request, resource.canonical, response)
         if fault is not None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
-from schemas.content import SettingsSchema
 from tests.conftest import Raw
 
 Json = dict[str, Any]
@@ -63,7 +62,7 @@ def document(number: int, **members: Any) -> Json:
         "number": number,
         "title": f"Poll {number}",
         "description": "",
-        "settings": SettingsSchema().load({}),
+        "settings": DEFAULT_SETTINGS,
         "options": [{"id": "1", "title": "yes", "order": 0, "is_correct": False}],
         "highest_option": 1,
         "closes_at": None,

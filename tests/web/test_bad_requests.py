@@ -90,7 +90,7 @@ BODIES: dict[str, bytes] = {
     "invalid UTF-8": GOOD.replace(b"Tea", b"\xff"),
     "overlong UTF-8": GOOD.replace(b"Tea", b"\xc0\x80"),
     "UTF-16": GOOD.decode().encode("utf-16"),
-    "a byte order mark": b"\xef\xbb\xbf" + GOOD,
+    "two byte order marks": b"\xef\xbb\xbf" * 2 + GOOD,
     "a lone surrogate": GOOD.replace(b"Tea", b"\\ud800"),
     "a raw surrogate": GOOD.replace(b"Tea", b"\xed\xa0\x80"),
     "a raw control character": GOOD.replace(b"Tea", b"a\nb"),

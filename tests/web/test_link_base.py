@@ -1,5 +1,6 @@
 """The base of the links: the address that the client used (docs/api.md, section 4)."""
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -87,10 +88,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("host", HOSTILE)
-async def test_a_hostile_host_does_not_come_into_the_links(
-    base_of: BaseOf, settings: Settings, host: str
-) -> None:
-    own = f"http://{settings.host}:{settings.port}"
+async def test_a_hostile_host_does_not_come_into_the_links(base_of: BaseOf, host: str) -> None:
+    own = "http://127.0.0.1:PORT"
     assert await base_of({"Host": host}) == own
     expected = "http://a" if host == "a,b" else own  # a list of proxies: the first counts
     forwarded = {"X-Forwarded-Host": host}
@@ -100,3 +99,15 @@ async def test_a_hostile_host_does_not_come_into_the_links(
 async def test_a_host_that_the_client_used_is_in_the_links(base_of: BaseOf) -> None:
     assert await base_of({"Host": "polls.internal:8080"}) == "http://polls.internal:8080"
     assert URL(await base_of({"Host": "[::1]:80"})).host == "::1"
+
+
+async def test_a_client_that_names_no_host_gets_links_to_where_it_connected(api: Client) -> None:
+    reader, writer = await asyncio.open_connection(api.host, api.port)
+    writer.write(f"GET {PATH} HTTP/1.0\r\nAuthorization: Bearer {ADMIN}\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        answer = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    assert " 200 OK\r\n" in answer
+    [link] = [line for line in answer.split("\r\n") if line.startswith("Link: ")]
+    assert link.count(f"<http://127.0.0.1:{api.port}{PATH}?") == link.count("<") == 2

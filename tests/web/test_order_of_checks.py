@@ -11,7 +11,7 @@ NO_QUERY = ["type", "workspace", "content"]
 
 
 @pytest.mark.parametrize(
-    "path", ["/index.html", "/rest/", "/rest/x", "/x1", "/x1/", "/x1/a/b", "/REST", "/rest%2F"]
+    "path", ["/index.html", "/rest//", "/rest/x", "/x1", "/x1/", "/x1/a/b", "/REST", "/rest%2F"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
 async def test_an_unknown_route_is_not_found_even_without_a_token(
