@@ -168,7 +168,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     responses.ShownSubmissionSchema: {
         "id": "The id of the submission; null where it is not shown.",
         "poll_session_id": "The id of its session.",
-        "poll_choice_id": "The id of the chosen choice, of several the first.",
+        "poll_choice_id": "The id of the choice, of several the first; null where not shown.",
         "user_id": "Who submitted it; null where that is not shown.",
         "created_at": "When it was submitted; null where that is not shown.",
         "poll_choice_ids": "The ids of all chosen choices, where the poll takes several.",
