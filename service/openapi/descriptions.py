@@ -127,6 +127,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     },
     polling.NewSubmission: {
         "poll_choice_id": "The id of the chosen choice, as a number or a string.",
+        "poll_choice_ids": "The ids of all chosen choices, in place of one object for each.",
         "comment": OF_COMMENT,
     },
     polling.NewEnrollment: {

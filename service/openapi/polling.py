@@ -85,8 +85,7 @@ def _answer(resource: Resource, description: str, *headers: str) -> Answer:
 def _body(resource: Resource, takes: Schema, most: int = 1) -> Content:
     """The one form that new clients should send; the service reads others too."""
     name = f"{component_name(takes)}Body"
-    is_new = any(field.required for field in takes.fields.values())
-    description = "What to create." if is_new else "What to change."
+    description = "What to create." if name.startswith("New") else "What to change."
     if resource is ENROLLMENTS:  # which clients write in the singular
         return json_content(Envelope(name, resource.singular, description, takes))
     objects = list_of(takes, minItems=1, maxItems=most)
