@@ -165,7 +165,7 @@ def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:
         case.body = {"optionIds": ["1"]}
         return
     seen: set[str] = set()
-    for option in body.get("options", ()):
+    for option in body.get("options") or ():
         option_id = option.get("id")
         if option_id in seen:
             del option["id"]
@@ -175,5 +175,5 @@ def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:
         # The poll may have no end date.
         (body.get("settings") or {}).pop("closePollOnEndDate", None)
         body.pop("id", None)
-    if body.get("settings", {}).get("endDate"):  # of digits, but perhaps no time
+    if (body.get("settings") or {}).get("endDate"):  # of digits, but perhaps no time
         body["settings"]["endDate"] = "2030-01-31T18:00:00+01:00"
