@@ -171,7 +171,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "poll_choice_id": "The id of the chosen choice, or the first; null where it is not shown.",
         "user_id": "Who submitted it; null where that is not shown.",
         "created_at": "When it was submitted, without a name the day; null where not shown.",
-        "poll_choice_ids": "All chosen choices, where several may be; null where they are not shown.",
+        "poll_choice_ids": "All chosen choices, where several may be; null where not shown.",
         "comment": "What the user added, where the poll allows comments; null without one.",
     },
     responses.ExportedPollSchema: {
