@@ -99,7 +99,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "userId": "Who voted; null where that is not shown.",
         "optionIds": "The ids of the chosen options; null where they are not shown.",
         "comment": "What the voter added, if anything; null where it is not shown.",
-        "createdAt": "When the user first voted; null where that is not shown.",
+        "createdAt": "When the user first voted, without a name the day; null where not shown.",
         "updatedAt": "When the user last changed the vote; null where that is not shown.",
     },
     # The polling API.
@@ -171,8 +171,8 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "poll_session_id": "The id of its session.",
         "poll_choice_id": "The id of the choice, of several the first; null where not shown.",
         "user_id": "Who submitted it; null where that is not shown.",
-        "created_at": "When it was submitted; null where that is not shown.",
-        "poll_choice_ids": "The ids of all chosen choices, where the poll takes several.",
+        "created_at": "When it was submitted, without a name the day; null where not shown.",
+        "poll_choice_ids": "All chosen choices, where several may be; null where not shown.",
         "comment": "What the user added, where the poll allows comments; null without one.",
     },
     responses.ExportedPollSchema: {

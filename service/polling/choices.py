@@ -76,10 +76,7 @@ async def create_choice(request: web.Request) -> web.Response:
     # The new choices have the highest numbers, also in the poll that an idempotency key replays.
     highest = poll["highest_option"]
     numbers = range(highest - len(wanted) + 1, highest + 1)
-    data = [
-        views.choice(choices.of(poll, str(number)), poll, shows_answer=True) for number in numbers
-    ]
-    return polling_response(request, {CHOICES.plural: data})
+    return _respond(request, [choices.of(poll, str(number)) for number in numbers], poll)
 
 
 async def update_choice(request: web.Request) -> web.Response:
@@ -93,7 +90,7 @@ async def update_choice(request: web.Request) -> web.Response:
     poll = await request.app[STORE].polls.edit(
         located, lambda poll: choices.changed(poll, option_id, changes)
     )
-    return _respond(request, choices.of(poll, option_id), poll)
+    return _respond(request, [choices.of(poll, option_id)], poll)
 
 
 async def delete_choice(request: web.Request) -> web.Response:
@@ -107,8 +104,10 @@ async def delete_choice(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _respond(request: web.Request, option: OptionDocument, poll: PollDocument) -> web.Response:
-    """To a manager, who sees whether the choice is correct if the token may read."""
+def _respond(
+    request: web.Request, options: list[OptionDocument], poll: PollDocument
+) -> web.Response:
+    """To a manager, who sees which choices are correct if the token may read."""
     reads = policy.grants(request[CALL].principal, policy.READ)
-    data = views.choice(option, poll, shows_answer=reads)
-    return polling_response(request, {CHOICES.plural: [data]})
+    data = [views.choice(option, poll, shows_answer=reads) for option in options]
+    return polling_response(request, {CHOICES.plural: data})
