@@ -48,10 +48,13 @@ SECRET = "the-secret-that-keys-the-hashes"
 
 
 class Clock:
-    """Time as a test sets it."""
+    """Time as a test sets it.
+
+    It begins in the future, because the database removes what has expired by its own clock.
+    """
 
     def __init__(self) -> None:
-        self.now = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+        self.now = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.now

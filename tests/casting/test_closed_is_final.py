@@ -32,9 +32,9 @@ from tests.support.casting import (
 )
 from tests.support.seeds import Json, refused
 
-END = "2026-01-31T13:00:00Z"
+END = "2126-01-31T13:00:00Z"
 ENDING = {"closePollOnEndDate": True, "endDate": END}
-LATER = {"closePollOnEndDate": True, "endDate": "2026-01-31T14:00:00Z"}
+LATER = {"closePollOnEndDate": True, "endDate": "2126-01-31T14:00:00Z"}
 
 Ask = Callable[[Client, Run, Headers], Awaitable[None]]
 

@@ -30,8 +30,8 @@ from storage.voting import (
 )
 from tests.support.seeds import DEFAULT_SETTINGS
 
-NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
-DAY = datetime(2026, 1, 31, tzinfo=UTC)
+NOON = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
+DAY = datetime(2126, 1, 31, tzinfo=UTC)
 SECRET = b"secret"
 SESSION = 9
 

@@ -79,7 +79,7 @@ async def test_results_are_seen_as_the_visibility_says(
         raw,
         resultsVisibility=visibility,
         closePollOnEndDate=True,
-        endDate="2026-01-31T13:00:00Z",
+        endDate="2126-01-31T13:00:00Z",
     )
     voted, reader = await make_token(user_id=7, **READER), await make_token(user_id=8, **READER)
     writer = await make_token(user_id=9)

@@ -20,8 +20,8 @@ from tests.support.casting import (
 )
 from tests.support.seeds import ISSUE, PAGE, UNKNOWN, refused
 
-NOON = "2026-01-31T12:00:00Z"
-DAY = "2026-01-31T00:00:00Z"
+NOON = "2126-01-31T12:00:00Z"
+DAY = "2126-01-31T00:00:00Z"
 RED = {"optionIds": ["1"]}
 METHODS = ("GET", "POST", "DELETE")
 
@@ -78,7 +78,7 @@ async def test_a_revote_moves_the_vote_and_keeps_the_date_of_the_first(
     clock.advance(minutes=5)
     again = await answered(await vote(api, run, "2"))
     assert again["optionIds"] == ["2"]
-    assert (again["createdAt"], again["updatedAt"]) == (NOON, "2026-01-31T12:05:00Z")
+    assert (again["createdAt"], again["updatedAt"]) == (NOON, "2126-01-31T12:05:00Z")
     assert await votes_seen(api, run) == [again]
     assert tally(raw, run) == {"2": 1}
 
@@ -111,7 +111,7 @@ async def test_a_vote_can_be_withdrawn_once_and_cast_anew(api: Client, raw: Raw)
 async def test_a_poll_closes_on_the_second_of_its_end_date(
     api: Client, raw: Raw, clock: Clock, make_token: TokenMaker, method: str
 ) -> None:
-    end = "2026-01-31T14:00:00.999+01:00"  # 13:00:00 UTC, to the second
+    end = "2126-01-31T14:00:00.999+01:00"  # 13:00:00 UTC, to the second
     run = await content_run(api, raw, closePollOnEndDate=True, endDate=end, allowRevote=True)
     late = await make_token(user_id=8)
     clock.now += timedelta(hours=1) - timedelta(milliseconds=1)
@@ -134,7 +134,7 @@ async def test_a_poll_closes_on_the_second_of_its_end_date(
 
 
 async def test_an_end_date_alone_closes_nothing(api: Client, raw: Raw, clock: Clock) -> None:
-    run = await content_run(api, raw, endDate="2026-01-31T11:00:00Z")
+    run = await content_run(api, raw, endDate="2126-01-31T11:00:00Z")
     clock.advance(days=1)
     await answered(await vote(api, run, "1"))
     assert tally(raw, run) == {"1": 1}

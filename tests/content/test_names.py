@@ -202,7 +202,7 @@ async def test_no_answer_names_the_voter_to_anybody_else(
     assert (await shown(api, run, reader))["poll_submissions"] == []
     # The author sees all of their own vote.
     [own] = (await shown(api, run, author))["poll_submissions"]
-    assert (own["user_id"], own["created_at"]) == (USER, "2026-01-31T00:00:00Z")
+    assert (own["user_id"], own["created_at"]) == (USER, "2126-01-31T00:00:00Z")
     one = await api.get(f"{run.submissions}/{ballot['number']}", headers=author)
     assert (await one.json())["poll_submissions"] == [own]
     one = await api.get(f"{run.submissions}/{ballot['number']}", headers=reader)
@@ -235,7 +235,7 @@ async def test_saving_names_later_reveals_no_voter_and_allows_no_second_vote(
         "updatedAt": None,
     }
     [own] = await answered(await api.get("/rest", params=run.votes, headers=author))
-    assert (own["userId"], own["createdAt"]) == (USER, "2026-01-31T00:00:00Z")
+    assert (own["userId"], own["createdAt"]) == (USER, "2126-01-31T00:00:00Z")
     assert str(USER) not in all_documents(raw)
     # A revote under the new setting is named.
     await change(api, run, saveParticipantNames=True, allowRevote=True)
@@ -407,6 +407,6 @@ async def test_a_vote_of_version_0_1_is_shown_without_its_time(
     moments = {"created_at": clock.now, "updated_at": clock.now}
     raw.ballots.update_one({"session_id": run.session}, {"$set": moments})
     [own] = await answered(await api.get("/rest", params=run.votes))
-    assert {own["createdAt"], own["updatedAt"]} == {"2026-01-31T00:00:00Z"}
+    assert {own["createdAt"], own["updatedAt"]} == {"2126-01-31T00:00:00Z"}
     [own] = (await shown(api, run))["poll_submissions"]
-    assert own["created_at"] in (None, "2026-01-31T00:00:00Z")
+    assert own["created_at"] in (None, "2126-01-31T00:00:00Z")

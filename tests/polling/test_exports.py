@@ -25,7 +25,7 @@ from tests.support.seeds import Json, refused
 
 COLUMNS = ["record", "id", "poll_choice_id", "text", "count", "percentage"]
 COLUMNS += ["user_id", "created_at", "comment"]
-NOON = "2026-01-31T12:00:00Z"
+NOON = "2126-01-31T12:00:00Z"
 
 
 async def export(
@@ -224,10 +224,10 @@ async def test_names_saved_later_show_earlier_votes_without_name_or_time(
             one["poll_choice_id"]: (one["user_id"], one["created_at"])
             for one in shown["poll_submissions"]
         }
-        assert rows == {1: (None, None), 2: (7, "2026-01-31T12:01:00Z")}
+        assert rows == {1: (None, None), 2: (7, "2126-01-31T12:01:00Z")}
     records = await exported_csv(api, run)
     rows = {one["poll_choice_id"]: (one["user_id"], one["created_at"]) for one in records[4:]}
-    assert rows == {"1": ("", ""), "2": ("7", "2026-01-31T12:01:00Z")}
+    assert rows == {"1": ("", ""), "2": ("7", "2126-01-31T12:01:00Z")}
     # Names are no longer saved: none of them is left.
     await change(api, run)
     assert (await exported_json(api, run))["poll_submissions"] is None

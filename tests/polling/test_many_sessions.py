@@ -120,7 +120,7 @@ async def test_a_poll_with_the_most_sessions_is_changed_and_deleted_as_a_whole(
 async def test_the_end_of_a_poll_with_the_most_sessions_is_that_of_them_all(
     api: Client, raw: Raw, clock: Clock
 ) -> None:
-    run = await content_run(api, raw, closePollOnEndDate=True, endDate="2026-01-31T13:00:00Z")
+    run = await content_run(api, raw, closePollOnEndDate=True, endDate="2126-01-31T13:00:00Z")
     fill(raw, run, is_published=True)
     clock.advance(hours=1)
     assert (await shown(api, run))["is_published"] is False

@@ -21,9 +21,9 @@ from tests.support.polling import (
     teacher_of,
 )
 
-END = "2026-01-31T18:00:00+01:00"
-BEFORE_END = datetime(2026, 1, 31, 16, 59, 59, 999_999, UTC)
-AT_END = datetime(2026, 1, 31, 17, 0, 0, tzinfo=UTC)
+END = "2126-01-31T18:00:00+01:00"
+BEFORE_END = datetime(2126, 1, 31, 16, 59, 59, 999_999, UTC)
+AT_END = datetime(2126, 1, 31, 17, 0, 0, tzinfo=UTC)
 
 
 def everything(raw: Raw) -> dict[int, dict[str, Any]]:
@@ -166,8 +166,8 @@ async def test_a_changed_end_date_moves_the_sessions_that_are_there(
     clock.now = AT_END
     for end, is_open in (
         (END, False),
-        ("2026-01-31T17:00:01Z", True),
-        ("2026-01-31T16:59:59Z", False),
+        ("2126-01-31T17:00:01Z", True),
+        ("2126-01-31T16:59:59Z", False),
     ):
         await set_end(api, poll["id"], closePollOnEndDate=True, endDate=end)
         (shown,) = await listed(api, path)

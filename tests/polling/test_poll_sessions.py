@@ -33,7 +33,7 @@ async def test_a_new_session_is_shown_to_its_maker_with_all_members(
         "course_id": 5,
         "course_section_id": 6,
         "is_published": False,
-        "created_at": "2026-01-31T12:00:00Z",
+        "created_at": "2126-01-31T12:00:00Z",
         "has_submitted": False,
         "poll_submissions": [],
         "has_public_results": False,

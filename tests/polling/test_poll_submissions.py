@@ -22,7 +22,7 @@ from tests.support.casting import (
 )
 from tests.support.seeds import refused
 
-NOON = "2026-01-31T12:00:00Z"
+NOON = "2126-01-31T12:00:00Z"
 CHOICE = "poll_submissions[0].poll_choice_id"
 
 FORMS: list[dict[str, Any]] = [
@@ -104,7 +104,7 @@ async def test_a_revote_keeps_id_and_date_of_birth(api: Client, raw: Raw, clock:
 async def test_a_session_that_is_not_open_takes_nothing(
     api: Client, raw: Raw, clock: Clock
 ) -> None:
-    end: dict[str, Any] = {"closePollOnEndDate": True, "endDate": "2026-01-31T13:00:00Z"}
+    end: dict[str, Any] = {"closePollOnEndDate": True, "endDate": "2126-01-31T13:00:00Z"}
     run = await course_run(api, raw, opened=False, allowRevote=True, **end)
 
     async def is_refused() -> None:

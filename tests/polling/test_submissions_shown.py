@@ -275,7 +275,7 @@ async def test_an_end_date_that_passes_tells_the_right_choice(
     api: Client, raw: Raw, clock: Clock, make_token: TokenMaker
 ) -> None:
     run = await course_run(api, raw)
-    await change(api, run, closePollOnEndDate=True, endDate="2026-01-31T13:00:00Z")
+    await change(api, run, closePollOnEndDate=True, endDate="2126-01-31T13:00:00Z")
     [who] = await students(api, make_token, 7)
     await submitted(api, run, 1, who=who)
     url = f"{run.poll_url}/poll_choices/1"

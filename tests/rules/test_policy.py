@@ -23,7 +23,7 @@ from storage.documents import (
     new_session,
 )
 
-NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+NOW = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
 COURSE, OTHER_COURSE = 10, 11
 SECTION, OTHER_SECTION = 101, 102
 OWNER = 1

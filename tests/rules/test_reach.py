@@ -27,7 +27,7 @@ from tests.conftest import Raw
 from tests.rules.test_policy import OWNER, enrolled, located_poll, session_of
 
 USER = 7
-NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+NOW = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
 OWN = ContainerKey("users", str(OWNER), "3")
 CONTENT = ContainerKey("PLAT", "PLAT-1", "")
 

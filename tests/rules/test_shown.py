@@ -31,7 +31,7 @@ MOMENTS = st.datetimes(
     max_value=datetime(9999, 12, 30),  # noqa: DTZ001 - hypothesis wants it without
     timezones=st.just(UTC),
 )
-NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+NOW = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
 
 
 @st.composite

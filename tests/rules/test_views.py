@@ -66,7 +66,7 @@ def polls(draw: st.DrawFn) -> PollDocument:
         "closes_at": None,
         "standing_session": None,
         "owner_id": draw(st.integers(0, 2**53 - 1)),
-        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "created_at": datetime(2126, 1, 1, tzinfo=UTC),
         "version": draw(st.integers(1, 2**31)),
     }
     return cast(PollDocument, poll)

@@ -15,7 +15,7 @@ from storage.tokens import FRESH_SECONDS, Tokens, token_id
 from tests.conftest import Clock, Raw
 
 Documents = Reader[str, dict[str, Any]]
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOW = datetime(2126, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def seed_ballots(
 
     They are the first of the session, which is told of them.
     """
-    moment = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+    moment = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
     for first in range(0, voters, 5_000):
         raw.ballots.insert_many(
             {

@@ -21,7 +21,7 @@ from tests.conftest import SECRET, Raw
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("1", "2", "3", "4")
-MOMENT = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+MOMENT = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
 SESSIONS_AT_A_TIME = 1_000
 BALLOTS_AT_A_TIME = 5_000
 

@@ -68,7 +68,7 @@ def document(number: int, **members: Any) -> Json:
         "closes_at": None,
         "standing_session": None,
         "owner_id": 0,
-        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "created_at": datetime(2126, 1, 1, tzinfo=UTC),
         "version": 1,
         **members,
     }

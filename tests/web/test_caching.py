@@ -24,7 +24,7 @@ from tests.support.seeds import ISSUE, a_poll, refused
 
 STRING_IDS = {"Accept": "application/json+canvas-string-ids"}
 HIDDEN: dict[str, Any] = {"resultsVisibility": "private", "allowRevote": True}
-END = "2026-01-31T13:00:00Z"
+END = "2126-01-31T13:00:00Z"
 AFTER_CLOSE: dict[str, Any] = {
     "resultsVisibility": "afterClose",
     "closePollOnEndDate": True,
