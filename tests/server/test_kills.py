@@ -39,7 +39,10 @@ async def make_poll(service: Service, **settings: Any) -> Poll:
 
 @dataclass
 class Load:
-    """First votes of new users, some at a time, each with an Idempotency-Key of its own."""
+    """First votes of new users, some at a time, each with an Idempotency-Key of its own.
+
+    The poll saves names, so that a vote that is sent again is answered with its option.
+    """
 
     service: Service
     poll: Poll
@@ -127,7 +130,7 @@ async def test_a_killed_service_has_lost_no_vote_and_mistakes_no_first_one(
     tmp_path: Path, scale: Scale
 ) -> None:
     async with service_in(tmp_path) as service:
-        load = Load(service, await make_poll(service))
+        load = Load(service, await make_poll(service, saveParticipantNames=True))
         for _ in range(scale.kills):
             before = len(load.sent)
             running = asyncio.create_task(load.run())
@@ -152,7 +155,7 @@ async def test_a_killed_database_comes_back_by_itself_with_every_vote(
     tmp_path: Path, scale: Scale
 ) -> None:
     async with service_in(tmp_path) as service:
-        load = Load(service, await make_poll(service))
+        load = Load(service, await make_poll(service, saveParticipantNames=True))
         for _ in range(scale.kills):
             before, load.is_over = len(load.answered), False
             running = asyncio.create_task(load.run())

@@ -331,7 +331,8 @@ class Traffic:
 async def make_traffic(fleet: Fleet, raw: Raw) -> Traffic:
     """Makes the polls that it is about; nobody calls yet."""
     callers = Callers(fleet)
-    revotes = await callers.make_poll(ISSUE, allowRevote=True)
+    # With names, a vote that is sent again under its key is answered with its option.
+    revotes = await callers.make_poll(ISSUE, allowRevote=True, saveParticipantNames=True)
     once = await callers.make_poll(ISSUE)
     body = {"poll_sessions": {"course_id": 1}}
     made = await callers.insist("POST", revotes.sessions(), json=body, headers=callers.new_key())
