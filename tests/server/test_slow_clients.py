@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.server import listening
+from service.server import connection, listening
 from service.server import runner as server
 from service.server.connection import MAX_HEAD_BYTES
 from service.settings import Settings
@@ -215,6 +215,23 @@ async def test_at_the_limit_who_is_idle_makes_room(settings: Settings) -> None:
         begun = asyncio.get_running_loop().time()
         assert (await third.call(HEALTH)).status == 200
         assert asyncio.get_running_loop().time() - begun < 3
+
+
+async def test_at_the_limit_a_body_that_still_arrives_is_not_idle(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.1)
+    refused = request("POST", "/nowhere", body={"x": "x" * 100})
+    async with serving(replace(settings, max_connections=1)) as service:
+        busy = await service.connect()
+        busy.send(refused[:-60])
+        assert (await busy.read()).status == 404
+        waiting = await service.connect()
+        waiting.send(HEALTH)
+        await busy.trickle(refused[-60:], every=0.01)
+        busy.send(HEALTH)
+        assert (await busy.read()).status == 200
+        assert (await waiting.read()).status == 200
 
 
 async def test_many_connections_come_and_go_and_none_is_left(settings: Settings) -> None:
