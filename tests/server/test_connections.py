@@ -162,21 +162,20 @@ async def test_pieces_that_look_like_header_blocks_are_none(settings: Settings) 
 
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_chunks_that_are_broken_and_not_wanted_end_their_connection(
-    settings: Settings, is_late: bool
+    settings: Settings, caplog: pytest.LogCaptureFixture, is_late: bool
 ) -> None:
     """Where they end is not known. It is no error of the service, and nothing waits for more."""
     refused = chunked(request("POST", "/nowhere", body=POLL))
     broken = refused[:-5] + b"x" + HEALTH
     at = broken.index(b"\r\n\r\n") + 4 if is_late else 0
     async with serving(settings) as service:
-        with capture_logs() as logs:
-            client = await service.connect()
-            client.send(broken[:at] or broken)
-            assert (await client.read()).status == 404
-            client.send(broken[at:] if is_late else b"")
-            async with asyncio.timeout(5):
-                assert await client.rest() == b""
-    assert logs == []
+        client = await service.connect()
+        client.send(broken[:at] or broken)
+        assert (await client.read()).status == 404
+        client.send(broken[at:] if is_late else b"")
+        async with asyncio.timeout(5):
+            assert await client.rest() == b""
+    assert caplog.records == []
 
 
 async def test_a_length_that_is_no_length_ends_its_connection(settings: Settings) -> None:
