@@ -265,7 +265,7 @@ async def test_an_acting_caller_reads_everywhere_and_writes_only_the_users_polls
 
 
 @pytest.mark.parametrize("user_id", [1, 9, 2**53 - 1])
-async def test_who_is_acted_for_is_the_author(api: Client, raw: Raw, user_id: int) -> None:
+async def test_the_user_acted_for_is_the_author(api: Client, raw: Raw, user_id: int) -> None:
     assert (await call(api, "POST", ISSUE, {}, as_user_id=str(user_id))).status == 200
     assert [poll["owner_id"] for poll in stored_polls(raw)] == [user_id]
 

@@ -267,7 +267,7 @@ async def test_names_that_are_saved_no_more_are_hidden_and_a_revote_removes_them
 
 @FACES
 @pytest.mark.parametrize("owner", [None, USER], ids=["a voter", "the owner of the poll"])
-async def test_who_acts_for_a_user_cannot_learn_the_choice_by_any_get(
+async def test_a_caller_acting_for_a_user_cannot_learn_the_choice_by_any_get(
     api: Client, raw: Raw, clock: Clock, cast: Cast, owner: int | None
 ) -> None:
     acting = {"as_user_id": str(USER)}
@@ -324,7 +324,7 @@ async def test_a_cast_for_a_user_gives_no_number_under_which_it_is_found_later(
     assert tally(raw, run) == {"1": 1}
 
 
-async def test_who_acts_for_a_user_sees_a_named_submission(api: Client, raw: Raw) -> None:
+async def test_a_caller_acting_for_a_user_sees_a_named_submission(api: Client, raw: Raw) -> None:
     run = await course_run(api, raw)
     await enroll(api, USER)
     given = await submitted(api, run, 1, acting=USER)

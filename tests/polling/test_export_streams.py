@@ -308,7 +308,7 @@ MANY = 4_000
 
 
 @pytest.mark.usefixtures("no_cursor_is_left")
-async def test_who_hangs_up_leaves_no_cursor_behind(
+async def test_a_client_that_hangs_up_leaves_no_cursor_behind(
     api: Client, raw: Raw, listening: Listening
 ) -> None:
     run = await course_run(api, raw, allowComment=True)
@@ -324,7 +324,7 @@ async def test_who_hangs_up_leaves_no_cursor_behind(
 
 
 @pytest.mark.usefixtures("no_cursor_is_left")
-async def test_who_reads_nothing_is_cut_off_in_time_and_little_was_read_for_them(
+async def test_a_client_that_reads_nothing_is_cut_off_in_time_and_little_was_read_for_it(
     api: Client, raw: Raw, listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await course_run(api, raw, allowComment=True)

@@ -76,9 +76,7 @@ async def test_opening_and_closing_touch_that_session_alone_and_may_be_repeated(
     assert list(raw.containers.find()) == containers
 
 
-async def test_who_asks_for_the_headers_alone_opens_and_closes_nothing(
-    api: Client, raw: Raw
-) -> None:
+async def test_a_head_request_opens_and_closes_nothing(api: Client, raw: Raw) -> None:
     await make_poll(api)
     await make_session(api, 1)
     one = f"{API}/polls/1/poll_sessions/1"

@@ -98,7 +98,7 @@ async def test_of_a_thousand_requests_around_a_sigterm_every_accepted_one_is_ans
 
 
 @WORKERS
-def test_whom_the_kernel_has_accepted_before_the_stop_is_answered(
+def test_connections_that_the_kernel_has_accepted_before_the_stop_are_answered(
     services: Services, workers: str
 ) -> None:
     """The queue of the kernel is full of requests that the process has never seen."""
@@ -185,7 +185,7 @@ async def test_a_signal_right_after_the_start_stops_it_in_order(
     await server.serve(create_app(replace(settings, port=0)), announce)
 
 
-def test_an_idle_connection_holds_no_stop_up(services: Services) -> None:
+def test_an_idle_connection_does_not_delay_a_stop(services: Services) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
     family = service.guard_pid, service.server_pid
     with Connection(service.url) as idle:

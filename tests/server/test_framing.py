@@ -55,6 +55,6 @@ def test_a_sized_body_ends_after_its_length(length: int, cuts: list[int]) -> Non
         *(b"0\r\nno trailer\r\n", b"0\r\n\n", b"0\r\n: 1\r\n", b"0\r\nA: 1\rB: 2\r\n"),
     ],
 )
-def test_what_is_no_chunk_is_refused(broken: bytes) -> None:
+def test_malformed_chunks_are_refused(broken: bytes) -> None:
     with pytest.raises(ValueError, match="chunk"):
         Chunked().take(broken)

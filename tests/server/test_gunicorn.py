@@ -62,7 +62,7 @@ def test_gunicorn_serves_answers_nonsense_with_a_problem_and_drains(
     assert raw.containers.count_documents({}) == 7
 
 
-def test_the_workers_of_gunicorn_answer_whom_the_kernel_has_accepted(
+def test_the_workers_of_gunicorn_answer_what_the_kernel_has_accepted(
     services: Services, mongodb_uri: str
 ) -> None:
     url = start(services, mongodb_uri)

@@ -27,7 +27,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_who_hangs_up_within_a_body_is_499_in_the_request_log_and_no_error(
+async def test_a_client_that_hangs_up_within_a_body_is_499_in_the_request_log_and_no_error(
     settings: Settings,
 ) -> None:
     lines = io.BytesIO()

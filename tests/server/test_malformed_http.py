@@ -56,7 +56,7 @@ def require_common_headers(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_no_http_is_answered_with_a_problem_and_repeated_nowhere(
+def test_malformed_http_is_answered_with_a_problem_and_repeated_nowhere(
     service: Service, sent: str
 ) -> None:
     with Connection(service.url) as connection:

@@ -48,7 +48,7 @@ def require_problem(answer: Answer, status: int) -> None:
     assert len(answer.headers["x-request-id"]) == 32
 
 
-async def test_who_takes_too_long_with_a_header_block_hears_408(impatient: Settings) -> None:
+async def test_a_slow_header_block_is_a_408(impatient: Settings) -> None:
     async with serving(impatient) as service:
         for before in (b"", HEALTH):
             client = await service.connect()
@@ -87,9 +87,7 @@ async def test_a_header_block_may_end_in_two_pieces(impatient: Settings, at: int
                 await client.rest()
 
 
-async def test_who_takes_too_long_with_a_body_hears_408_and_nothing_is_stored(
-    impatient: Settings, raw: Raw
-) -> None:
+async def test_a_slow_body_is_a_408_and_nothing_is_stored(impatient: Settings, raw: Raw) -> None:
     whole = request("POST", CREATE, token=ADMIN, body=a_poll())
     head, body = whole.split(b"\r\n\r\n")
     async with serving(impatient) as service:
@@ -146,7 +144,7 @@ async def test_a_header_block_in_pieces_is_bounded(settings: Settings) -> None:
         assert await client.rest() == b""
 
 
-async def test_who_never_says_a_word_is_cut_off_without_one(impatient: Settings) -> None:
+async def test_a_silent_client_is_cut_off_without_an_answer(impatient: Settings) -> None:
     async with serving(impatient) as service:
         client = await service.connect()
         assert await client.rest() == b""
@@ -162,7 +160,7 @@ async def test_an_idle_connection_is_kept_for_as_long_as_is_set(impatient: Setti
         assert kept - 0.1 < asyncio.get_running_loop().time() - begun < kept + 2
 
 
-async def test_who_does_not_take_the_answer_is_cut_off_and_who_takes_it_slowly_is_not(
+async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_reader_is_not(
     impatient: Settings,
 ) -> None:
     ask = request("GET", "/large", token=ADMIN)
@@ -205,7 +203,7 @@ async def test_beyond_the_limit_one_waits_until_another_has_left(settings: Setti
         assert (await busy[1].read()).status == 200
 
 
-async def test_at_the_limit_who_is_idle_makes_room(settings: Settings) -> None:
+async def test_at_the_limit_idle_connections_are_closed_to_admit_others(settings: Settings) -> None:
     limited = replace(settings, max_connections=2)
     async with serving(limited) as service:
         idle = [await service.connect() for _ in range(2)]

@@ -85,7 +85,7 @@ async def test_of_the_votes_through_workers_that_are_killed_none_is_lost_or_coun
         await recount(service)
 
 
-async def test_what_a_killed_worker_had_begun_holds_nobody_up(tmp_path: Path) -> None:
+async def test_what_a_killed_worker_had_begun_delays_nobody(tmp_path: Path) -> None:
     """It has written the session when it is killed, and a statement of it is still to be done."""
     async with fleet_in(tmp_path) as service:
         load = Load(service, await make_poll(service, allowRevote=True))

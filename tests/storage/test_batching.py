@@ -36,7 +36,7 @@ async def test_an_item_goes_at_once_when_nothing_is_in_flight(desk: Desk) -> Non
         assert_at_rest(batcher)
 
 
-async def test_all_who_come_before_a_batch_has_started_go_with_it(desk: Desk) -> None:
+async def test_all_callers_before_a_batch_has_started_go_with_it(desk: Desk) -> None:
     batcher = Batcher(desk.run)
     callers = await submit(batcher, 1, 2, 3)
     assert desk.batches == [[1, 2, 3]]
@@ -146,7 +146,7 @@ async def test_a_caller_cancelled_in_flight_harms_nobody_and_the_batch_goes_on(d
     assert_at_rest(batcher)
 
 
-async def test_when_all_who_wait_are_cancelled_nothing_starts(desk: Desk) -> None:
+async def test_when_all_waiting_callers_are_cancelled_nothing_starts(desk: Desk) -> None:
     batcher = Batcher(desk.run, staggered=True)
     [first] = await submit(batcher, 1)
     for caller in await submit(batcher, 2, 3):
@@ -173,7 +173,7 @@ async def test_a_full_queue_answers_unavailable_and_takes_more_when_there_is_roo
     assert desk.batches == [[1], [2, 3], [5, 6]]
 
 
-async def test_who_has_not_started_in_time_leaves_also_while_a_batch_hangs(
+async def test_items_that_have_not_started_in_time_leave_also_while_a_batch_hangs(
     desk: Desk, loop_clock: LoopClock
 ) -> None:
     batcher = Batcher(desk.run, wait_seconds=4.0)
@@ -242,7 +242,7 @@ async def submit_within(
     return await asyncio.create_task(hurry())
 
 
-async def test_who_has_long_waited_for_a_batch_without_a_database_is_not_let_wait_for_another(
+async def test_callers_that_have_long_waited_for_a_failed_batch_do_not_wait_for_another(
     desk: Desk, loop_clock: LoopClock
 ) -> None:
     batcher = Batcher(desk.run)

@@ -72,7 +72,7 @@ def without(thing: str, before: dict[str, Any]) -> dict[str, Any]:
 
 
 @at_every_step
-async def test_a_fault_that_passes_is_not_noticed_by_who_deletes(
+async def test_a_passing_fault_does_not_fail_a_deletion(
     api: Client, raw: Raw, server: EmbeddedServer, thing: str, command: str
 ) -> None:
     for fault in FAULTS:

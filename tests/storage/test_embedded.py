@@ -139,7 +139,7 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_while_the_database_is_away_everybody_hears_so_within_5_seconds(
+def test_while_the_database_is_away_every_caller_is_told_within_5_seconds(
     services: Services,
 ) -> None:
     service = services.start(POLLS_ADMIN_TOKEN=ADMIN)
@@ -189,7 +189,7 @@ def test_a_server_starts_in_a_process_that_has_a_thousand_files_open(tmp_path: P
         start(tmp_path / "data", engine.chosen()).stop()
 
 
-def test_a_directory_has_one_server_and_who_asks_hears_whose_it_is(tmp_path: Path) -> None:
+def test_a_directory_has_one_server_and_a_second_one_is_told_whose_it_is(tmp_path: Path) -> None:
     server = start(tmp_path / "data", engine.chosen())
     child = server_of(server)
     with stopped(child):

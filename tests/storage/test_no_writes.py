@@ -98,7 +98,7 @@ async def test_a_server_that_lives_and_takes_no_writes_is_started_again(
         assert server_pid(store.uri) != before
 
 
-async def test_however_many_ask_whether_it_is_ready_a_database_hears_of_one_a_second(
+async def test_however_many_readiness_checks_arrive_the_database_is_asked_once_a_second(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0

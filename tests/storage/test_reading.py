@@ -49,7 +49,7 @@ async def test_each_caller_gets_the_document_of_the_own_key(reader: Documents) -
     assert await reader.get_all([]) == {}
 
 
-async def test_who_reads_after_a_write_sees_it_whatever_is_in_flight(
+async def test_a_read_after_a_write_sees_it_whatever_is_in_flight(
     reader: Documents, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(reader, monkeypatch)

@@ -298,7 +298,7 @@ async def test_a_commit_that_was_sent_is_not_cut_short_by_the_time_limit(
     assert applied(raw) == 1
 
 
-async def test_who_is_answered_before_a_commit_is_hears_that_its_outcome_is_not_known(
+async def test_a_caller_answered_before_its_commit_is_told_that_the_outcome_is_not_known(
     database: Database, raw: Raw, admin: pymongo.MongoClient[Any]
 ) -> None:
     started = time.monotonic()

@@ -222,7 +222,7 @@ async def test_callers_that_are_shown_other_things_have_other_tags(
     assert (await get(api, poll)).headers["ETag"] != (await get(api, poll, none)).headers["ETag"]
 
 
-async def test_a_revote_of_the_same_count_moves_the_tag_of_who_sees_the_submissions(
+async def test_a_revote_of_the_same_count_changes_the_tag_where_submissions_are_shown(
     api: Client, raw: Raw
 ) -> None:
     run = await course_run(api, raw, public=True, allowRevote=True)
