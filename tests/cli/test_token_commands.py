@@ -218,12 +218,12 @@ BAD = {
     "an empty workspace": (["--name", "bad", "--user", "7", "--workspace", ""], "1 to 255"),
     "an unknown action": (["--name", "bad", "--user", "7", "--action", "admin"], "invalid choice"),
     "a moment without an offset": (
-        ["--name", "bad", "--user", "7", "--expires", "2127-01-31T18:00:00"],
-        "must be a time such as 2127-01-31T18:00:00+01:00",
+        ["--name", "bad", "--user", "7", "--expires", "2027-01-31T18:00:00"],
+        "must be a time such as 2027-01-31T18:00:00+01:00",
     ),
     "a moment that is none": (
         ["--name", "bad", "--user", "7", "--expires", "tomorrow"],
-        "must be a time such as 2127-01-31T18:00:00+01:00",
+        "must be a time such as 2027-01-31T18:00:00+01:00",
     ),
 }
 

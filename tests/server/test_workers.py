@@ -63,7 +63,7 @@ async def test_of_the_votes_through_workers_that_are_killed_none_is_lost_or_coun
     tmp_path: Path, scale: Scale
 ) -> None:
     async with fleet_in(tmp_path) as service:
-        load = Load(service, await make_poll(service))
+        load = Load(service, await make_poll(service, saveParticipantNames=True))
         for _ in range(scale.kills):
             before = len(load.answered)
             running = asyncio.create_task(load.insist())
@@ -88,7 +88,7 @@ async def test_of_the_votes_through_workers_that_are_killed_none_is_lost_or_coun
 async def test_what_a_killed_worker_had_begun_delays_nobody(tmp_path: Path) -> None:
     """It has written the session when it is killed, and a statement of it is still to be done."""
     async with fleet_in(tmp_path) as service:
-        load = Load(service, await make_poll(service, allowRevote=True))
+        load = Load(service, await make_poll(service, allowRevote=True, saveParticipantNames=True))
         load.sent = {1: "1", 2: "2"}
         assert (await load.vote(1)).status == 200
         with reaching_store(service) as raw, slow(raw.client, "insert", 500):
