@@ -9,6 +9,8 @@ from service.web.conditional import revalidate, tag_of
 from service.web.responses import json_response
 
 STRING_IDS = "application/json+canvas-string-ids"
+COUNTED = frozenset({"results", "result_shares", "total_results"})
+"""Members whose own members are named by the ids of options, whatever these look like."""
 
 
 def polling_response(
@@ -42,6 +44,8 @@ def _with_string_ids(data: Any) -> Any:
 
 
 def _member_with_string_ids(name: str, value: Any) -> Any:
+    if name in COUNTED:
+        return value
     if isinstance(value, int) and (name == "id" or name.endswith("_id")):
         return str(value)
     if isinstance(value, list) and name.endswith("_ids"):

@@ -209,6 +209,18 @@ async def test_members_of_lists_of_ids_are_strings_too(api: Client, raw: Raw) ->
     assert (await listed(api, run.submissions))[0]["poll_choice_ids"] == [3, 1]
 
 
+async def test_counts_stay_numbers_whatever_the_ids_of_the_options_are(api: Client) -> None:
+    names = ["id", "x_id", "y_ids", "1"]
+    options = [{"id": name, "title": name} for name in names]
+    made = await api.post("/rest", params=CONTENT, json={"title": "?", "options": options})
+    path = f"/api/v1/polls/{(await answered(made))['id']}"
+    accept = {"Accept": STRINGS}
+    [poll] = await listed(api, path, accept)
+    [session] = await listed(api, f"{path}/poll_sessions", accept)
+    assert poll["total_results"] == session["results"] == dict.fromkeys(names, 0)
+    assert isinstance(poll["id"], str)
+
+
 # Content polls ---------------------------------------------------------------------------------
 
 CONTENT = {"type": "polls", "workspace": "PLAT", "content": "PLAT-1"}
