@@ -1,6 +1,6 @@
 """A replica set of three real ``mongod``s, and what can happen to its nodes.
 
-Nodes know each other by proxies (``tests/node_proxies.py``), and so do clients.
+Nodes know each other by proxies (``tests/support/node_proxies.py``), and so do clients.
 """
 
 import asyncio
