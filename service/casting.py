@@ -27,22 +27,28 @@ from storage.voting import (
 
 
 class Api(NamedTuple):
-    """How one API reports refusals: statuses, and the fields of the options and the comment."""
+    """How one API reports refusals: statuses, and the fields of the options and the comment.
+
+    ``messages`` has the texts that its clients need in place of the storage's.
+    """
 
     statuses: dict[type[StorageError], int]
     options_field: str
     comment_field: str
+    messages: dict[type[StorageError], str]
 
 
 CONTENT = Api(
     {SessionClosed: 409, AlreadyVoted: 409, InvalidVote: 400, UnknownOption: 400, NoVote: 404},
     "optionIds",
     "comment",
+    {},
 )
 POLLING = Api(
     {SessionClosed: 403, AlreadyVoted: 400, InvalidVote: 400, UnknownOption: 404},
     "poll_submissions[0].poll_choice_id",
     "poll_submissions[0].comment",
+    {AlreadyVoted: "can only submit one choice per poll session."},
 )
 OUTCOMES: dict[type[StorageError], str] = {
     SessionClosed: "closed",
@@ -115,7 +121,7 @@ async def cast(
 
 
 def _refused(api: Api, refusal: StorageError) -> Refused:
-    field, message = None, str(refusal)
+    field, message = None, api.messages.get(type(refusal), str(refusal))
     if isinstance(refusal, InvalidVote | UnknownOption):
         is_comment = isinstance(refusal, InvalidVote) and refusal.is_comment
         field = api.comment_field if is_comment else api.options_field

@@ -33,7 +33,7 @@ TOKEN_COLUMNS = ("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CRE
 DESCRIPTION = """\
 Polls attached to content, run in sessions, counted exactly.
 
-Settings are environment variables; the README lists them. Without MONGODB_URI the store is an
+Settings are environment variables, listed in docs/settings.md. Without MONGODB_URI the store is an
 embedded one in POLLS_DATA_DIR (./data). Commands work on it while the service runs, too.
 """
 
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Misused(Exception):
-    """Arguments contradict each other."""
+    """Arguments that cannot be used together, or not any more."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,6 +189,8 @@ async def _create_token(settings: Settings, options: argparse.Namespace) -> None
             "--admin cannot be combined with --workspace or --action: an admin token may do "
             "everything, in every workspace."
         )
+    if has_passed(options.expires, utc_now()):
+        raise Misused("--expires must be in the future.")
     async with open_store(settings.location, holder="command") as store:
         if store.is_new:
             print(f"polls: created a new store: {store.description}", file=sys.stderr)
@@ -239,7 +241,7 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
         state,
         "yes" if token["admin"] else "no",
         ",".join(token["actions"]),
-        ",".join(token["workspaces"]) or "-",
+        ANY_WORKSPACE if token["admin"] else ",".join(token["workspaces"]) or "-",
         time(token["created_at"]),
         time(expires_at) if expires_at else "-",
     )

@@ -69,8 +69,8 @@ def _event_loop(text: str) -> str:
     name = _one_of(*get_args(EventLoop))(text)
     if name == "uvloop" and importlib.util.find_spec("uvloop") is None:
         raise InvalidSetting(
-            "POLLS_EVENT_LOOP is uvloop, which is not installed: "
-            "pip install 'polls-service[speed]'."
+            "POLLS_EVENT_LOOP is uvloop, which is not installed. Install the extra speed: "
+            "pip install --editable '.[speed]'."
         )
     return name
 

@@ -231,7 +231,7 @@ def _read_poll(
     poll = poll_in(container["polls"], located.poll["id"])
     require(poll if poll["number"] == located.poll["number"] else None, "poll")
     if if_match is not None and revision(poll) not in if_match:
-        raise PreconditionFailed("If-Match does not name the current revision of the poll.")
+        raise PreconditionFailed("If-Match does not name the current version of the poll.")
     return container, poll
 
 

@@ -5,6 +5,7 @@ look-up by hash takes reveals nothing.
 """
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -108,7 +109,10 @@ class Tokens:
             # could enforce an index of these.
             holder = transaction.find_one("live_names", {"_id": name})
             if holder is not None and not has_passed(holder["expires_at"], now):
-                raise Conflict(f"A token named {name!r} already exists.")
+                raise Conflict(
+                    f"A token named {name!r} already exists. Choose another name, or revoke it: "
+                    f"token revoke {shlex.quote(name)}."
+                )
             held = {"_id": name, "token": token["_id"], "expires_at": expires_at}
             transaction.put("live_names", held)
             transaction.insert("tokens", dict(token))

@@ -175,7 +175,7 @@ def decide(
         return _withdraw(session, ballot, vote)
     _require_valid(session["rules"], vote.options, vote.comment)
     if ballot is not None and not session["rules"]["settings"]["allowRevote"]:
-        raise AlreadyVoted("can only submit one choice per poll session.")
+        raise AlreadyVoted("You have already voted, and this poll does not allow changing a vote.")
     stored = _new_ballot(session["rules"], ballot, vote, vote.options, requests)
     counted = _count(session, -1, ballot["choices"]) if ballot is not None else session
     counted = _count(counted, +1, vote.options)
@@ -188,7 +188,7 @@ def _withdraw(session: SessionDocument, ballot: BallotDocument | None, vote: Vot
     if ballot is None:
         raise NoVote("There is no vote to withdraw.")
     if not session["rules"]["settings"]["allowRevote"]:
-        raise AlreadyVoted("This poll does not allow changing a vote.")
+        raise AlreadyVoted("This poll does not allow withdrawing a vote.")
     counted = _count(session, -1, ballot["choices"])
     counted["participants"] -= 1
     keys = _remembered(ballot["requests"], vote.cast_at)
@@ -205,12 +205,12 @@ def _withdraw(session: SessionDocument, ballot: BallotDocument | None, vote: Vot
 
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
     if unknown := [option for option in options if option not in rules["options"]]:
-        raise UnknownOption(f"must be options of this poll, which has no {name_some(unknown)}")
+        raise UnknownOption(f"must be options of this poll; these are not: {name_some(unknown)}")
     if not options:
         raise InvalidVote("must name at least one option")
     if len(set(options)) < len(options):
         repeated = [option for option, times in Counter(options).items() if times > 1]
-        raise InvalidVote(f"must not repeat an option, as {name_some(repeated)}")
+        raise InvalidVote(f"must not repeat options: {name_some(repeated)}")
     if len(options) > 1 and not rules["settings"]["allowSelectionOfMultipleOptions"]:
         raise InvalidVote("must name one option: this poll allows only one")
     if comment is not None and not rules["settings"]["allowComment"]:

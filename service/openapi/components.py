@@ -57,7 +57,7 @@ IN_QUERY: dict[str, Json] = {
     ),
     "format": _of(_one_of(*FORMATS), "CSV for spreadsheets, JSON for programs.", required=True),
     # Both.
-    "page": _of(PAGE, "A page number, or the bookmark in the `next` link of the previous page."),
+    "page": _of(PAGE, "A page number, or the cursor in the `next` link of the previous page."),
     "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),
     "as_user_id": _of(
         WHOLE_ID, "The user an admin token acts for, with that user's rights and authorship."
@@ -67,7 +67,7 @@ IN_HEADER: dict[str, Json] = {
     "If-Match": _of(
         STRING,
         'The `ETag` of an earlier response, such as `"1-1"`: 412 if the poll has changed since. '
-        "`*` matches every revision.",
+        "`*` matches every version.",
     ),
     "If-None-Match": _of(
         STRING, "The `ETag` of an earlier response: 304 without a body if it is still the same."
@@ -109,7 +109,7 @@ HEADERS: dict[str, Json] = {
     "ETag": _of(
         text('"[^"]+"'),
         "Changes with whatever the response shows, for `If-None-Match`. That of a single poll "
-        "without results is its revision, for `If-Match`.",
+        "without results is its version, for `If-Match`.",
         example='"1-1"',
     ),
     "Cache-Control": _of(
@@ -134,7 +134,7 @@ REFUSALS: dict[int, str] = {
     404: "What the path or the query refers to does not exist.",
     408: "The rest of the request did not arrive in time.",
     409: "The request conflicts with what is stored; the problem says how.",
-    412: "`If-Match` names another revision than the stored one.",
+    412: "`If-Match` names another version than the stored one.",
     413: "The body is too large. The limit is 1 MiB unless configured otherwise.",
     415: "The media type of the body is not supported.",
     429: "Too many requests from this token or address.",

@@ -4,7 +4,7 @@ from marshmallow import Schema
 
 from schemas import content, polling, responses
 
-OF_TITLE = "What is asked, 1 to 255 characters."
+OF_TITLE = "What is asked."
 OF_COMMENT = "What the voter adds, where the poll allows comments."
 OF_SECTION = "The section of the course that the session is for; null for the whole course."
 OF_VISIBLE = "Whether all readers of the session see its results; otherwise managers alone do."
@@ -32,11 +32,11 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     # The content API.
     content.SettingsSchema: {
         "allowSelectionOfMultipleOptions": "Whether a vote may name several options.",
-        "resultsVisibility": "When others than managers see results: always, once they have voted, "
-        "once the poll is closed, or never.",
+        "resultsVisibility": "When users who are not managers see results: always, once they have "
+        "voted, once the poll is closed, or never.",
         "endDate": "When the poll ends, as RFC 3339 with an offset, or empty; it closes the poll "
         "only with `closePollOnEndDate`.",
-        "hideAbsoluteNumbers": "Whether others than managers see percentages without counts.",
+        "hideAbsoluteNumbers": "Whether users who are not managers see percentages without counts.",
         "allowRevote": "Whether a user may change or withdraw a vote.",
         "saveParticipantNames": "Whether votes are stored with the user who cast them.",
         "closePollOnEndDate": "Whether the poll takes no more votes from `endDate` on.",
@@ -44,13 +44,13 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     },
     content.OptionSchema: {
         "id": "The id of the option in its poll; left out, it is the next number.",
-        "title": "What the option says, 1 to 255 characters.",
+        "title": "What the option says.",
         "order": "The place of the option among the others; left out, its place in the list.",
     },
     content.NewPollSchema: {
         "id": "The id of the poll, where it is moved from elsewhere; left out, a new one.",
         "title": OF_TITLE,
-        "description": "More about the question, up to 4,000 characters.",
+        "description": "More about the question.",
         "options": "What can be voted for, each once.",
         "settings": "How the poll is run; members may be left out.",
     },
@@ -105,10 +105,10 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     # The polling API.
     polling.PollChanges: {
         "question": OF_TITLE,
-        "description": "More about the question, up to 4,000 characters.",
+        "description": "More about the question.",
     },
     polling.ChoiceChanges: {
-        "text": "What the choice says, 1 to 255 characters.",
+        "text": "What the choice says.",
         "is_correct": OF_CORRECT,
         "position": OF_POSITION,
     },

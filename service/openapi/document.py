@@ -38,10 +38,9 @@ There are two APIs over one store: the content API under `/rest` and the polling
 `/api/v1`. A poll created through one is available through the other: what `/rest` calls `title`,
 `options` and `order` are `question`, choices and `position` under `/api/v1`.
 
-Clients of the source APIs are served as they are, which is not described here: `/rest` and
-`/x1/{name}` with the query parameter `type`; bodies of the polling API as forms, and with the
-object itself in place of the list; ids as strings with
-`Accept: application/json+canvas-string-ids`.
+Existing clients work unchanged. What only they use is not described here: `/rest` and `/x1/{name}`
+with the query parameter `type`; bodies of the polling API as forms, and with the object itself in
+place of the list; ids as strings with `Accept: application/json+canvas-string-ids`.
 
 Every error is a problem document (RFC 9457) whose `errors` name each invalid member by its path,
 and whose `code` tells apart what shares a status. A code keeps its meaning; the texts may change. A

@@ -32,7 +32,7 @@ END_OF_HEAD = b"\r\n\r\n"
 REFUSALS = {
     400: ("invalid request", "This is not a valid HTTP/1.1 request."),
     408: ("headers too slow", "The request line and headers took too long to arrive."),
-    417: ("unknown expectation", "The only expectation that is met is 100-continue."),
+    417: ("unknown expectation", "Only Expect: 100-continue is supported."),
     431: ("headers too large", "The request line or the headers are too large."),
 }
 """For each status that is answered before there is a request: the event in the log, the detail."""

@@ -50,7 +50,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         signal.set_wakeup_fd(-1)  # the event loop sets its own
         if self.cfg.is_ssl:
-            self._refuse("TLS is not served here: let a proxy end it.")
+            self._refuse("TLS is not supported here; use a proxy.")
         try:
             application = self.wsgi()
             run(self._serve(application), application[SETTINGS].event_loop)

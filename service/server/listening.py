@@ -36,14 +36,21 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
                     continue  # a name may have an IPv6 address where there is no IPv6
-                reason = os.strerror(error.errno or 0).lower()
-                raise OSError(f"cannot listen on {address[0]} port {chosen}: {reason}") from error
+                raise OSError(
+                    f"Cannot listen on {address[0]}, port {chosen}: {_reason(error)}."
+                ) from error
             undo.enter_context(listening).setblocking(False)
             sockets.append(listening)
         if not sockets:
             raise OSError(f"{host} has no address to listen on")
         undo.pop_all()
     return sockets
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use. Set POLLS_PORT to another port"
+    return os.strerror(error.errno or 0).lower()
 
 
 def most_connections(wanted: int) -> int:

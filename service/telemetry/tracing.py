@@ -25,8 +25,8 @@ def add_tracing(
         if not (error.name or "").startswith("opentelemetry"):
             raise
         raise StartupRefused(
-            "The OTEL_ variables ask for traces, but OpenTelemetry is not installed: "
-            "pip install 'polls-service[tracing]', or set OTEL_TRACES_EXPORTER=none."
+            "The OTEL_ variables ask for traces, but OpenTelemetry is not installed. Install the "
+            "extra tracing: pip install --editable '.[tracing]'. Or set OTEL_TRACES_EXPORTER=none."
         ) from error
     spans = Spans(scheme_of, identity_of)
     app.middlewares.insert(0, spans.trace)

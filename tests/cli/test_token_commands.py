@@ -94,7 +94,7 @@ def test_what_a_token_may_do_is_what_was_asked_for(running: Running) -> None:
     listed = rows(running.token("list"))
     assert listed["narrow"][1:6] == ["9007199254740991", "live", "no", "read", "PLAT,OPS"]
     assert listed["none"][1:6] == ["7", "live", "no", "read,write,vote", "-"]
-    assert listed["chief"][1:4] == ["7", "live", "yes"]
+    assert listed["chief"][1:6] == ["7", "live", "yes", "read,write,vote", "*"]
 
 
 def test_a_name_is_unique_among_live_tokens_and_free_again_after_them(running: Running) -> None:
@@ -102,7 +102,10 @@ def test_a_name_is_unique_among_live_tokens_and_free_again_after_them(running: R
     secret_of(running.token(*create))
     taken = running.token(*create)
     assert taken.status == 1
-    assert taken.sentence == "A token named 'again' already exists."
+    assert taken.sentence == (
+        "A token named 'again' already exists. Choose another name, or revoke it: "
+        "token revoke again."
+    )
     assert running.token("revoke", "again").status == 0
     secret_of(running.token(*create))
 
@@ -249,6 +252,17 @@ def test_an_admin_token_with_limits_that_would_not_hold_is_refused(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("polls: --admin cannot be combined with --workspace or --action: ")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_token_that_would_have_expired_already_is_not_created(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("POLLS_DATA_DIR", str(tmp_path / "data"))
+    past = ("--expires", "2020-01-01T00:00:00Z")
+    assert main(["token", "create", "--name", "dead", "--user", "7", *past]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "polls: --expires must be in the future.\n")
     assert not (tmp_path / "data").exists()
 
 

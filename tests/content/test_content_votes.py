@@ -89,8 +89,12 @@ async def test_without_allow_revote_a_second_vote_and_a_withdrawal_are_conflicts
     run = await content_run(api, raw)
     first = await answered(await vote(api, run, "1"))
     for option in ("1", "2"):
-        await refused(await vote(api, run, option), 409)
-    await refused(await withdraw(api, run), 409)
+        problem = await refused(await vote(api, run, option), 409)
+        assert problem["detail"] == (
+            "You have already voted, and this poll does not allow changing a vote."
+        )
+    problem = await refused(await withdraw(api, run), 409)
+    assert problem["detail"] == "This poll does not allow withdrawing a vote."
     assert await votes_seen(api, run) == [first]
     assert tally(raw, run) == {"1": 1}
 

@@ -34,8 +34,8 @@ async def test_options_that_cannot_be_removed_are_named(api: Client, raw: Raw) -
 
 async def test_unknown_and_repeated_options_of_a_vote_are_named(api: Client, raw: Raw) -> None:
     run = await content_run(api, raw, allowSelectionOfMultipleOptions=True)
-    unknown = "must be options of this poll, which has no 9, x"
-    repeated = "must not repeat an option, as 1"
+    unknown = "must be options of this poll; these are not: 9, x"
+    repeated = "must not repeat options: 1"
     for options, message in ((("1", "9", "x"), unknown), (("1", "2", "1"), repeated)):
         problem = await refused(await vote(api, run, *options), 400, ["optionIds"])
         assert problem["detail"] == f"optionIds {message}"

@@ -87,6 +87,22 @@ def test_gunicorn_without_a_mongodb_is_refused_in_a_sentence(services: Services)
     assert "Traceback" not in refused.log
 
 
+def test_gunicorn_with_a_certificate_is_refused_in_a_sentence(
+    services: Services, mongodb_uri: str
+) -> None:
+    certificate = services.home / "certificate.pem"
+    certificate.touch()
+    refused = services.begin(
+        *(*COMMAND, "--certfile", str(certificate), "service.server.gunicorn:app"),
+        module="gunicorn",
+        MONGODB_URI=mongodb_uri,
+        POLLS_SECRET=SECRET,
+    )
+    assert refused.wait() == 4
+    assert "polls: TLS is not supported here; use a proxy." in refused.log
+    assert "Traceback" not in refused.log
+
+
 def test_gunicorn_on_a_store_that_cannot_be_opened_is_refused_in_a_sentence(
     services: Services, mongodb_uri: str
 ) -> None:

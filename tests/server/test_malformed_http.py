@@ -124,6 +124,7 @@ def test_an_expectation_that_no_route_takes_is_a_problem_too(service: Service, p
     answer = call(service.url, "PATCH", path, body={}, Expect=TOKEN)
     assert answer.status == 417
     assert answer.data["code"] == "expectation_failed"
+    assert answer.data["detail"] == "Only Expect: 100-continue is supported."
     require_common_headers(answer)
     assert answer.headers["Content-Type"] == "application/problem+json"
     request_id = answer.headers["X-Request-Id"]

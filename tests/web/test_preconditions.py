@@ -83,7 +83,7 @@ async def test_a_precondition_that_does_not_match_changes_nothing(
     headers = [("If-Match", tag) for tag in tags]
     response = await api.request(method, "/rest", params=QUERY, headers=headers, json=a_poll())
     problem = await refused(response, 412)
-    assert problem["detail"] == "If-Match does not name the current revision of the poll."
+    assert problem["detail"] == "If-Match does not name the current version of the poll."
     assert everything(raw) == before
 
 
