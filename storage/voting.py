@@ -227,15 +227,19 @@ def _new_ballot(
     """Names are saved by the setting at the time of the cast: a revote may also remove one.
 
     Where they are not, nothing that is kept tells the time of a cast more precisely than the day.
+    A ballot that gets or loses its name is shown as a new one: its number and its date would lead
+    from the named vote to the one without a name.
     """
     is_named = rules["settings"]["saveParticipantNames"]
     was_named = ballot is not None and ballot["user_id"] is not None
     cast_at = vote.cast_at if is_named else day_of(vote.cast_at)
-    created_at = cast_at if ballot is None else ballot["created_at"]
+    number, created_at = vote.number, cast_at
+    if ballot is not None and is_named == was_named:
+        number, created_at = ballot["number"], ballot["created_at"]
     return {
         "_id": vote.ballot_id,
         "session_id": vote.session_id,
-        "number": ballot["number"] if ballot is not None else vote.number,
+        "number": number,
         "choices": list(options),
         "comment": vote.comment,
         "user_id": vote.user_id if is_named else None,

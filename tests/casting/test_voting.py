@@ -69,7 +69,7 @@ def a_vote(*options: str, user: int = 7, at: datetime = NOON, **members: Any) ->
         user_id=user,
         options=options,
         comment=members.get("comment"),
-        number=user * 1000,
+        number=members.get("number", user * 1000),
         cast_at=at,
         request=members.get("request"),
     )
@@ -143,6 +143,21 @@ def test_the_setting_at_the_time_of_the_cast_decides_about_the_name(
     revote = decide(session, ballot, a_vote("a"))
     assert revote.stored is not None
     assert revote.stored["user_id"] == (7 if saves else None)
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["gets a name", "loses its name"])
+def test_a_ballot_that_gets_or_loses_its_name_has_a_new_number_and_a_new_date(saved: bool) -> None:
+    """Else a manager that notes the numbers would join the two votes."""
+    session, ballot = voted(a_session(allowRevote=True, saveParticipantNames=saved), "a")
+    session["rules"] = a_session(allowRevote=True, saveParticipantNames=not saved)["rules"]
+    later = NOON + timedelta(days=1)
+    changed = decide(session, ballot, a_vote("b", at=later, number=1)).stored
+    assert changed is not None
+    cast_at = DAY + timedelta(days=1) if saved else later
+    assert (changed["number"], changed["created_at"]) == (1, cast_at)
+    again = decide(session, changed, a_vote("c", at=later + timedelta(days=1), number=2)).stored
+    assert again is not None
+    assert (again["number"], again["created_at"]) == (1, cast_at)
 
 
 SECOND = timedelta(seconds=1)
