@@ -86,15 +86,17 @@ async def cast(
     ballots = request.app[STORE].ballots
     principal = request[CALL].principal
     user_id = principal.user_id
+    ballot_id = ballots.id_of(session_id, user_id)
+    key = None if idempotency_key is None else ballots.vote_key(ballot_id, idempotency_key)
     vote = Vote(
         session_id=session_id,
-        ballot_id=ballots.id_of(session_id, user_id),
+        ballot_id=ballot_id,
         user_id=user_id,
         options=None if options is None else tuple(options),
         comment=comment,
         number=next(_numbers),
         cast_at=request.app[CLOCK](),
-        request=None if idempotency_key is None else ballots.vote_key(idempotency_key),
+        request=key,
         may_vote=may_vote,
     )
     counts = request.app[METRICS].votes
