@@ -57,12 +57,12 @@ OUTCOMES: dict[type[StorageError], str] = {
 
 
 def note_anonymity(request: web.Request, settings: Settings) -> None:
-    """Keeps the user out of the log and the trace of a cast unless names are saved.
+    """Keeps the caller out of the log and the trace of a cast unless names are saved.
 
-    Call it as soon as the settings are known: refused casts reveal as much.
+    Call it as soon as the settings are known: refused casts reveal as much. Until then the scope of
+    the request has hidden the caller.
     """
-    if not settings["saveParticipantNames"]:
-        request[CALL].hide_caller()
+    request[CALL].is_anonymous = not settings["saveParticipantNames"]
 
 
 async def cast(
