@@ -11,7 +11,7 @@ from aiohttp import web
 
 from service.openapi.document import SERVER, build
 from service.openapi.explorer import DOCUMENT
-from service.routes import ROUTES, add_routes
+from service.routes import CASTS, ROUTES, add_routes
 from service.settings import SETTINGS, Settings
 from service.telemetry.log import REQUEST_LOG, RequestLog, open_request_log
 from service.telemetry.metrics import METRICS, Metrics
@@ -59,7 +59,7 @@ def create_app(
     metrics = Metrics(settings.metrics_dir)
     log = request_log or open_request_log(settings.log_level)
     log.tell(metrics.count)
-    app = web.Application(middlewares=[request_scope(identify, metrics, log)])
+    app = web.Application(middlewares=[request_scope(identify, metrics, log, CASTS)])
     app[SETTINGS] = settings
     app[CLOCK] = clock
     app[ADMIN_TOKEN_ID] = token_id(settings.admin_token) if settings.admin_token else None

@@ -63,12 +63,12 @@ OUTCOMES: dict[type[StorageError], str] = {
 
 
 def note_anonymity(request: web.Request, settings: Settings) -> None:
-    """Keeps the user out of the log and the trace of a cast unless names are saved.
+    """Keeps the caller out of the log and the trace of a cast unless names are saved.
 
-    Call it as soon as the settings are known: refused casts reveal as much.
+    Call it as soon as the settings are known: refused casts reveal as much. Until then the scope of
+    the request has hidden the caller.
     """
-    if not settings["saveParticipantNames"]:
-        request[CALL].hide_caller()
+    request[CALL].is_anonymous = not settings["saveParticipantNames"]
 
 
 async def cast(
@@ -92,15 +92,17 @@ async def cast(
     ballots = request.app[STORE].ballots
     principal = request[CALL].principal
     user_id = principal.user_id
+    ballot_id = ballots.id_of(session_id, user_id)
+    key = None if idempotency_key is None else ballots.vote_key(ballot_id, idempotency_key)
     vote = Vote(
         session_id=session_id,
-        ballot_id=ballots.id_of(session_id, user_id),
+        ballot_id=ballot_id,
         user_id=user_id,
         options=None if options is None else tuple(options),
         comment=comment,
         number=next(_numbers),
         cast_at=request.app[CLOCK](),
-        request=None if idempotency_key is None else ballots.vote_key(idempotency_key),
+        request=key,
         may_vote=may_vote,
     )
     counts = request.app[METRICS].votes

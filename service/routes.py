@@ -66,6 +66,9 @@ ROUTES: dict[str, dict[str, Handler]] = {
 UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""
 
+CASTS = frozenset((votes.cast_vote, votes.withdraw_vote, submissions.create_submission))
+"""What casts votes, also those without a name: the log must not tell who asked."""
+
 
 def add_routes(router: web.UrlDispatcher) -> None:
     resources = {path: router.add_resource(path) for path in ROUTES}

@@ -65,9 +65,9 @@ class Ballots:
         """The ``_id`` of the ballot that this user has, or would have, in a session."""
         return voting.ballot_id(self._secret, session_id, user_id)
 
-    def vote_key(self, key: IdempotencyKey) -> voting.VoteKey:
-        """An Idempotency-Key and its request, as they are stored on a ballot."""
-        return voting.vote_key(self._secret, key.key, key.fingerprint)
+    def vote_key(self, ballot_id: str, key: IdempotencyKey) -> voting.VoteKey:
+        """An Idempotency-Key and its request, as they are stored on this ballot."""
+        return voting.vote_key(self._secret, ballot_id, key.key, key.fingerprint)
 
     async def cast(self, vote: Vote) -> Cast:
         """Casts, changes or withdraws one vote; it is on disk before this returns.

@@ -75,14 +75,18 @@ class NoVote(NotFound):
 
 
 class VoteKey(NamedTuple):
-    """Keyed hashes of the Idempotency-Key of a cast and of its whole request.
+    """Keyed hashes of the Idempotency-Key of a cast and of its whole request, for one ballot.
 
-    ``mask`` hides the second of the day at which it was cast from those that do not know the key.
+    On another ballot the same key has other hashes, or it would join the two. ``mask`` hides the
+    second of the day at which it was cast from those that do not know the key. ``old_key`` and
+    ``old_fingerprint`` are the hashes of version 0.1: compared for 24 hours, and never stored anew.
     """
 
     key: str
     fingerprint: str
     mask: int
+    old_key: str
+    old_fingerprint: str
 
 
 class Vote(NamedTuple):
@@ -137,12 +141,14 @@ def ballot_id(secret: bytes, session_id: int, user_id: int) -> str:
     return f"{session_id}:{_keyed_hash(secret, f'voter:{session_id}:{user_id}')}"
 
 
-def vote_key(secret: bytes, key: str, fingerprint: str) -> VoteKey:
-    """Both as keyed hashes: the store without the secret reveals neither."""
+def vote_key(secret: bytes, ballot: str, key: str, fingerprint: str) -> VoteKey:
+    """All as keyed hashes: the store without the secret reveals nothing. ``ballot`` is its id."""
     return VoteKey(
-        key=_keyed_hash(secret, f"request:{key}"),
-        fingerprint=_keyed_hash(secret, f"body:{fingerprint}"),
-        mask=int(_keyed_hash(secret, f"second:{key}")[:16], 16) % DAY_SECONDS,
+        key=_keyed_hash(secret, f"request:{ballot} {key}"),
+        fingerprint=_keyed_hash(secret, f"body:{ballot} {fingerprint}"),
+        mask=int(_keyed_hash(secret, f"second:{ballot} {key}")[:16], 16) % DAY_SECONDS,
+        old_key=_keyed_hash(secret, f"request:{key}"),
+        old_fingerprint=_keyed_hash(secret, f"body:{fingerprint}"),
     )
 
 
@@ -227,15 +233,19 @@ def _new_ballot(
     """Names are saved by the setting at the time of the cast: a revote may also remove one.
 
     Where they are not, nothing that is kept tells the time of a cast more precisely than the day.
+    A ballot that gets or loses its name is shown as a new one: its number and its date would lead
+    from the named vote to the one without a name.
     """
     is_named = rules["settings"]["saveParticipantNames"]
     was_named = ballot is not None and ballot["user_id"] is not None
     cast_at = vote.cast_at if is_named else day_of(vote.cast_at)
-    created_at = cast_at if ballot is None else ballot["created_at"]
+    number, created_at = vote.number, cast_at
+    if ballot is not None and is_named == was_named:
+        number, created_at = ballot["number"], ballot["created_at"]
     return {
         "_id": vote.ballot_id,
         "session_id": vote.session_id,
-        "number": ballot["number"] if ballot is not None else vote.number,
+        "number": number,
         "choices": list(options),
         "comment": vote.comment,
         "user_id": vote.user_id if is_named else None,
@@ -314,7 +324,8 @@ def _find_request(
     requests: Iterable[BallotRequest], key: VoteKey, now: datetime
 ) -> BallotRequest | None:
     for request in requests:
-        if request["key"] == key.key and now - _sent_at(request, key) < KEY_LIFETIME:
+        is_sent = request["key"] in (key.key, key.old_key)
+        if is_sent and now - _sent_at(request, key) < KEY_LIFETIME:
             return request
     return None
 
@@ -341,5 +352,7 @@ def _repeat(
         "comment": vote.comment,
         "updated_at": earlier["at"],
     }
-    is_same = vote.request is not None and earlier["fingerprint"] == vote.request.fingerprint
+    sent = vote.request
+    same = () if sent is None else (sent.fingerprint, sent.old_fingerprint)
+    is_same = earlier["fingerprint"] in same
     return Cast(answered, session["rules"], is_replay=True, is_same=is_same)

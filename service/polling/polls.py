@@ -77,7 +77,8 @@ async def update_poll(request: web.Request) -> web.Response:
 async def delete_poll(request: web.Request) -> web.Response:
     """Delete a poll, with its sessions and all submissions.
 
-    For managers of the poll. Does not leave anything that could be restored.
+    For managers of the poll. Cannot be undone. Does not delete the answer to the request that made
+    the poll: under its ``Idempotency-Key`` that is kept for 24 hours.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)

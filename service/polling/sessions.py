@@ -70,8 +70,10 @@ async def show_session(request: web.Request) -> web.Response:
     session = await lookups.find_session(request)
     view = await lookups.view_with_ballot(request, caller, session)
     policy.require(view.may_read, policy.NO_SESSION_ACCESS)
-    headers = revalidated(request, validators.of_session(session, view))
-    return await _respond(request, session, view, headers=headers)
+    submissions = await _submissions(request, session, view)
+    headers = revalidated(request, validators.of_session(session, view, submissions))
+    data = views.session(session, view, submissions)
+    return polling_response(request, {SESSIONS.plural: [data]}, headers=headers)
 
 
 async def create_session(request: web.Request) -> web.Response:
@@ -173,20 +175,9 @@ async def delete_session(request: web.Request) -> web.Response:
 async def _respond_changed(
     request: web.Request, caller: Caller, session: SessionDocument
 ) -> web.Response:
-    return await _respond(
-        request, session, await lookups.view_with_ballot(request, caller, session)
-    )
-
-
-async def _respond(
-    request: web.Request,
-    session: SessionDocument,
-    view: View,
-    *,
-    headers: dict[str, str] | None = None,
-) -> web.Response:
+    view = await lookups.view_with_ballot(request, caller, session)
     data = views.session(session, view, await _submissions(request, session, view))
-    return polling_response(request, {SESSIONS.plural: [data]}, headers=headers)
+    return polling_response(request, {SESSIONS.plural: [data]})
 
 
 async def _respond_page(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from service.rules.policy import View
-from service.rules.views import share
+from service.rules.views import share, time
 from storage.documents import PollDocument, SessionDocument, revision
 
 Parts = tuple[Any, ...]
@@ -40,25 +40,29 @@ def of_results(session: SessionDocument, view: View) -> Parts | None:
     counts, participants = session["results"], session["participants"]
     if not view.hides_counts:
         return session["_id"], view.is_open, counts, participants
-    shares = {option_id: share(votes, participants) for option_id, votes in counts.items()}
-    return session["_id"], view.is_open, shares
+    return session["_id"], view.is_open, _shares(session)
 
 
-def of_session(session: SessionDocument, view: View) -> Parts:
-    """For ``views.session`` with the submissions that the caller may see."""
-    own = view.own
-    # Every change of a submission raises the casts of its session.
-    submissions = session["casts"] if view.sees_all_submissions else None
+def _shares(session: SessionDocument) -> dict[str, int]:
+    participants = session["participants"]
+    return {
+        option_id: share(votes, participants) for option_id, votes in session["results"].items()
+    }
+
+
+def of_session(
+    session: SessionDocument, view: View, submissions: list[dict[str, Any]] | None
+) -> Parts:
+    """For ``views.session`` with these submissions."""
+    results = _shares(session) if view.hides_counts else session["results"]
     return (
         session["_id"],
+        session["poll_number"],
         session["course_id"],
         session["course_section_id"],
-        view.sees_results and session["has_public_results"],
-        session["rules"]["settings"],
+        time(session["created_at"]),
         view.is_open,
         view.has_voted,
-        of_results(session, view),
-        view.sees_submissions,
+        (session["has_public_results"], results) if view.sees_results else None,
         submissions,
-        own and (own["number"], own["choices"], own["comment"], own["user_id"]),
     )

@@ -35,13 +35,11 @@ class Call:
 
     @property
     def logged_id(self) -> str:
-        return self._own_id or self.id
-
-    def hide_caller(self) -> None:
-        """Makes it anonymous. The new id is random, since the next of a counter tells the last."""
+        """Where it is not ``id`` it is random, since the next of a counter tells the last."""
         if not self.is_anonymous:
-            self.is_anonymous = True
-            self._own_id = secrets.token_hex(16)
+            return self.id
+        self._own_id = self._own_id or secrets.token_hex(16)
+        return self._own_id
 
 
 class BodyCameLate(Exception):

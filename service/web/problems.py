@@ -12,7 +12,7 @@ from service.web.call import CALL
 from service.web.conditional import NotModified
 from service.web.query import BODY
 from service.web.rate_limits import QuotaExceeded
-from service.web.responses import INTERNAL_ERROR, Fault, Refused, problem
+from service.web.responses import INTERNAL_ERROR, INTERNAL_ERROR_OF_A_VOTE, Fault, Refused, problem
 from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
 
 MAX_FAULTS = 100
@@ -54,8 +54,10 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
         case web.HTTPException():
             return _http_problem(request, error)
         case _:
-            log.error("unhandled error", request_id=request[CALL].id, exc_info=error)
-            return problem(500, [Fault(None, INTERNAL_ERROR)])
+            call = request[CALL]
+            log.error("unhandled error", request_id=call.logged_id, exc_info=error)
+            message = INTERNAL_ERROR_OF_A_VOTE if call.is_anonymous else INTERNAL_ERROR
+            return problem(500, [Fault(None, message)])
 
 
 def _faults(error: ValidationError) -> list[Fault]:

@@ -22,6 +22,8 @@ COMMON_HEADERS: dict[str, str] = {
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 PROBLEM_TYPE = "application/problem+json"
 INTERNAL_ERROR = "Internal error. The log has details under this request id."
+INTERNAL_ERROR_OF_A_VOTE = "Internal error. The log has details, but not under this request id."
+"""Of an anonymous request, in the log of which there is no id that its caller knows."""
 PIECE_BYTES = 32 * 1024
 
 STATUS_CODES: dict[int, Code] = {

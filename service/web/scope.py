@@ -1,8 +1,9 @@
 """The one middleware: a request's id, its caller, its time limit, its problems, its log line."""
 
+from collections.abc import Collection
 from time import perf_counter, time
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.rules.principal import NOBODY
@@ -20,11 +21,14 @@ CLIENT_CLOSED_REQUEST = 499
 """What the log says if the client hung up; nobody receives it."""
 
 
-def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Middleware:
+def request_scope(
+    identify: Identify, metrics: Metrics, log: RequestLog, casts: Collection[Handler]
+) -> Middleware:
     """The middleware around all others.
 
     What the router does not know and what is public is answered without ``identify``, so a wrong
-    path is a 404 to everybody.
+    path is a 404 to everybody. ``casts`` are the handlers that cast votes: their requests are
+    anonymous, unless they say that names are saved. So are preflights, which come right before.
     """
 
     async def answer(
@@ -42,7 +46,8 @@ def request_scope(identify: Identify, metrics: Metrics, log: RequestLog) -> Midd
     @web.middleware
     async def scope(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
-        call = request[CALL] = Call(read_request_id(request))
+        is_anonymous = request.method == hdrs.METH_OPTIONS or request.match_info.handler in casts
+        call = request[CALL] = Call(read_request_id(request), is_anonymous=is_anonymous)
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else None
         status = CLIENT_CLOSED_REQUEST

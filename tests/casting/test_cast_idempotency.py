@@ -219,8 +219,21 @@ async def test_nothing_but_keyed_hashes_is_kept_of_a_key(
     known = (KEY, f"{token_id(ADMIN)} {KEY}", f"request:{token_id(ADMIN)} {KEY}")
     guesses = {hashlib.sha256(guess.encode()).hexdigest() for guess in known}
     assert not guesses & {kept["key"], kept["fingerprint"]}
-    expected = vote_key(SECRET.encode(), f"{token_id(ADMIN)} {KEY}", "")
+    expected = vote_key(SECRET.encode(), ballot["_id"], f"{token_id(ADMIN)} {KEY}", "")
     assert kept["key"] == expected.key
+
+
+async def test_a_key_that_is_sent_for_several_voters_and_sessions_joins_no_ballots(
+    api: Client, raw: Raw, face: str, cast: Cast
+) -> None:
+    runs = [await a_run(api, raw, face), await content_run(api, raw, saveParticipantNames=True)]
+    for run in runs:
+        for user in (7, 8):
+            await answered(await cast(api, run, "1", key=KEY, acting=user))
+    requests = [request for ballot in raw.ballots.find() for request in ballot["requests"]]
+    assert len(requests) == 4
+    for member in ("key", "fingerprint"):
+        assert len({request[member] for request in requests}) == 4
 
 
 async def test_a_key_that_is_none_is_refused(api: Client, raw: Raw, face: str, cast: Cast) -> None:

@@ -69,7 +69,7 @@ def a_vote(*options: str, user: int = 7, at: datetime = NOON, **members: Any) ->
         user_id=user,
         options=options,
         comment=members.get("comment"),
-        number=user * 1000,
+        number=members.get("number", user * 1000),
         cast_at=at,
         request=members.get("request"),
     )
@@ -79,8 +79,8 @@ def a_withdrawal(user: int = 7, at: datetime = NOON) -> Vote:
     return Vote(SESSION, ballot_id(SECRET, SESSION, user), user, None, None, 1, at)
 
 
-def key(name: str, body: str = "body") -> VoteKey:
-    return vote_key(SECRET, name, body)
+def key(name: str, body: str = "body", user: int = 7) -> VoteKey:
+    return vote_key(SECRET, ballot_id(SECRET, SESSION, user), name, body)
 
 
 def voted(
@@ -143,6 +143,21 @@ def test_the_setting_at_the_time_of_the_cast_decides_about_the_name(
     revote = decide(session, ballot, a_vote("a"))
     assert revote.stored is not None
     assert revote.stored["user_id"] == (7 if saves else None)
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["gets a name", "loses its name"])
+def test_a_ballot_that_gets_or_loses_its_name_has_a_new_number_and_a_new_date(saved: bool) -> None:
+    """Else a manager that notes the numbers would join the two votes."""
+    session, ballot = voted(a_session(allowRevote=True, saveParticipantNames=saved), "a")
+    session["rules"] = a_session(allowRevote=True, saveParticipantNames=not saved)["rules"]
+    later = NOON + timedelta(days=1)
+    changed = decide(session, ballot, a_vote("b", at=later, number=1)).stored
+    assert changed is not None
+    cast_at = DAY + timedelta(days=1) if saved else later
+    assert (changed["number"], changed["created_at"]) == (1, cast_at)
+    again = decide(session, changed, a_vote("c", at=later + timedelta(days=1), number=2)).stored
+    assert again is not None
+    assert (again["number"], again["created_at"]) == (1, cast_at)
 
 
 SECOND = timedelta(seconds=1)
@@ -347,12 +362,14 @@ def test_a_ballot_of_version_0_1_answers_its_keys_and_is_changed() -> None:
     for named in (False, True):
         session = a_session(allowRevote=True, saveParticipantNames=named)
         session, ballot = voted(session, "a", request=key("k"))
-        entry = {**ballot["requests"][0], **old}
+        hashes = {"key": key("k").old_key, "fingerprint": key("k").old_fingerprint}
+        entry = {**ballot["requests"][0], **old, **hashes}
         entry.pop("second", None)
         ballot["requests"] = [cast(Any, entry)]
         again = decide(session, ballot, a_vote("a", request=key("k"), at=NOON + END_OF_KEY))
-        assert not again.is_change
+        assert (again.is_change, again.cast.is_same) == (False, True)
         assert again.cast.ballot["choices"] == ["a"]
+        assert not decide(session, ballot, a_vote("b", request=key("k", "other"))).cast.is_same
         revote = decide(session, ballot, a_vote("b", at=NOON + END_OF_KEY))
         late = decide(
             revote.session, revote.stored, a_vote("a", request=key("k"), at=NOON + END_OF_KEY)
@@ -367,7 +384,23 @@ def test_a_ballot_id_tells_nothing_without_the_secret_and_differs_by_session_and
     assert all(one.partition(":")[0] in ("1", "2", "12") for one in ids)
     assert key("k") == key("k")
     assert "k" not in key("k").key  # hexadecimal digits only
-    assert len({key("k").key, key("k").fingerprint, vote_key(b"other", "k", "body").key}) == 3
+    other = vote_key(b"other", ballot_id(SECRET, SESSION, 7), "k", "body")
+    assert len({key("k").key, key("k").fingerprint, other.key}) == 3
+
+
+def test_one_key_and_request_leave_nothing_equal_on_two_ballots() -> None:
+    """Else whoever reads the store would find the voter of a vote without a name by a named one."""
+    kept = []
+    for number in (SESSION, SESSION + 1):
+        for user in (7, 8):
+            place = ballot_id(SECRET, number, user)
+            hashes = vote_key(SECRET, place, "k", "body")
+            vote = a_vote("a", user=user, request=hashes)._replace(ballot_id=place)
+            stored = decide(a_session(), None, vote).stored
+            assert stored is not None
+            [request] = stored["requests"]
+            kept.append((request["key"], request["fingerprint"], request["second"], hashes.mask))
+    assert [len(set(values)) for values in zip(*kept, strict=True)] == [4] * 4
 
 
 USERS = st.sampled_from([1, 2, 3, 4])
@@ -419,7 +452,7 @@ class Voting(RuleBasedStateMachine):
         name=KEYS,
     )
     def cast(self, user: int, options: list[str], comment: str | None, name: str | None) -> None:
-        request = key(name, f"{options}{comment}") if name is not None else None
+        request = key(name, f"{options}{comment}", user) if name is not None else None
         vote = a_vote(*options, user=user, at=self.now, comment=comment, request=request)
         self.try_vote(user, vote)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
+from structlog.testing import capture_logs
 
 from service.telemetry.log import REQUEST_LOG
 from service.web.store_key import STORE
@@ -181,6 +182,60 @@ async def test_the_request_line_of_a_stranger_to_an_unnamed_course_session_is_an
     await refused(await submit(api, run, 1, who=await make_token(user_id=USER)), 403)
     line = lines_of(api, request_lines)[-1]
     assert (line["user"], line["token"], line["remote"]) == (None, None, None)
+
+
+@FACES
+async def test_a_cast_that_is_refused_before_the_poll_is_known_leaves_out_the_voter(
+    api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO, cast: Cast
+) -> None:
+    """Its right form may follow a second later, as a vote without a name."""
+    run = await content_run(api, raw, saveParticipantNames=True)
+    who = {**await a_voter(api, make_token), "X-Request-Id": "id-of-a-voter"}
+    reader = {**await make_token(user_id=USER, actions=["read"]), "X-Request-Id": "id-of-a-voter"}
+    wrong = dataclasses.replace(run, poll_id="none", session=run.session + 99)
+    bad = dataclasses.replace(run, place={"workspace": run.place["workspace"]})
+    start = len(request_lines.getvalue())
+    refusals = [
+        await cast(api, wrong, "1", who=who),
+        await cast(api, run, "1", who=reader),
+        await cast(api, run, "1", who={**who, "Authorization": "Bearer unknown"}),
+        await vote(api, bad, "1", who=who),
+        await api.delete("/rest/votes", params=bad.place, headers=who),
+        await cast(api, run, "1", who=who, acting=9),
+    ]
+    assert [one.status for one in refusals] == [404, 403, 403, 400, 400, 403]
+    assert {one.headers["X-Request-Id"] for one in refusals} == {"id-of-a-voter"}
+    lines = lines_of(api, request_lines, start)[-len(refusals) :]
+    assert [line["status"] for line in lines] == [one.status for one in refusals]
+    for line in lines:
+        assert (line["user"], line["token"], line["remote"]) == (None, None, None)
+        assert line["id"] != "id-of-a-voter"
+
+
+@FACES
+@pytest.mark.parametrize("named", [False, True])
+async def test_an_internal_error_of_a_cast_is_logged_under_the_id_of_its_line(
+    api: Client,
+    raw: Raw,
+    make_token: TokenMaker,
+    request_lines: io.BytesIO,
+    monkeypatch: pytest.MonkeyPatch,
+    cast: Cast,
+    named: bool,
+) -> None:
+    run = await content_run(api, raw, saveParticipantNames=named)
+    who = {**await a_voter(api, make_token), "X-Request-Id": "id-of-a-voter"}
+    monkeypatch.delattr(type(api.app[STORE].ballots), "cast")
+    with capture_logs() as events:
+        response = await cast(api, run, "1", who=who)
+    assert response.status == 500
+    assert response.headers["X-Request-Id"] == "id-of-a-voter"
+    [event] = [one for one in events if one["event"] == "unhandled error"]
+    line = lines_of(api, request_lines)[-1]
+    assert event["request_id"] == line["id"]
+    assert (line["id"] == "id-of-a-voter") == named
+    told = (await response.json())["detail"]
+    assert ("under this request id" in told, "not under this" in told) == (True, not named)
 
 
 @FACES

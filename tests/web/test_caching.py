@@ -17,6 +17,7 @@ from tests.support.casting import (
     content_run,
     course_run,
     enroll,
+    seed_ballots,
     submit,
     vote,
 )
@@ -139,7 +140,7 @@ CHANGES: dict[str, tuple[Change, set[str]]] = {
     "an edit": (_redefine, OF_POLLS | OF_CHOICES | {"a poll"}),
     "a setting": (
         lambda api, run, _: change(api, run, hideAbsoluteNumbers=True),
-        OF_POLLS | OF_CHOICES | {"a poll", "a session"},
+        OF_POLLS | OF_CHOICES | {"a poll"},
     ),
     "another poll": (
         lambda api, run, _: api.post("/rest", params=run.place, json=a_poll()),
@@ -235,6 +236,37 @@ async def test_a_revote_of_the_same_count_changes_the_tag_where_submissions_are_
     assert moved(before, await tags(api, run)) == {"a session"}
 
 
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_session_that_looks_the_same_after_revotes_has_the_same_tag(
+    api: Client, raw: Raw, make_token: TokenMaker, named: bool
+) -> None:
+    """Else its readers would learn of revotes that nothing shows, and count them."""
+    run = await course_run(api, raw, public=True, allowRevote=True, saveParticipantNames=named)
+    await enroll(api, 8)
+    who = await make_token(user_id=8)
+    await answered(await submit(api, run, 2, acting=9))
+    for place in (places(run)["a session"], places(run)["a poll"]):
+        before = [await get(api, place), await get(api, place, who)]
+        for choice in (2, 1, 2):
+            await answered(await submit(api, run, choice, acting=9))
+        after = [await get(api, place), await get(api, place, who)]
+        assert [await one.text() for one in before] == [await one.text() for one in after]
+        assert [one.headers["ETag"] for one in before] == [one.headers["ETag"] for one in after]
+
+
+async def test_a_session_with_too_many_submissions_to_show_has_the_tag_of_its_results(
+    api: Client, raw: Raw
+) -> None:
+    run = await course_run(api, raw, public=True, allowRevote=True)
+    seed_ballots(raw, run, 1001)
+    await answered(await submit(api, run, 2, acting=8))
+    before = await tags(api, run)
+    await answered(await submit(api, run, 2, acting=8))
+    assert await tags(api, run) == before
+    await answered(await submit(api, run, 3, acting=8))
+    assert moved(before, await tags(api, run)) == {"a session", "a poll"}
+
+
 async def test_string_ids_are_another_answer_with_another_tag(api: Client, raw: Raw) -> None:
     run = await content_run(api, raw)
     for kind in ("a poll", "choices", "a choice", "a session"):
@@ -294,11 +326,13 @@ def require_common(answer: ClientResponse) -> None:
     assert answer.headers["Server"] == "polls"
 
 
-async def test_a_304_of_a_session_does_not_read_its_submissions(
-    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+async def test_a_session_whose_submissions_are_not_shown_does_not_read_them(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await course_run(api, raw)
-    await answered(await submit(api, run, 1, acting=8))
-    tag = (await get(api, places(run)["a session"])).headers["ETag"]
+    await enroll(api, 8)
+    who = await make_token(user_id=8)
+    await answered(await submit(api, run, 1, who=who))
     monkeypatch.delattr(type(api.app[STORE].ballots), "of_session")
-    assert (await get(api, places(run)["a session"], tag=tag)).status == 304
+    tag = (await get(api, places(run)["a session"], who)).headers["ETag"]
+    assert (await get(api, places(run)["a session"], who, tag)).status == 304

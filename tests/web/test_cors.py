@@ -1,5 +1,6 @@
 """CORS: pages of the configured origins may read responses, by default none may."""
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -96,6 +97,17 @@ async def test_a_preflight_does_nothing_and_is_logged(
     assert '"method":"OPTIONS"' in line
     assert '"status":204' in line
     assert "secret" not in line
+
+
+async def test_the_log_line_of_a_preflight_leaves_out_who_is_about_to_vote(
+    begin: Begin, request_lines: Any
+) -> None:
+    client = await begin(OURS)
+    answer = await preflight(client, "/rest/votes")
+    await client.close()
+    (line,) = map(json.loads, request_lines.getvalue().splitlines())
+    assert (line["method"], line["status"], line["remote"]) == ("OPTIONS", 204, None)
+    assert line["id"] != answer.headers["X-Request-Id"]
 
 
 @pytest.mark.parametrize(
