@@ -1,7 +1,7 @@
 """Casting, for both APIs, which differ only in how they report a refusal."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from aiohttp import web
@@ -11,19 +11,22 @@ from service.telemetry.metrics import METRICS
 from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
 from service.web.store_key import STORE
-from storage.documents import SessionDocument, Settings
+from storage.ballots import Ballots
+from storage.documents import RightsState, Settings
 from storage.errors import KeyReused, OutcomeUnknown, StorageError, Unavailable
 from storage.idempotency import IdempotencyKey
 from storage.voting import (
     AlreadyVoted,
     Cast,
     InvalidVote,
-    NotAVoter,
     NoVote,
+    RightsChanged,
     SessionClosed,
     UnknownOption,
     Vote,
 )
+
+CheckRights = Callable[[], Awaitable[RightsState | None]]
 
 
 class Api(NamedTuple):
@@ -79,15 +82,17 @@ async def cast(
     *,
     comment: str | None = None,
     idempotency_key: IdempotencyKey | None = None,
-    may_vote: Callable[[SessionDocument], bool] | None = None,
+    rights_state: RightsState | None = None,
+    check_rights: CheckRights | None = None,
 ) -> Cast:
     """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
-    ``may_vote`` is the caller's right where it depends on the session: the transaction asks it
-    again. Raises ``Refused``, ``Forbidden`` if the caller may not vote in the session any more,
-    ``KeyReused`` if the key was sent with another request, ``KeyOutdated`` if its vote is gone,
-    ``NotFound`` if the session is, and ``Unavailable``. Callers that may not know the vote are not
-    told of another request: it would tell a right guess from a wrong one.
+    ``rights_state`` is what the caller's right was checked on: see ``Vote``. Where the transaction
+    finds another one, ``check_rights`` checks the right again and returns the new one, or raises,
+    until the time limit of the request ends it. Raises ``Refused``, ``KeyReused`` if the key
+    was sent with another request, ``KeyOutdated`` if its vote is gone, ``NotFound`` if the session
+    is, and ``Unavailable``. Callers that may not know the vote are not told of another request: it
+    would tell a right guess from a wrong one.
     """
     ballots = request.app[STORE].ballots
     principal = request[CALL].principal
@@ -103,23 +108,31 @@ async def cast(
         number=next(_numbers),
         cast_at=request.app[CLOCK](),
         request=key,
-        may_vote=may_vote,
+        rights_state=rights_state,
     )
     counts = request.app[METRICS].votes
     try:
-        outcome = await ballots.cast(vote)
+        outcome = await _cast(ballots, vote, check_rights)
         if not outcome.is_same and policy.knows_own(principal, outcome.ballot, outcome.rules):
             raise KeyReused
     except StorageError as refusal:
         counts[OUTCOMES.get(type(refusal), "refused")] += 1
-        if isinstance(refusal, NotAVoter):
-            raise policy.Forbidden(policy.NO_SESSION_ACCESS) from refusal
         if type(refusal) in api.statuses:
             raise _refused(api, refusal) from refusal
         raise
     counts["withdrawn" if options is None else "accepted"] += 1
     note_anonymity(request, outcome.rules["settings"])
     return outcome
+
+
+async def _cast(ballots: Ballots, vote: Vote, check_rights: CheckRights | None) -> Cast:
+    while True:
+        try:
+            return await ballots.cast(vote)
+        except RightsChanged:
+            if check_rights is None:
+                raise
+            vote = vote._replace(rights_state=await check_rights())
 
 
 def _refused(api: Api, refusal: StorageError) -> Refused:

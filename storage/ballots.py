@@ -27,12 +27,13 @@ from storage.documents import (
     SessionDocument,
     ended,
     is_over,
+    rights_state,
 )
 from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, require
 from storage.idempotency import IdempotencyKey
 from storage.metrics import batch_meters
 from storage.pagination import Page, Window, read_page
-from storage.voting import Cast, NotAVoter, Vote, decide
+from storage.voting import Cast, RightsChanged, Vote, decide
 
 MAX_CONFLICTS = 3
 """After so many, each session's votes run alone: a busy session must not delay the others."""
@@ -72,8 +73,9 @@ class Ballots:
     async def cast(self, vote: Vote) -> Cast:
         """Casts, changes or withdraws one vote; it is on disk before this returns.
 
-        Raises ``NotFound`` if there is no such session, ``Unavailable``, and what
-        ``voting.decide`` raises; nothing is stored then.
+        Raises ``NotFound`` if there is no such session, ``RightsChanged`` if its ``rights_state``
+        is not that of the vote, ``Unavailable``, and what ``voting.decide`` raises; nothing is
+        stored then.
         """
         return await self._casts.submit(vote)
 
@@ -207,8 +209,8 @@ class _Tally:
         session = self._sessions.get(vote.session_id)
         if session is None:
             return NotFound("There is no such poll session.")
-        if vote.may_vote is not None and not vote.may_vote(session):
-            return NotAVoter("The session is now one in which this user may not vote.")
+        if vote.rights_state is not None and vote.rights_state != rights_state(session):
+            return RightsChanged("The right to vote in the session has to be checked again.")
         try:
             decision = decide(
                 session,

@@ -155,7 +155,8 @@ class SessionDocument(TypedDict):
 
     ``results`` has every option of the poll. ``casts`` rises with each vote, opening, closing and
     end, which are ordered by it, never by clocks. ``withdrawals`` counts withdrawn votes that had
-    Idempotency-Keys; without any there is none to look for.
+    Idempotency-Keys; without any there is none to look for. ``rights_changes`` is for
+    ``rights_state``.
     """
 
     _id: int
@@ -171,6 +172,7 @@ class SessionDocument(TypedDict):
     participants: int
     casts: int
     withdrawals: NotRequired[int]
+    rights_changes: NotRequired[int]
     rules: SessionRules
     created_at: datetime
 
@@ -236,6 +238,8 @@ class TokenDocument(TypedDict):
     expires_at: datetime | None
     revoked_at: datetime | None
 
+
+RightsState = tuple[int | None, int | None, int]
 
 Reach = Mapping[int | None, frozenset[int | None] | None]
 """By course (None: the standing session), the sections whose sessions a user reaches (None:
@@ -307,6 +311,14 @@ def is_open(session: SessionDocument) -> bool:
     with that, so none comes after it, however the clocks of the processes differ.
     """
     return session["is_published"] and not session["rules"].get("has_ended", False)
+
+
+def rights_state(session: SessionDocument) -> RightsState:
+    """Is another one after any change that may take from a user the right to vote in the session.
+
+    These are its moves, and the ends of enrollments in its course, which ``rights_changes`` counts.
+    """
+    return session["course_id"], session["course_section_id"], session.get("rights_changes", 0)
 
 
 def is_over(session: SessionDocument, now: datetime) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from storage.batching import Batcher
 from storage.client import Database, Transaction, round_trip
 from storage.documents import EnrollmentDocument
-from storage.errors import OutcomeUnknown, require
+from storage.errors import require
 from storage.idempotency import IdempotencyKey, all_once
 from storage.pagination import Page, Window, read_page
 
@@ -80,8 +80,19 @@ class Enrollments:
             require(await self._enrollments.find_one(query, {"_id": 1}), "enrollment")
 
     async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
-        """Returns the deleted enrollment; raises ``NotFound``."""
-        query = {"course_id": course_id, "number": number}
-        with round_trip(unavailable=OutcomeUnknown):
-            found = await self._enrollments.find_one_and_delete(query)
-        return cast(EnrollmentDocument, require(found, "enrollment"))
+        """Returns the deleted enrollment; raises ``NotFound``.
+
+        Changes the ``rights_state`` of all sessions of the course: votes that are under way
+        conflict with that, and their rights are checked again.
+        """
+
+        def work(transaction: Transaction) -> EnrollmentDocument:
+            # First, since these are what conflicts: the fewer votes come in between the better.
+            update = {"$inc": {"rights_changes": 1}}
+            transaction.update("sessions", {"course_id": course_id}, update)
+            query = {"course_id": course_id, "number": number}
+            found = require(transaction.find_one("enrollments", query), "enrollment")
+            transaction.delete("enrollments", {"_id": found["_id"]})
+            return cast(EnrollmentDocument, found)
+
+        return await self._database.transaction(work)

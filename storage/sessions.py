@@ -16,6 +16,7 @@ from storage.documents import (
     is_open,
     is_over,
     new_session,
+    rights_state,
 )
 from storage.errors import (
     EndDatePassed,
@@ -235,9 +236,13 @@ class Sessions:
         def work(transaction: Transaction) -> SessionDocument:
             found = _read(transaction, session_id)
             check(found)
-            update = {"$set": changes, "$inc": {"casts": 1}}
+            after = cast(SessionDocument, {**found, **changes})
+            increments = {"casts": 1}
+            if rights_state(after) != rights_state(found):
+                increments["rights_changes"] = 1
+            update = {"$set": changes, "$inc": increments}
             transaction.update("sessions", {"_id": session_id}, update)
-            return cast(SessionDocument, {**found, **changes})
+            return after
 
         return await self._database.transaction(work)
 

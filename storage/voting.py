@@ -6,7 +6,7 @@ says what they become. It knows neither the database nor who may vote, which is 
 
 import hmac
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from storage.documents import (
     IDEMPOTENCY_SECONDS,
     BallotDocument,
     BallotRequest,
+    RightsState,
     SessionDocument,
     SessionRules,
     day_of,
@@ -64,8 +65,8 @@ class UnknownOption(Conflict):
     code = Code.UNKNOWN_OPTION
 
 
-class NotAVoter(Conflict):
-    """The user may not vote in the session as the transaction finds it."""
+class RightsChanged(Conflict):
+    """The user's right to vote in the session has to be checked again."""
 
 
 class NoVote(NotFound):
@@ -93,9 +94,8 @@ class Vote(NamedTuple):
     """What a user casts in a session; ``options`` None withdraws the existing vote.
 
     ``ballot_id`` names session and voter; ``number`` is the one of a ballot that is new.
-    ``may_vote`` says whether the user may vote in a session: it is asked again with the session
-    that the transaction has read, which may have moved since the request was checked. It is pure,
-    and called in the thread of the transaction.
+    ``rights_state`` is that of the session when the user's right to vote in it was checked, read
+    before what that right was decided on; None for a right that depends on nothing that changes.
     """
 
     session_id: int
@@ -106,7 +106,7 @@ class Vote(NamedTuple):
     number: int
     cast_at: datetime
     request: VoteKey | None = None
-    may_vote: Callable[[SessionDocument], bool] | None = None
+    rights_state: RightsState | None = None
 
 
 class Cast(NamedTuple):

@@ -154,7 +154,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
 def create_app(settings: Settings) -> web.Application:
     metrics, log = Metrics(), open_request_log(settings.log_level)
     log.tell(metrics.count)
-    app = web.Application(middlewares=[request_scope(_identify, metrics, log)])
+    app = web.Application(middlewares=[request_scope(_identify, metrics, log, ())])
     app[SETTINGS] = settings
     app[CLOCK] = utc_now
     app[METRICS], app[REQUEST_LOG] = metrics, log

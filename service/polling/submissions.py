@@ -1,5 +1,7 @@
 """Submissions to a session (docs/api.md, sections 4 and 5)."""
 
+from functools import partial
+
 from aiohttp import web
 
 from schemas.polling import SUBMISSIONS
@@ -7,11 +9,10 @@ from service import casting
 from service.polling import bodies, lookups
 from service.polling.responses import polling_response
 from service.rules import policy, views
-from service.rules.policy import Caller
 from service.web import pagination
 from service.web.call import CALL
 from service.web.store_key import STORE
-from storage.documents import SessionDocument
+from storage.documents import RightsState, rights_state
 from storage.errors import NotFound
 
 
@@ -59,27 +60,17 @@ async def create_submission(request: web.Request) -> web.Response:
     first.
     """
     principal = request[CALL].principal
-    policy.require_action(principal, policy.VOTE)
-    session = await lookups.find_session(request, "poll_session_id")
-    casting.note_anonymity(request, session["rules"]["settings"])
-    caller = Caller(principal)
-    if not principal.is_admin and not principal.is_acting:
-        caller = await lookups.read_caller(request, policy.VOTE)
-    policy.require(policy.view_of(caller, session).may_vote, policy.NO_SESSION_ACCESS)
-    place = _place_of(session)
-
-    def may_vote(found: SessionDocument) -> bool:
-        return _place_of(found) == place or policy.view_of(caller, found).may_vote
-
+    checked = await _require_voter(request)
     options, comment, idempotency_key = await bodies.read_submission(request, SUBMISSIONS)
     outcome = await casting.cast(
         request,
         casting.POLLING,
-        session["_id"],
+        lookups.read_path_id(request, "poll_session_id"),
         options,
         comment=comment,
         idempotency_key=idempotency_key,
-        may_vote=may_vote,
+        rights_state=checked,
+        check_rights=partial(_require_voter, request),
     )
     data = views.submission(
         outcome.ballot,
@@ -91,6 +82,18 @@ async def create_submission(request: web.Request) -> web.Response:
     return polling_response(request, {SUBMISSIONS.plural: [data]})
 
 
-def _place_of(session: SessionDocument) -> tuple[int | None, int | None]:
-    """All that may change of a session and that rights in it depend on."""
-    return session["course_id"], session["course_section_id"]
+async def _require_voter(request: web.Request) -> RightsState | None:
+    """Raises ``Forbidden`` unless the caller may vote in the session of the path.
+
+    Returns what the right was checked on; None for callers that may vote in any. The session is
+    read before the enrollments: if one of them ends in between, the session is another one then.
+    """
+    principal = request[CALL].principal
+    policy.require_action(principal, policy.VOTE)
+    session = await lookups.find_session(request, "poll_session_id")
+    casting.note_anonymity(request, session["rules"]["settings"])
+    if principal.is_admin or principal.is_acting:
+        return None
+    caller = await lookups.read_caller(request, policy.VOTE)
+    policy.require(policy.view_of(caller, session).may_vote, policy.NO_SESSION_ACCESS)
+    return rights_state(session)

@@ -1,12 +1,19 @@
 """A change is decided on what the caller's rights were checked against, or on new rights."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import count
+from typing import Any
 
 import pytest
 
+from service.web import bodies, scope
 from service.web.store_key import STORE
 from storage import polls, sessions
+from storage.client import Transaction
+from storage.documents import EnrollmentDocument
+from storage.voting import Vote
 from tests.casting.test_casting_guards import once_before, once_in_thread
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support.casting import (
@@ -23,10 +30,11 @@ from tests.support.casting import (
     vote,
 )
 from tests.support.polling import enroll as enroll_in
-from tests.support.seeds import a_poll, refused
+from tests.support.seeds import Json, a_poll, refused
 
 ELSEWHERE = COURSE + 1
 ROUNDS = 15
+BODY = json.dumps({"poll_submissions": [{"poll_choice_id": 2}]}).encode()
 
 
 async def a_student(api: Client, make_token: TokenMaker) -> Headers:
@@ -132,6 +140,162 @@ async def test_a_session_is_not_moved_back_to_a_course_that_its_manager_does_not
     stored = raw.sessions.find_one({"_id": session.session})
     assert stored is not None
     assert stored["course_id"] == ELSEWHERE
+
+
+async def leave(api: Client, raw: Raw, course: int = COURSE) -> None:
+    """Ends the only enrollment in a course."""
+    [enrollment] = raw.enrollments.find({"course_id": course})
+    url = f"/api/v1/courses/{course}/enrollments/{enrollment['number']}"
+    await answered(await api.delete(url))
+
+
+async def change_section(api: Client, raw: Raw) -> None:
+    await leave(api, raw)
+    await enroll(api, 7, section=3)
+
+
+async def move_there_and_back(api: Client, raw: Raw, run: Run) -> None:
+    await move(api, run, course_id=ELSEWHERE)
+    await leave(api, raw)
+    await move(api, run, course_id=COURSE)
+
+
+@pytest.mark.parametrize("when", ["before the end of its body", "within its transaction"])
+@pytest.mark.parametrize("is_revote", [False, True])
+@pytest.mark.parametrize("change_enrollment", [leave, change_section])
+async def test_a_vote_is_refused_when_the_enrollment_of_the_user_ends(
+    api: Client,
+    raw: Raw,
+    make_token: TokenMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    change_enrollment: Callable[[Client, Raw], Awaitable[None]],
+    is_revote: bool,
+    when: str,
+) -> None:
+    run = await course_run(api, raw, section=2, allowRevote=True)
+    await enroll(api, 7, section=2)
+    who = await make_token(user_id=7, workspaces=[])
+    if is_revote:
+        await answered(await submit(api, run, 1, who=who))
+    before = tally(raw, run)
+
+    async def end() -> None:
+        await change_enrollment(api, raw)
+        await refused(await api.get(run.url, headers=who), 403)
+
+    if when.startswith("before"):
+        has_ended = asyncio.Event()
+
+        async def all_but_the_end() -> AsyncIterator[bytes]:
+            yield BODY[:-1]
+            await has_ended.wait()
+            yield BODY[-1:]
+
+        async def end_and_tell() -> None:
+            await end()
+            has_ended.set()
+
+        monkeypatch.setattr(bodies, "LATE_SECONDS", 60.0)
+        once_before(monkeypatch, bodies, "_read_to_end", end_and_tell)
+        headers = {**who, "Content-Type": "application/json"}
+        answer = await api.post(run.submissions, data=all_but_the_end(), headers=headers)
+    else:
+        once_in_thread(monkeypatch, api.app[STORE].ballots, "_write", end)
+        answer = await submit(api, run, 2, who=who)
+    problem = await refused(answer, 403)
+    assert problem["detail"] == "You do not have access to this poll session."
+    assert tally(raw, run) == before
+
+
+@pytest.mark.parametrize("when", ["before its transaction", "within its transaction"])
+async def test_a_vote_counts_when_another_enrollment_ends(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    run = await course_run(api, raw)
+    await enroll(api, 8)
+    other = raw.enrollments.find_one()
+    assert other is not None
+    who = await a_student(api, make_token)
+
+    async def end() -> None:
+        await api.app[STORE].enrollments.delete(COURSE, other["number"])
+
+    if when.startswith("before"):
+        once_before(monkeypatch, api.app[STORE].ballots._casts, "_run", end)
+    else:
+        once_in_thread(monkeypatch, api.app[STORE].ballots, "_write", end)
+    await answered(await submit(api, run, 1, who=who))
+    assert tally(raw, run) == {"1": 1}
+
+
+async def test_a_vote_is_refused_when_the_enrollment_ends_while_its_session_is_elsewhere(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw)
+    who = await a_student(api, make_token)
+    casts = api.app[STORE].ballots._casts
+    once_before(monkeypatch, casts, "_run", lambda: move_there_and_back(api, raw, run))
+    await refused(await submit(api, run, 1, who=who), 403)
+    assert tally(raw, run) == {}
+
+
+async def test_a_vote_is_refused_when_the_enrollment_ends_as_soon_as_it_was_read(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw)
+    who = await a_student(api, make_token)
+    enrollments = api.app[STORE].enrollments
+    of_user = enrollments.of_user
+
+    async def read_then_end(user_id: int) -> list[EnrollmentDocument]:
+        found = await of_user(user_id)
+        monkeypatch.undo()
+        await leave(api, raw)
+        return found
+
+    monkeypatch.setattr(enrollments, "of_user", read_then_end)
+    await refused(await submit(api, run, 1, who=who), 403)
+    assert tally(raw, run) == {}
+
+
+async def test_a_vote_whose_rights_never_stop_changing_is_a_503_in_time(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw)
+    who = await a_student(api, make_token)
+    ballots = api.app[STORE].ballots
+    read, tries = ballots._read, count()
+
+    def read_changed(transaction: Transaction, votes: Sequence[Vote]) -> Any:
+        next(tries)
+        raw.sessions.update_one({"_id": run.session}, {"$inc": {"rights_changes": 1}})
+        return read(transaction, votes)
+
+    monkeypatch.setattr(ballots, "_read", read_changed)
+    monkeypatch.setattr(scope, "LIMIT_SECONDS", 0.3)
+    await refused(await submit(api, run, 1, who=who), 503)
+    assert next(tries) > 1
+    assert tally(raw, run) == {}
+
+
+async def test_of_a_vote_and_the_end_of_its_enrollment_at_once_the_vote_is_first_or_refused(
+    api: Client, raw: Raw, make_token: TokenMaker
+) -> None:
+    run = await course_run(api, raw)
+    who = await a_student(api, make_token)
+
+    async def end_and_look() -> Json:
+        await leave(api, raw)
+        return tally(raw, run)
+
+    for _ in range(ROUNDS):
+        voted, seen = await asyncio.gather(submit(api, run, 1, who=who), end_and_look())
+        assert (voted.status, seen) in [(200, {"1": 1}), (403, {})]
+        assert tally(raw, run) == seen
+        raw.ballots.delete_many({})
+        start = {"results.1": 0, "participants": 0}
+        raw.sessions.update_one({"_id": run.session}, {"$set": start})
+        await enroll(api, 7)
 
 
 Change = Callable[[Client, Run], Awaitable[int]]
