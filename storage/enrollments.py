@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
+from storage import courses
 from storage.batching import Batcher
 from storage.client import Database, Transaction, round_trip
 from storage.documents import EnrollmentDocument
@@ -90,6 +91,7 @@ class Enrollments:
             # First, since these are what conflicts: the fewer votes come in between the better.
             update = {"$inc": {"rights_changes": 1}}
             transaction.update("sessions", {"course_id": course_id}, update)
+            courses.order(transaction, [course_id])
             query = {"course_id": course_id, "number": number}
             found = require(transaction.find_one("enrollments", query), "enrollment")
             transaction.delete("enrollments", {"_id": found["_id"]})

@@ -15,6 +15,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True)],
     "purges": [],
     "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
+    "courses": [],
     "tokens": [],
     "live_names": [],
     "sequences": [],

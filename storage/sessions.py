@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from storage.batching import Batcher, Reader
 from storage.client import Database, InsertOne, Transaction, round_trip
+from storage.courses import Teacher, enter
 from storage.documents import (
     NOTE_END,
     LocatedPoll,
@@ -148,6 +149,7 @@ class Sessions:
         self,
         located: LocatedPoll,
         wanted: Sequence[Mapping[str, Any]],
+        teacher: Teacher,
         *,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
@@ -157,11 +159,13 @@ class Sessions:
         Each of ``wanted`` has the ``course_id``, ``course_section_id`` and ``has_public_results``
         of one. They raise the version of the poll's container: a concurrent change of the poll
         conflicts, or the sessions would keep the old rules. Raises ``NotFound`` if the poll is
-        gone, and ``LimitReached`` if it would have more than ``MAX_SESSIONS``.
+        gone, ``LimitReached`` if it would have more than ``MAX_SESSIONS``, and what ``teacher``
+        raises.
         """
 
         def work(transaction: Transaction) -> list[SessionDocument]:
             poll = LocatedPoll(located.key, self._touch(transaction, located))
+            enter(transaction, {one["course_id"] for one in wanted}, teacher)
             _require_room(transaction, poll.poll["id"], len(wanted))
             numbers = transaction.next_numbers("sessions", len(wanted))
             made = [
@@ -177,20 +181,20 @@ class Sessions:
         self,
         session_id: int,
         changes: Mapping[str, Any],
-        require_right: Callable[[SessionDocument], None],
+        teacher: Teacher,
     ) -> SessionDocument:
         """Changes course, section or visibility.
 
-        ``require_right`` is given the session that the transaction has read, and raises if the
-        caller may not change it so. Raises ``NotFound``, ``StandingSession``, and
-        ``SessionHasSubmissions`` if course or section would change.
+        Raises ``NotFound``, ``StandingSession``, ``SessionHasSubmissions`` if course or section
+        would change, and for another course what ``teacher`` raises.
         """
 
-        def check(found: SessionDocument) -> None:
-            require_right(found)
-            _require_course(found)
+        def check(transaction: Transaction, found: SessionDocument) -> None:
             course = (found["course_id"], found["course_section_id"])
             after = {**found, **changes}
+            if after["course_id"] != found["course_id"]:
+                enter(transaction, [after["course_id"]], teacher)
+            _require_course(found)
             if found["participants"] and (after["course_id"], after["course_section_id"]) != course:
                 raise SessionHasSubmissions(
                     "The course and section of a session that has submissions cannot be changed."
@@ -204,7 +208,7 @@ class Sessions:
         Raises ``NotFound``, and ``EndDatePassed`` if the poll closes on its end date.
         """
 
-        def check(found: SessionDocument) -> None:
+        def check(_: Transaction, found: SessionDocument) -> None:
             opened: SessionDocument = {**found, "is_published": True}
             if is_published and (is_over(found, self._clock()) or not is_open(opened)):
                 raise EndDatePassed(
@@ -229,13 +233,16 @@ class Sessions:
         self._purges.wake()
 
     async def _set(
-        self, session_id: int, changes: Mapping[str, Any], check: Callable[[SessionDocument], None]
+        self,
+        session_id: int,
+        changes: Mapping[str, Any],
+        check: Callable[[Transaction, SessionDocument], None],
     ) -> SessionDocument:
         """Every change raises ``casts``: votes are ordered against it."""
 
         def work(transaction: Transaction) -> SessionDocument:
             found = _read(transaction, session_id)
-            check(found)
+            check(transaction, found)
             after = cast(SessionDocument, {**found, **changes})
             increments = {"casts": 1}
             if rights_state(after) != rights_state(found):

@@ -3,6 +3,8 @@
 A malformed id in a path is a 404, like one that does not exist.
 """
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from schemas.fields import UUID, parse_id
@@ -11,7 +13,8 @@ from service.rules.policy import Caller, View
 from service.web.call import CALL
 from service.web.store_key import STORE
 from storage import choices
-from storage.documents import LocatedPoll, SessionDocument
+from storage.courses import Teacher
+from storage.documents import EnrollmentDocument, LocatedPoll, SessionDocument
 from storage.errors import NotFound
 
 
@@ -21,6 +24,16 @@ async def read_caller(request: web.Request, action: str) -> Caller:
     policy.require_action(principal, action)
     enrollments = await request.app[STORE].enrollments.of_user(principal.user_id)
     return Caller(principal, tuple(enrollments))
+
+
+def teacher(caller: Caller) -> Teacher:
+    """The caller, for a transaction that reads the enrollments again."""
+    principal = caller.principal
+
+    def require(enrollments: Sequence[EnrollmentDocument], course_id: int) -> None:
+        policy.require_teaching(Caller(principal, tuple(enrollments)), course_id)
+
+    return Teacher(principal.user_id, require)
 
 
 def read_path_id(request: web.Request, name: str) -> int:

@@ -89,7 +89,11 @@ async def create_session(request: web.Request) -> web.Response:
     for session in wanted:
         policy.require_teaching(caller, session["course_id"])
     sessions = await request.app[STORE].sessions.create(
-        located, wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
+        located,
+        wanted,
+        lookups.teacher(caller),
+        now=request.app[CLOCK](),
+        idempotency_key=idempotency_key,
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
     data = [
@@ -108,12 +112,9 @@ async def update_session(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     changes = await bodies.read_changes(request, SESSIONS, SESSION_CHANGES)
-
-    def require_course(session: SessionDocument) -> None:
-        if changes.get("course_id", session["course_id"]) != session["course_id"]:
-            policy.require_teaching(caller, changes["course_id"])
-
-    changed = await request.app[STORE].sessions.update(session["_id"], changes, require_course)
+    changed = await request.app[STORE].sessions.update(
+        session["_id"], changes, lookups.teacher(caller)
+    )
     return await _respond_changed(request, caller, changed)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.web import bodies, scope
 from service.web.store_key import STORE
-from storage import polls, sessions
+from storage import courses, polls, sessions
 from storage.client import Transaction
 from storage.documents import EnrollmentDocument
 from storage.voting import Vote
@@ -244,8 +244,8 @@ async def test_a_vote_is_refused_when_the_enrollment_ends_as_soon_as_it_was_read
 ) -> None:
     run = await course_run(api, raw)
     who = await a_student(api, make_token)
-    enrollments = api.app[STORE].enrollments
-    of_user = enrollments.of_user
+    stored = api.app[STORE].enrollments
+    of_user = stored.of_user
 
     async def read_then_end(user_id: int) -> list[EnrollmentDocument]:
         found = await of_user(user_id)
@@ -253,9 +253,54 @@ async def test_a_vote_is_refused_when_the_enrollment_ends_as_soon_as_it_was_read
         await leave(api, raw)
         return found
 
-    monkeypatch.setattr(enrollments, "of_user", read_then_end)
+    monkeypatch.setattr(stored, "of_user", read_then_end)
     await refused(await submit(api, run, 1, who=who), 403)
     assert tally(raw, run) == {}
+
+
+async def test_the_end_of_an_enrollment_reaches_a_session_that_comes_into_the_course_meanwhile(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction of that end begins before the session comes, and ends after."""
+    run = await course_run(api, raw)
+    await enroll_in(api, 7, ELSEWHERE)
+    who = await make_token(user_id=7, workspaces=[])
+    once_in_thread(monkeypatch, courses, "order", lambda: move(api, run, course_id=ELSEWHERE))
+    await leave(api, raw, ELSEWHERE)
+    session = raw.sessions.find_one({"_id": run.session})
+    assert session is not None
+    assert (session["course_id"], session["rights_changes"]) == (ELSEWHERE, 2)
+    await refused(await submit(api, run, 1, who=who), 403)
+
+
+@pytest.mark.parametrize("when", ["before the transaction", "within the transaction"])
+@pytest.mark.parametrize("what", ["post", "put"])
+async def test_a_session_does_not_come_into_a_course_that_its_manager_no_longer_teaches(
+    api: Client,
+    raw: Raw,
+    make_token: TokenMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    when: str,
+) -> None:
+    run = await course_run(api, raw)
+    raw.containers.update_one({}, {"$set": {"owner_id": 7, "polls.0.owner_id": 7}})
+    raw.sessions.update_one({}, {"$set": {"owner_id": 7}})
+    await enroll_in(api, 7, ELSEWHERE, "TeacherEnrollment")
+    who = await make_token(user_id=7, workspaces=[])
+
+    async def end() -> None:
+        await leave(api, raw, ELSEWHERE)
+
+    if when.startswith("before"):
+        once_before(monkeypatch, api.app[STORE].database, "transaction", end)
+    else:
+        once_in_thread(monkeypatch, courses, "order", end)
+    url = run.url if what == "put" else f"{run.poll_url}/poll_sessions"
+    body = {"poll_sessions": [{"course_id": ELSEWHERE}]}
+    problem = await refused(await api.request(what, url, json=body, headers=who), 403)
+    assert problem["detail"] == f"You do not teach the course {ELSEWHERE}."
+    assert [one["course_id"] for one in raw.sessions.find()] == [COURSE]
 
 
 async def test_a_vote_whose_rights_never_stop_changing_is_a_503_in_time(
