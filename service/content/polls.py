@@ -115,8 +115,8 @@ async def replace_poll(request: web.Request) -> web.Response:
 async def delete_poll(request: web.Request) -> web.Response:
     """Delete a poll, with its sessions and all votes.
 
-    For tokens with ``write`` on the workspace. Cannot be undone. Does not delete the answer to the
-    request that made the poll: under its ``Idempotency-Key`` that is kept for 24 hours.
+    For tokens with ``write`` on the workspace. Cannot be undone. Does not delete the answer to
+    the request that made the poll: under its ``Idempotency-Key`` that is kept for 24 hours.
     """
     located = await _changeable(request)
     poll = await request.app[STORE].polls.delete(located, if_match=read_if_match(request))
