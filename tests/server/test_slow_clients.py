@@ -125,7 +125,8 @@ async def test_a_request_that_comes_slowly_but_in_time_is_answered(settings: Set
 async def test_a_header_block_behind_a_request_is_bounded(settings: Settings, first: bytes) -> None:
     async with serving(settings) as service:
         client = await service.connect()
-        client.send(first + HEALTH[:-2] + b"X-A: 1\r\n" * 5000 + b"\r\n")
+        # Few lines, since aiohttp bounds their number too.
+        client.send(first + HEALTH[:-2] + (b"X-A: " + b"x" * 4000 + b"\r\n") * 12 + b"\r\n")
         assert (await client.read()).status in (200, 404)
         assert (await client.read()).status == 431
 
