@@ -250,7 +250,9 @@ class Deleters:
     async def _vote_in_new(self, poll: Poll) -> None:
         """A primary that was cut off may not know the poll yet, until it steps down."""
         async with asyncio.timeout(INSIST_SECONDS):
-            while (await self._vote(poll)).status != 200:
+            for _ in count():
+                if (await self._vote(poll)).status == 200:
+                    return
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _vote(self, poll: Poll) -> Answer:
