@@ -49,6 +49,8 @@ async def ask(url: str, data: bytes) -> str:
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
     except ConnectionRefusedError:
         return "refused"
+    except ConnectionError as error:
+        return f"lost: {error!r}"
     try:
         writer.write(data)
         head = await reader.readuntil(b"\r\n\r\n")
