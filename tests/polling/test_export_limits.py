@@ -89,7 +89,9 @@ async def test_votes_and_readyz_take_no_longer_beside_many_slow_exports(
         for user_id in range(9_001, 9_005):
             started = time.monotonic()
             await answered(await submit(service, run, 1, acting=user_id))
+            voted = time.monotonic()
             assert (await service.get("/readyz")).status == 200
-            assert time.monotonic() - started < SLOW_MILLISECONDS / 1000
+            assert voted - started < 1
+            assert time.monotonic() - voted < 1
         assert not any(one.done() for one in running)
     assert {one.result().status for one in running} == {200}
