@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
-from multidict import istr
+from multidict import CIMultiDict, istr
 
 from storage.errors import Code
 
@@ -19,7 +19,8 @@ COMMON_HEADERS: dict[str, str] = {
     istr("Server"): "polls",
 }
 """On every response that does not set them itself; aiohttp's ``Server`` would tell versions."""
-JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+JSON_HEADERS = CIMultiDict({**COMMON_HEADERS, "Content-Type": "application/json; charset=utf-8"})
+"""Of JSON; a copy of these is made much faster than they are set one by one."""
 PROBLEM_TYPE = "application/problem+json"
 INTERNAL_ERROR = "Internal error. The log has details under this request id."
 INTERNAL_ERROR_OF_A_VOTE = "Internal error. The log has details, but not under this request id."
@@ -80,8 +81,10 @@ def bytes_response(
     body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """``body`` is JSON already."""
-    headers = JSON_HEADERS if headers is None else {**JSON_HEADERS, **headers}
-    return web.Response(body=in_pieces(body), status=status, headers=headers)
+    all_headers = JSON_HEADERS.copy()
+    if headers is not None:
+        all_headers.update(headers)
+    return web.Response(body=in_pieces(body), status=status, headers=all_headers)
 
 
 def in_pieces(body: bytes) -> bytes | Payload:

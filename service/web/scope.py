@@ -31,18 +31,6 @@ def request_scope(
     anonymous, unless they say that names are saved. So are preflights, which come right before.
     """
 
-    async def answer(
-        request: web.Request, handler: Handler, *, is_public: bool
-    ) -> web.StreamResponse:
-        while True:
-            set_time_limit(LIMIT_SECONDS)
-            if not is_public:
-                await identify(request)
-            try:
-                return await handler(request)
-            except BodyCameLate:
-                continue  # with the body, which does not come late again
-
     @web.middleware
     async def scope(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
@@ -53,13 +41,20 @@ def request_scope(
         status = CLIENT_CLOSED_REQUEST
         metrics.in_flight += 1
         is_public = route is None or route in PUBLIC
+        response: web.StreamResponse | None = None
         try:
-            try:
-                response = await answer(request, handler, is_public=is_public)
-            except ConnectionError:
-                raise  # the caller hung up: there is nobody to answer
-            except Exception as error:
-                response = problem_of(request, error)
+            while response is None:
+                try:
+                    set_time_limit(LIMIT_SECONDS)
+                    if not is_public:
+                        await identify(request)
+                    response = await handler(request)
+                except BodyCameLate:
+                    continue  # with the body, which does not come late again
+                except ConnectionError:
+                    raise  # the caller hung up: there is nobody to answer
+                except Exception as error:
+                    response = problem_of(request, error)
             add_common_headers(response, call.id)
             status = response.status
             return response
