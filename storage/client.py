@@ -270,6 +270,11 @@ def _is_lost(error: PyMongoError | None) -> bool:
     )
 
 
+def snapshot_of(collection: Collection) -> Collection:
+    """The collection, for reads of which each sees one moment, other collections included."""
+    return collection.with_options(read_concern=ReadConcern("snapshot"))
+
+
 async def find_raw(collection: Collection, ids: Sequence[Any]) -> list[bytes]:
     """The documents with these ``_id``s as they are stored (BSON), in no order."""
     raw = collection.codec_options.with_options(document_class=RawBSONDocument)

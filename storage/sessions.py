@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, cast
 
 from storage.batching import Batcher, Reader
-from storage.client import Database, InsertOne, Transaction, round_trip
+from storage.client import Database, InsertOne, Transaction, round_trip, snapshot_of
 from storage.courses import Teacher, enter
 from storage.documents import (
     NOTE_END,
+    BallotDocument,
     LocatedPoll,
     PollDocument,
     Reach,
@@ -69,6 +70,32 @@ class Sessions:
         """The sessions that exist, by number."""
         found = await self._reader.get_all(session_ids)
         return {**found, **await self._ended(found.values())}
+
+    async def with_ballots(
+        self, session_id: int, *, limit: int, ballot_id: str | None = None
+    ) -> tuple[SessionDocument, list[BallotDocument]] | None:
+        """A session and ``limit`` of its ballots by number, as of one moment; None if it is gone.
+
+        With ``ballot_id`` it is that ballot alone, if there is one. The ballots come without their
+        ``requests``.
+        """
+        which = {"session_id": session_id} if ballot_id is None else {"_id": ballot_id}
+        ballots = [
+            {"$match": which},
+            {"$sort": {"number": 1}},
+            {"$limit": limit},
+            {"$project": {"requests": 0}},
+        ]
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"_id": session_id}},
+            {"$lookup": {"from": "ballots", "pipeline": ballots, "as": "ballots"}},
+        ]
+        with round_trip():
+            found = await snapshot_of(self._sessions).aggregate(pipeline).to_list(None)
+        if not found:
+            return None
+        read = found[0].pop("ballots")
+        return cast(SessionDocument, found[0]), cast(list[BallotDocument], read)
 
     async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
         """The sessions of a poll by number, which is the bookmark."""

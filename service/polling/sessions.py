@@ -1,6 +1,7 @@
 """Sessions of a poll (docs/api.md, section 4)."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -14,8 +15,9 @@ from service.web import pagination, streams
 from service.web.call import CALL, CLOCK
 from service.web.concurrency import EXPORT_LIMIT
 from service.web.store_key import STORE
-from storage.documents import SessionDocument
-from storage.pagination import Page, Window
+from storage.documents import BallotDocument, SessionDocument
+from storage.errors import require
+from storage.pagination import Page
 
 MAX_SUBMISSIONS = 1000
 """In a session; longer lists are read page by page from ``poll_submissions``."""
@@ -68,12 +70,11 @@ async def show_session(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.READ)
     session = await lookups.find_session(request)
-    view = await lookups.view_with_ballot(request, caller, session)
-    policy.require(view.may_read, policy.NO_SESSION_ACCESS)
-    submissions = await _submissions(request, session, view)
-    headers = revalidated(request, validators.of_session(session, view, submissions))
-    data = views.session(session, view, submissions)
-    return polling_response(request, {SESSIONS.plural: [data]}, headers=headers)
+    own = await request.app[STORE].ballots.find(session["_id"], caller.principal.user_id)
+    shown = require(await _shown(request, caller, session, own), "poll session")
+    policy.require(shown.view.may_read, policy.NO_SESSION_ACCESS)
+    headers = revalidated(request, validators.of_session(*shown))
+    return polling_response(request, {SESSIONS.plural: [views.session(*shown)]}, headers=headers)
 
 
 async def create_session(request: web.Request) -> web.Response:
@@ -176,40 +177,76 @@ async def delete_session(request: web.Request) -> web.Response:
 async def _respond_changed(
     request: web.Request, caller: Caller, session: SessionDocument
 ) -> web.Response:
-    view = await lookups.view_with_ballot(request, caller, session)
-    data = views.session(session, view, await _submissions(request, session, view))
-    return polling_response(request, {SESSIONS.plural: [data]})
+    own = await request.app[STORE].ballots.find(session["_id"], caller.principal.user_id)
+    shown = require(await _shown(request, caller, session, own), "poll session")
+    return polling_response(request, {SESSIONS.plural: [views.session(*shown)]})
 
 
 async def _respond_page(
     request: web.Request, caller: Caller, paging: pagination.Paging, page: Page[SessionDocument]
 ) -> web.Response:
     included = ("include[]", "poll_submissions") in request[CALL].query
-    shown = [session["_id"] for session in page.rows]
-    own = await request.app[STORE].ballots.find_all(shown, caller.principal.user_id)
+    numbers = [session["_id"] for session in page.rows]
+    ballots = await request.app[STORE].ballots.find_all(numbers, caller.principal.user_id)
     data = []
     for session in page.rows:
-        view = policy.view_of(caller, session, own.get(session["_id"]))
-        submissions = await _submissions(request, session, view) if included else None
-        data.append(views.session(session, view, submissions))
+        own = ballots.get(session["_id"])
+        if not included:
+            data.append(views.session(session, policy.view_of(caller, session, own), None))
+        elif (shown := await _shown(request, caller, session, own)) and shown.view.may_read:
+            data.append(views.session(*shown))
     headers = pagination.link_header(request, paging, page)
     return polling_response(request, {SESSIONS.plural: data}, headers=headers)
 
 
-async def _submissions(
-    request: web.Request, session: SessionDocument, view: View
+class Shown(NamedTuple):
+    """A session with the submissions that the caller may see.
+
+    ``submissions`` is None if the caller sees none, or if there are too many for one answer.
+    """
+
+    session: SessionDocument
+    view: View
+    submissions: list[dict[str, Any]] | None
+
+
+async def _shown(
+    request: web.Request, caller: Caller, session: SessionDocument, own: BallotDocument | None
+) -> Shown | None:
+    """What to answer of a session; None if it was deleted since.
+
+    Results and submissions are of one moment: where both are shown, both are read again.
+    """
+    view = policy.view_of(caller, session, own)
+    if not (view.sees_results and view.sees_submissions) or _are_too_many(session, view):
+        return Shown(session, view, _submissions(session, view, [own] if own else []))
+    store = request.app[STORE]
+    own_id = store.ballots.id_of(session["_id"], view.user_id)
+    only = None if view.sees_all_submissions else own_id
+    found = await store.sessions.with_ballots(session["_id"], limit=MAX_SUBMISSIONS, ballot_id=only)
+    if found is None:
+        return None
+    session, ballots = found
+    own = next((ballot for ballot in ballots if ballot["_id"] == own_id), None)
+    again = policy.view_of(caller, session, own)
+    if again.sees_all_submissions and not view.sees_all_submissions:
+        return await _shown(request, caller, session, own)  # they have just become visible
+    return Shown(session, again, _submissions(session, again, ballots))
+
+
+def _are_too_many(session: SessionDocument, view: View) -> bool:
+    return view.sees_all_submissions and session["participants"] > MAX_SUBMISSIONS
+
+
+def _submissions(
+    session: SessionDocument, view: View, ballots: Sequence[BallotDocument]
 ) -> list[dict[str, Any]] | None:
-    """The submissions that the caller may see; None if none, or too many for one answer."""
-    if not view.sees_submissions:
+    """Those of ``ballots``, which the caller's own is among, that the caller may see."""
+    if not view.sees_submissions or _are_too_many(session, view):
         return None
-    rules = session["rules"]
     if not view.sees_all_submissions:
-        own = [] if view.own is None else [view.own]
-        return [views.submission(ballot, rules, author_id=view.user_id) for ballot in own]
-    if session["participants"] > MAX_SUBMISSIONS:
-        return None
-    window = Window(limit=MAX_SUBMISSIONS)
-    page = await request.app[STORE].ballots.of_session(session["_id"], window)
+        ballots = [] if view.own is None else [view.own]
     return [
-        views.submission(ballot, rules, author_id=view.author_of(ballot)) for ballot in page.rows
+        views.submission(ballot, session["rules"], author_id=view.author_of(ballot))
+        for ballot in ballots
     ]

@@ -333,6 +333,6 @@ async def test_a_session_whose_submissions_are_not_shown_does_not_read_them(
     await enroll(api, 8)
     who = await make_token(user_id=8)
     await answered(await submit(api, run, 1, who=who))
-    monkeypatch.delattr(type(api.app[STORE].ballots), "of_session")
+    monkeypatch.delattr(type(api.app[STORE].sessions), "with_ballots")
     tag = (await get(api, places(run)["a session"], who)).headers["ETag"]
     assert (await get(api, places(run)["a session"], who, tag)).status == 304
