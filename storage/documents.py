@@ -73,7 +73,10 @@ class OptionDocument(TypedDict):
 
 
 class PollDocument(_Described):
-    """``highest_option`` is the highest number that an option of this poll ever had as its id."""
+    """``highest_option`` is the highest number that an option of this poll ever had as its id.
+
+    ``stamp`` is random, another one for each version; version 0.1 stored none.
+    """
 
     id: str
     number: int
@@ -83,6 +86,7 @@ class PollDocument(_Described):
     owner_id: int
     created_at: datetime
     version: int
+    stamp: NotRequired[str]
 
 
 class ContainerDocument(TypedDict):
@@ -338,8 +342,13 @@ NOTE_END: dict[str, Any] = {"$set": {"rules.has_ended": True}, "$inc": {"casts":
 
 
 def revision(poll: PollDocument) -> str:
-    """Identifies this definition among all that ever existed, also after a poll was deleted."""
-    return f"{poll['number']}-{poll['version']}"
+    """Identifies this definition among all that ever existed, also after a poll was deleted.
+
+    The stamp tells it from those of other stores, and of this one before it was restored from a
+    backup: there numbers and versions come again.
+    """
+    numbers = f"{poll['number']}-{poll['version']}"
+    return f"{numbers}-{poll['stamp']}" if "stamp" in poll else numbers
 
 
 def number_options(

@@ -4,6 +4,7 @@ A container is one document, so every change of it is atomic; a transaction join
 decided on. A poll is looked up within its container only: its id alone is not an address.
 """
 
+import secrets
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -168,7 +169,11 @@ class Polls:
 
         def work(transaction: Transaction) -> PollDocument:
             container, poll = _read_poll(transaction, located, if_match)
-            changed: PollDocument = {**change(poll), "version": poll["version"] + 1}
+            changed: PollDocument = {
+                **change(poll),
+                "version": poll["version"] + 1,
+                "stamp": _new_stamp(),
+            }
             _update_sessions(transaction, poll, changed)
             place = container["polls"].index(poll)
             container["polls"][place] = changed
@@ -312,8 +317,13 @@ def _new_poll(
         "owner_id": owner_id,
         "created_at": now,
         "version": 1,
+        "stamp": _new_stamp(),
     }
     return cast(PollDocument, poll)
+
+
+def _new_stamp() -> str:
+    return secrets.token_hex(4)
 
 
 def _new_container(key: ContainerKey, poll: PollDocument) -> dict[str, Any]:

@@ -66,7 +66,7 @@ IN_QUERY: dict[str, Json] = {
 IN_HEADER: dict[str, Json] = {
     "If-Match": _of(
         STRING,
-        'The `ETag` of an earlier response, such as `"1-1"`: 412 if the poll has changed since. '
+        'The `ETag` of an earlier response, such as `"1-1-5f2a91c0"`: 412 if the poll has changed since. '
         "`*` matches every version.",
     ),
     "If-None-Match": _of(
@@ -110,7 +110,7 @@ HEADERS: dict[str, Json] = {
         text('"[^"]+"'),
         "Changes with whatever the response shows, for `If-None-Match`. That of a single poll "
         "without results is its version, for `If-Match`.",
-        example='"1-1"',
+        example='"1-1-5f2a91c0"',
     ),
     "Cache-Control": _of(
         STRING,

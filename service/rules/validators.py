@@ -16,7 +16,7 @@ Parts = tuple[Any, ...]
 
 
 def of_polls(polls: Iterable[PollDocument]) -> Parts:
-    """For definitions alone. The id tells polls of two stores apart."""
+    """For definitions alone. The id tells polls of two stores apart that version 0.1 stored."""
     return tuple((poll["id"], revision(poll)) for poll in polls)
 
 
@@ -38,9 +38,8 @@ def of_results(session: SessionDocument, view: View) -> Parts | None:
     if not view.sees_results:
         return None
     counts, participants = session["results"], session["participants"]
-    if not view.hides_counts:
-        return session["_id"], view.is_open, counts, participants
-    return session["_id"], view.is_open, _shares(session)
+    shown = _shares(session) if view.hides_counts else (counts, participants)
+    return session["_id"], session["poll_id"], view.is_open, shown
 
 
 def _shares(session: SessionDocument) -> dict[str, int]:
@@ -63,6 +62,6 @@ def of_session(
         time(session["created_at"]),
         view.is_open,
         view.has_voted,
-        (session["has_public_results"], results) if view.sees_results else None,
+        (session["has_public_results"], view.hides_counts, results) if view.sees_results else None,
         submissions,
     )

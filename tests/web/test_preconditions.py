@@ -61,6 +61,22 @@ async def test_a_poll_that_comes_again_under_its_id_has_another_etag(api: Client
     assert again.headers["ETag"] != created.headers["ETag"]
 
 
+async def test_a_version_that_a_restored_backup_counts_again_has_another_etag(
+    api: Client, raw: Raw
+) -> None:
+    created = await api.post("/rest", params=ISSUE, json=a_poll())
+    query = {**ISSUE, "pollId": (await created.json())["id"]}
+    backup = list(raw.containers.find())
+    lost = await api.put("/rest", params=query, json=a_poll(title="Lost"))
+    raw.containers.replace_one({}, backup[0])
+    assert (await api.get("/rest", params=query)).headers["ETag"] == created.headers["ETag"]
+    again = await api.put("/rest", params=query, json=a_poll(title="Made again"))
+    assert [poll["version"] for poll in stored_polls(raw)] == [2]
+    assert again.headers["ETag"] != lost.headers["ETag"]
+    headers = {"If-Match": lost.headers["ETag"]}
+    await refused(await api.put("/rest", params=query, json=a_poll(), headers=headers), 412)
+
+
 @pytest.mark.parametrize("tags", MATCHING)
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 async def test_a_matching_precondition_lets_the_change_through(
