@@ -38,18 +38,18 @@ async def list_polls(request: web.Request) -> web.Response:
         return responses.bytes_response(_encoded(container), headers=headers)
     poll = await polls.get(query.key, query.poll_id)
     if query.expands_results:
-        return await _with_results(request, [poll], prefix=f"{revision(poll)}.")
+        return await _with_results(request, [poll], of=revision(poll))
     headers = revalidate(request, revision(poll))
     return responses.json_response([views.content_poll(poll)], headers=headers)
 
 
 async def _with_results(
-    request: web.Request, polls: Sequence[PollDocument], *, prefix: str = ""
+    request: web.Request, polls: Sequence[PollDocument], *, of: str | None = None
 ) -> web.Response:
-    """``prefix`` begins the ``ETag``."""
+    """The ``ETag`` names the revision that the answer is ``of``, if it is of one."""
     found = await results.find_shown(request, polls)
     parts = [shown and validators.of_results(*shown) for shown in found]
-    headers = revalidate(request, prefix + tag_of(validators.of_polls(polls), parts))
+    headers = revalidate(request, tag_of(validators.of_polls(polls), parts, revision=of))
     data = [views.content_poll(poll) for poll in polls]
     for target, shown in zip(data, found, strict=True):
         if shown is not None:

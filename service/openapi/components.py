@@ -66,8 +66,8 @@ IN_QUERY: dict[str, Json] = {
 IN_HEADER: dict[str, Json] = {
     "If-Match": _of(
         STRING,
-        'The `ETag` of an earlier response, such as `"1-1-5f2a91c0"`: 412 if the poll has changed since. '
-        "`*` matches every version.",
+        'The `ETag` of an earlier response, such as `"1-1-5f2a91c0"`: 412 if the poll has changed '
+        "since. `*` matches every version.",
     ),
     "If-None-Match": _of(
         STRING, "The `ETag` of an earlier response: 304 without a body if it is still the same."
@@ -109,7 +109,7 @@ HEADERS: dict[str, Json] = {
     "ETag": _of(
         text('"[^"]+"'),
         "Changes with whatever the response shows, for `If-None-Match`. That of a single poll "
-        "without results is its version, for `If-Match`.",
+        "or choice names the version of the poll, for `If-Match`.",
         example='"1-1-5f2a91c0"',
     ),
     "Cache-Control": _of(

@@ -63,6 +63,7 @@ def _one(
     refusals: Refusals | None = None,
     *,
     headers: tuple[str, ...] = (),
+    parameters: tuple[str, ...] = (),
     most: int = 1,
 ) -> Operation:
     """Answers with a list of one object; its body, if any, has one that ``takes`` accepts.
@@ -72,7 +73,7 @@ def _one(
     description = f"The {resource.singular.replace('_', ' ')}."
     answer = _answer(resource, description, *headers)
     body = None if takes is None else _body(resource, takes, most)
-    return Operation(name, answer, body=body, refusals=refusals or {})
+    return Operation(name, answer, parameters, body=body, refusals=refusals or {})
 
 
 def _answer(resource: Resource, description: str, *headers: str) -> Answer:
@@ -92,6 +93,7 @@ def _body(resource: Resource, takes: Schema, most: int = 1) -> Content:
     return json_content(Envelope(name, resource.plural, description, objects))
 
 
+IF_MATCH = ("If-Match",)
 FULL = {409: (Code.LIMIT_REACHED,)}
 ENDED = {409: (Code.END_DATE_PASSED,)}
 WRITES = {503: (Code.OUTCOME_UNKNOWN,)}
@@ -101,16 +103,20 @@ OPERATIONS: Operations = {
     f"GET {API}/polls": _page("listPolls", POLLS),
     f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL, most=MAX_OBJECTS),
     f"GET {paths.POLL}": _one("getPoll", POLLS, headers=("ETag",)),
-    f"PUT {paths.POLL}": _one("updatePoll", POLLS, received.POLL_CHANGES, FULL),
-    f"DELETE {paths.POLL}": Operation("deletePoll", GONE),
+    f"PUT {paths.POLL}": _one(
+        "updatePoll", POLLS, received.POLL_CHANGES, FULL, parameters=IF_MATCH
+    ),
+    f"DELETE {paths.POLL}": Operation("deletePoll", GONE, IF_MATCH),
     f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES, headers=("Link", "ETag")),
     f"POST {paths.CHOICES}": _one(
         "createPollChoice", CHOICES, received.NEW_CHOICE, FULL, most=MAX_OBJECTS
     ),
     f"GET {A_CHOICE}": _one("getPollChoice", CHOICES, headers=("ETag",)),
-    f"PUT {A_CHOICE}": _one("updatePollChoice", CHOICES, received.CHOICE_CHANGES, FULL),
+    f"PUT {A_CHOICE}": _one(
+        "updatePollChoice", CHOICES, received.CHOICE_CHANGES, FULL, parameters=IF_MATCH
+    ),
     f"DELETE {A_CHOICE}": Operation(
-        "deletePollChoice", GONE, refusals={409: (Code.OPTION_HAS_VOTES,)}
+        "deletePollChoice", GONE, IF_MATCH, refusals={409: (Code.OPTION_HAS_VOTES,)}
     ),
     f"GET {paths.SESSIONS}": _page("listPollSessions", SESSIONS, "include"),
     f"POST {paths.SESSIONS}": _one(

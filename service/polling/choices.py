@@ -11,9 +11,10 @@ from service.polling.responses import polling_response, revalidated
 from service.rules import policy, validators, views
 from service.web import pagination
 from service.web.call import CALL
+from service.web.conditional import read_if_match
 from service.web.store_key import STORE
 from storage import choices
-from storage.documents import OptionDocument, PollDocument
+from storage.documents import OptionDocument, PollDocument, revision
 from storage.pagination import page_of
 
 
@@ -27,7 +28,8 @@ async def list_choices(request: web.Request) -> web.Response:
     paging = pagination.read_paging(request, _is_place)
     located = await lookups.find_poll(request)
     shows_answer = await lookups.shows_answers(request, caller, located)
-    headers = revalidated(request, validators.of_choices(located.poll, shows_answer=shows_answer))
+    parts = validators.of_choices(located.poll, shows_answer=shows_answer)
+    headers = revalidated(request, parts, revision=revision(located.poll))
     window = paging.window
     after = [
         option
@@ -54,7 +56,8 @@ async def show_choice(request: web.Request) -> web.Response:
     located = await lookups.find_poll(request)
     option = choices.of(located.poll, request.match_info["id"])
     shows_answer = await lookups.shows_answers(request, caller, located)
-    headers = revalidated(request, validators.of_choices(located.poll, shows_answer=shows_answer))
+    parts = validators.of_choices(located.poll, shows_answer=shows_answer)
+    headers = revalidated(request, parts, revision=revision(located.poll))
     data = views.choice(option, located.poll, shows_answer=shows_answer)
     return polling_response(request, {CHOICES.plural: [data]}, headers=headers)
 
@@ -88,7 +91,9 @@ async def update_choice(request: web.Request) -> web.Response:
     located, option_id = await lookups.find_managed_choice(request, caller)
     changes = await bodies.read_changes(request, CHOICES, CHOICE_CHANGES)
     poll = await request.app[STORE].polls.edit(
-        located, lambda poll: choices.changed(poll, option_id, changes)
+        located,
+        lambda poll: choices.changed(poll, option_id, changes),
+        if_match=read_if_match(request),
     )
     return _respond(request, [choices.of(poll, option_id)], poll)
 
@@ -100,7 +105,11 @@ async def delete_choice(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located, option_id = await lookups.find_managed_choice(request, caller)
-    await request.app[STORE].polls.edit(located, lambda poll: choices.removed(poll, option_id))
+    await request.app[STORE].polls.edit(
+        located,
+        lambda poll: choices.removed(poll, option_id),
+        if_match=read_if_match(request),
+    )
     return web.Response(status=204)
 
 

@@ -8,8 +8,9 @@ from service.polling.responses import polling_response, revalidated
 from service.rules import policy, validators, views
 from service.web import pagination
 from service.web.call import CALL, CLOCK
+from service.web.conditional import read_if_match
 from service.web.store_key import STORE
-from storage.documents import PollDocument
+from storage.documents import PollDocument, revision
 
 
 async def list_polls(request: web.Request) -> web.Response:
@@ -37,7 +38,8 @@ async def show_poll(request: web.Request) -> web.Response:
     if await lookups.require_poll_reader(request, caller, located):
         found = await request.app[STORE].sessions.total_results([poll])
         totals = found.get(poll["id"], {})
-    headers = revalidated(request, validators.of_poll(poll, totals))
+    parts = validators.of_poll(poll, totals)
+    headers = revalidated(request, parts, revision=revision(poll))
     return polling_response(request, {POLLS.plural: [views.poll(poll, totals)]}, headers=headers)
 
 
@@ -70,7 +72,9 @@ async def update_poll(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     changes = await bodies.read_changes(request, POLLS, POLL_CHANGES)
-    poll = await request.app[STORE].polls.edit(located, lambda poll: {**poll, **changes})
+    poll = await request.app[STORE].polls.edit(
+        located, lambda poll: {**poll, **changes}, if_match=read_if_match(request)
+    )
     return await _respond(request, [poll])
 
 
@@ -82,7 +86,7 @@ async def delete_poll(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
-    await request.app[STORE].polls.delete(located)
+    await request.app[STORE].polls.delete(located, if_match=read_if_match(request))
     return web.Response(status=204)
 
 

@@ -20,9 +20,14 @@ def polling_response(
     return json_response(accepted_ids(request, data), headers=headers)
 
 
-def revalidated(request: web.Request, parts: tuple[Any, ...]) -> dict[str, str]:
-    """As ``conditional.revalidate``, for an answer that is made of ``parts`` (``validators``)."""
-    return revalidate(request, tag_of(parts, _takes_string_ids(request)))
+def revalidated(
+    request: web.Request, parts: tuple[Any, ...], *, revision: str | None = None
+) -> dict[str, str]:
+    """As ``conditional.revalidate``, for an answer that is made of ``parts`` (``validators``).
+
+    An answer about the definition of a poll names its ``revision``, for ``If-Match``.
+    """
+    return revalidate(request, tag_of(parts, _takes_string_ids(request), revision=revision))
 
 
 def accepted_ids(request: web.Request, data: Any) -> Any:

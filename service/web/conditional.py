@@ -34,10 +34,14 @@ def read_if_match(request: web.Request) -> frozenset[str] | None:
     return None if tags is None else frozenset(tag.partition(".")[0] for tag in tags)
 
 
-def tag_of(*parts: Any) -> str:
-    """A tag that is another one wherever ``parts``, of JSON's types, are others."""
+def tag_of(*parts: Any, revision: str | None = None) -> str:
+    """A tag that is another one wherever ``parts``, of JSON's types, are others.
+
+    ``read_if_match`` reads the ``revision`` from it, if it has one.
+    """
     encoded = orjson.dumps((VERSION, parts))
-    return hashlib.blake2b(encoded, digest_size=10).hexdigest()
+    tag = hashlib.blake2b(encoded, digest_size=10).hexdigest()
+    return tag if revision is None else f"{revision}.{tag}"
 
 
 def revalidate(request: web.Request, tag: str) -> dict[str, str]:

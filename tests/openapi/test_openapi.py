@@ -304,13 +304,18 @@ async def test_the_refusals_of_the_document_are_those_of_the_service(
         await refused(await api.request(method, nowhere, params=required), 404)
     names_one = bool(query) and (method, path) != ("POST", "/rest/polls")
     assert (404 in documented) == (names_one or "{" in path)
-    is_conditional = path == "/rest/polls" and method in ("PUT", "DELETE")
-    if is_conditional:
+    changes_a_poll = method in ("PUT", "DELETE") and path.endswith(
+        ("/polls", "/polls/{poll_id}", "/poll_choices/{id}")
+    )
+    if changes_a_poll:
         stale: dict[str, Any] = {"headers": {"If-Match": '"0-0"'}, "params": query}
         if method == "PUT":
-            stale["json"] = a_poll()
+            stale["json"] = {
+                "/rest/polls": a_poll(),
+                f"{API}/polls/{{poll_id}}": {"polls": [{"question": "?"}]},
+            }.get(path, {"poll_choices": [{"text": "?"}]})
         await refused(await api.request(method, url, **stale), 412)
-    assert (412 in documented) == is_conditional
+    assert (412 in documented) == changes_a_poll
     if method == "POST":
         assert 409 in documented  # the key of another request
 

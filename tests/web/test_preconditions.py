@@ -115,6 +115,32 @@ async def test_a_missing_poll_is_not_found_whatever_the_precondition(
     assert everything(raw) == []
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("path", ["", "/poll_choices/2"])
+async def test_the_polling_api_honours_the_tags_of_polls_and_choices(
+    api: Client, raw: Raw, method: str, path: str
+) -> None:
+    body = a_poll(options=[{"id": "1", "title": "yes"}, {"id": "2", "title": "no"}])
+    created = await api.post("/rest", params=ISSUE, json=body)
+    [poll] = stored_polls(raw)
+    url = f"/api/v1/polls/{poll['number']}{path}"
+    sent = {"poll_choices": {"text": "?"}} if path else {"polls": {"question": "?"}}
+    tags = [created.headers["ETag"], (await api.get(url)).headers["ETag"]]
+    query = {**ISSUE, "pollId": poll["id"]}
+    replaced = await api.put("/rest", params=query, json=body)
+    before = everything(raw)
+    for tag in (*tags, '"x"', ""):
+        answer = await api.request(method, url, json=sent, headers={"If-Match": tag})
+        problem = await refused(answer, 412)
+        assert problem["code"] == "precondition_failed"
+    assert everything(raw) == before
+    current = (await api.get(url)).headers["ETag"]
+    assert current.startswith(replaced.headers["ETag"].rstrip('"'))
+    headers = {"If-Match": f"W/{current}"}
+    assert (await api.request(method, url, json=sent, headers=headers)).status in (200, 204)
+    assert everything(raw) != before
+
+
 async def test_the_body_is_checked_before_the_precondition(api: Client, raw: Raw) -> None:
     seed(raw, ISSUE, POLL)
     headers = {"If-Match": '"other"'}
