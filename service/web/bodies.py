@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import zlib
+from decimal import Decimal, InvalidOperation
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ import orjson
 from aiohttp import StreamReader, web
 from marshmallow import ValidationError
 
+from schemas.fields import MAX_ID
 from service.settings import SETTINGS
 from service.web.call import CALL, CLOCK, BodyCameLate
 from service.web.query import BODY, TOKEN_PARAMETERS
@@ -41,6 +43,12 @@ MAX_VALUES = 20_000
 MAX_DEPTH = 100
 STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 """A string, or what is around the values of JSON: up to four of these for each value."""
+FRACTION = re.compile(rb"[0-9][.eE][-+0-9]")
+STRING_OR_NUMBER = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+"|(-?[0-9]++(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?)', re.DOTALL
+)
+MAX_SHOWN = 40
+"""Of the characters of a number, in a message."""
 
 BROKEN = "cannot be read: its encoding is broken"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -148,10 +156,35 @@ def parse_json(raw: bytes) -> Any:
     if len(raw) > 2 * MAX_DEPTH:
         _require_bounds(raw)
     try:
-        return orjson.loads(raw)
+        parsed = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         reason = f"is not JSON: {error.msg} at byte {error.pos}" if raw else "is missing"
         raise ValidationError(reason, BODY) from error
+    if FRACTION.search(raw):
+        _require_exact(raw)
+    return parsed
+
+
+def _require_exact(raw: bytes) -> None:
+    """Refuses what only rounding makes a whole number: as an id it would name another thing.
+
+    Beyond ``MAX_ID`` no number is taken for a whole one (``schemas.fields.as_whole``).
+    """
+    for token in STRING_OR_NUMBER.finditer(raw):
+        text = (token[1] or b"").decode()
+        if not text or text.lstrip("-").isdigit():
+            continue
+        value = float(text)
+        if value.is_integer() and abs(value) <= MAX_ID and not _is_exact(text, value):
+            reason = f"must not have numbers that cannot be read exactly: {text[:MAX_SHOWN]}"
+            raise ValidationError(reason, BODY)
+
+
+def _is_exact(text: str, value: float) -> bool:
+    try:
+        return Decimal(text) == value
+    except InvalidOperation:
+        return False  # an exponent of 19 digits
 
 
 def _require_bounds(raw: bytes) -> None:

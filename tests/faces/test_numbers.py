@@ -21,12 +21,30 @@ NO_IDS = [
     "1e300",
     "1.5",
     "2.0000000000000004",
+    "4503599627370497.4",
+    "1.00000000000000000001",
+    "0.99999999999999999",
+    "1e-400",
+    "-1e-400",
+    "1e-99999999999999999999",
     "0",
     "-0",
     "-0.0",
     "-1",
 ]
-NO_INT32S = ["9007199254740993.0", "1e400", "1e300", "1.5", "-0.0", "2147483648", "-2147483649.0"]
+NO_INT32S = [
+    "0.99999999999999999",
+    "1.00000000000000000001",
+    "1e-400",
+    "-1e-99999999999999999999",
+    "9007199254740993.0",
+    "1e400",
+    "1e300",
+    "1.5",
+    "-0.0",
+    "2147483648",
+    "-2147483649.0",
+]
 
 
 @pytest.fixture
@@ -92,6 +110,16 @@ async def test_a_number_that_is_no_integer_of_32_bits_is_no_place(
         body = urlencode({"poll_choice[text]": "a", "poll_choice[position]": written})
         assert await status(api, "POST", choices, body, FORM) == 400
     assert list(raw.containers.find()) == before
+
+
+async def test_a_number_in_a_text_and_a_fraction_that_nothing_reads_are_no_fault(
+    api: Client, raw: Raw, run: Run
+) -> None:
+    text = r"0.99999999999999999 \" 1e-400"
+    poll = f'{{"question": "{text}", "share": 33.3, "ratio": [0.1, -2.50, 1e-7]}}'
+    assert await status(api, "PUT", run.poll_url, f'{{"polls": [{poll}]}}', JSON) == 200
+    [container] = raw.containers.find()
+    assert container["polls"][0]["title"] == text.replace("\\", "")
 
 
 @pytest.mark.parametrize("number", ["2", "2.0", "2e0", "20e-1", '"2"'])
