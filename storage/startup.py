@@ -14,6 +14,7 @@ from structlog import get_logger
 from storage.client import Database, DuplicateKeyError, SessionWatch, round_trip
 from storage.documents import utc_now
 from storage.embedded.directory import DataDirectory, Holder, read_private, write_private
+from storage.embedded.engines import holds_store
 from storage.embedded.server import EmbeddedServer, start, start_or_share
 from storage.errors import StartupRefused
 from storage.indexes import ensure_indexes
@@ -53,7 +54,7 @@ async def open_store(
         async with connected as store:
             yield store
         return
-    if not may_create and not DataDirectory(location.data_dir).has_store:
+    if not may_create and not holds_store(DataDirectory(location.data_dir)):
         raise _no_store(location)
     begin = start if holder == "service" else start_or_share
     server = begin(location.data_dir, location.engine)

@@ -59,11 +59,6 @@ class DataDirectory:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    @property
-    def has_store(self) -> bool:
-        """Whether a server has been started here before."""
-        return self.store.is_dir()
-
     def claim(self) -> int:
         """Takes the lock, makes everything private, and returns the descriptor of the lock.
 

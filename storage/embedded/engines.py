@@ -287,6 +287,11 @@ def uri_of(directory: DataDirectory, port: int) -> str:
     raise StartupRefused(f"The engine of the store in {directory.path} is not known.")
 
 
+def holds_store(directory: DataDirectory) -> bool:
+    """Whether a server has stored anything here; a folder for it is not enough."""
+    return any((directory.store / kind.catalog).exists() for kind in ENGINES)
+
+
 def _mark_of(directory: DataDirectory) -> EngineMark | None:
     """The mark of the store; without one, as version 0.1 left it, by the files of the database."""
     if (mark := directory.read_mark()) is not None:

@@ -174,17 +174,42 @@ def test_a_command_reaches_a_database_of_ones_own(
 COMMANDS_ON_A_STORE = (["token", "list"], ["token", "revoke", "bot"], ["recount"])
 
 
+WRONG_DIRECTORIES: dict[str, dict[str, str]] = {
+    "none": {},
+    "with an empty folder": {"store/": ""},
+    "with what is left of a store": {
+        "lock": "",
+        "store/": "",
+        "engine.json": '{"engine": "mongod", "version": "7.0.0"}',
+        "secret": "a-secret-of-an-old-store",
+    },
+}
+
+
+@pytest.mark.parametrize("found", WRONG_DIRECTORIES.values(), ids=list(WRONG_DIRECTORIES))
 @pytest.mark.parametrize("command", COMMANDS_ON_A_STORE, ids=" ".join)
 def test_a_command_in_the_wrong_directory_says_so_and_makes_no_store(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+    command: list[str],
+    found: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    tmp_path: Path,
 ) -> None:
     wrong = tmp_path / "data"
+    for name, text in found.items():
+        path = wrong / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir(parents=True)
+        else:
+            path.write_text(text)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setenv("POLLS_DATA_DIR", str(wrong))
     assert main(command) == 1
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"polls: There is no store in {wrong}: set POLLS_DATA_DIR to ")
-    assert not wrong.exists()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 @pytest.mark.parametrize("command", COMMANDS_ON_A_STORE, ids=" ".join)
