@@ -320,7 +320,8 @@ def is_open(session: SessionDocument) -> bool:
 def rights_state(session: SessionDocument) -> RightsState:
     """Is another one after any change that may take from a user the right to vote in the session.
 
-    These are its moves, and the ends of enrollments in its course, which ``rights_changes`` counts.
+    These are its moves, and the ends of enrollments in its course: ``rights_changes`` counts them
+    while it is published, and each time that it is opened, since then there may have been some.
     """
     return session["course_id"], session["course_section_id"], session.get("rights_changes", 0)
 

@@ -83,14 +83,16 @@ class Enrollments:
     async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
         """Returns the deleted enrollment; raises ``NotFound``.
 
-        Changes the ``rights_state`` of all sessions of the course: votes that are under way
-        conflict with that, and their rights are checked again.
+        Changes the ``rights_state`` of all open sessions of the course: votes that are under way
+        conflict with that, and their rights are checked again. That of others changes when they are
+        opened, so a course may have very many.
         """
 
         def work(transaction: Transaction) -> EnrollmentDocument:
             # First, since these are what conflicts: the fewer votes come in between the better.
             update = {"$inc": {"rights_changes": 1}}
-            transaction.update("sessions", {"course_id": course_id}, update)
+            published = {"course_id": course_id, "is_published": True}
+            transaction.update("sessions", published, update)
             courses.order(transaction, [course_id])
             query = {"course_id": course_id, "number": number}
             found = require(transaction.find_one("enrollments", query), "enrollment")

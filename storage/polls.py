@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from storage.batching import RevalidatingReader
 from storage.client import Database, DuplicateKeyError, Transaction, round_trip, stored_size
+from storage.courses import AnyTeacher, require_teacher
 from storage.documents import (
     MAX_CONTAINER_BYTES,
     MAX_POLLS,
@@ -123,6 +124,7 @@ class Polls:
     async def add_own(
         self,
         definitions: Sequence[PollDefinition],
+        teacher: AnyTeacher,
         *,
         owner_id: int,
         now: datetime,
@@ -130,10 +132,11 @@ class Polls:
     ) -> list[PollDocument]:
         """Stores new polls in the workspace of users, each in a container of its own; all or none.
 
-        Their numbers are in the order of ``definitions``.
+        Their numbers are in the order of ``definitions``. Raises what ``teacher`` raises.
         """
 
         def insert(transaction: Transaction) -> list[PollDocument]:
+            require_teacher(transaction, teacher)
             numbers = transaction.next_numbers("polls", len(definitions))
             made = [
                 _new_poll(definition, number, owner_id, now, standing_session=None)

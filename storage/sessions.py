@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from storage.batching import Batcher, Reader
 from storage.client import Database, InsertOne, Transaction, round_trip, snapshot_of
-from storage.courses import Teacher, enter
+from storage.courses import Teacher, enter, order
 from storage.documents import (
     NOTE_END,
     BallotDocument,
@@ -235,7 +235,10 @@ class Sessions:
         Raises ``NotFound``, and ``EndDatePassed`` if the poll closes on its end date.
         """
 
-        def check(_: Transaction, found: SessionDocument) -> None:
+        def check(transaction: Transaction, found: SessionDocument) -> None:
+            if is_published and found["course_id"] is not None:
+                # Ends of enrollments pass over sessions that are not open.
+                order(transaction, [found["course_id"]])
             opened: SessionDocument = {**found, "is_published": True}
             if is_published and (is_over(found, self._clock()) or not is_open(opened)):
                 raise EndDatePassed(
@@ -272,7 +275,8 @@ class Sessions:
             check(transaction, found)
             after = cast(SessionDocument, {**found, **changes})
             increments = {"casts": 1}
-            if rights_state(after) != rights_state(found):
+            is_opened = after["is_published"] and not found["is_published"]
+            if is_opened or rights_state(after) != rights_state(found):
                 increments["rights_changes"] = 1
             update = {"$set": changes, "$inc": increments}
             transaction.update("sessions", {"_id": session_id}, update)

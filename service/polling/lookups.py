@@ -13,7 +13,7 @@ from service.rules.policy import Caller, View
 from service.web.call import CALL
 from service.web.store_key import STORE
 from storage import choices
-from storage.courses import Teacher
+from storage.courses import AnyTeacher, Teacher
 from storage.documents import EnrollmentDocument, LocatedPoll, SessionDocument
 from storage.errors import NotFound
 
@@ -34,6 +34,16 @@ def teacher(caller: Caller) -> Teacher:
         policy.require_teaching(Caller(principal, tuple(enrollments)), course_id)
 
     return Teacher(principal.user_id, require)
+
+
+def teacher_of_any(caller: Caller) -> AnyTeacher:
+    """The caller, for a transaction that reads the enrollments again."""
+    principal = caller.principal
+
+    def course_of(enrollments: Sequence[EnrollmentDocument]) -> int | None:
+        return policy.require_teacher(Caller(principal, tuple(enrollments)))
+
+    return AnyTeacher(principal.user_id, course_of)
 
 
 def read_path_id(request: web.Request, name: str) -> int:

@@ -54,6 +54,7 @@ async def create_poll(request: web.Request) -> web.Response:
     definitions, idempotency_key = await bodies.read_new(request, POLLS, NEW_POLL)
     polls = await request.app[STORE].polls.add_own(
         definitions,
+        lookups.teacher_of_any(caller),
         owner_id=caller.principal.user_id,
         now=request.app[CLOCK](),
         idempotency_key=idempotency_key,

@@ -292,10 +292,13 @@ def require_enrolled(caller: Caller, course_id: int) -> None:
     require(is_enrolled or caller.principal.is_admin, "You are not enrolled in this course.")
 
 
-def require_teacher(caller: Caller) -> None:
-    """A teacher is a user who teaches any course."""
-    is_teacher = any(one["type"] in TEACHING for one in caller.enrollments)
-    require(is_teacher or caller.principal.is_admin, "Only teachers may create polls.")
+def require_teacher(caller: Caller) -> int | None:
+    """A teacher is a user who teaches any course. Returns such a course; None for admins."""
+    if caller.principal.is_admin:
+        return None
+    taught = [one["course_id"] for one in caller.enrollments if one["type"] in TEACHING]
+    require(bool(taught), "Only teachers may create polls.")
+    return taught[0]
 
 
 def require_teaching(caller: Caller, course_id: int) -> None:

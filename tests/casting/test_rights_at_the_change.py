@@ -20,6 +20,7 @@ from tests.support.casting import (
     COURSE,
     Headers,
     Run,
+    another_session,
     answered,
     change,
     content_run,
@@ -269,8 +270,81 @@ async def test_the_end_of_an_enrollment_reaches_a_session_that_comes_into_the_co
     await leave(api, raw, ELSEWHERE)
     session = raw.sessions.find_one({"_id": run.session})
     assert session is not None
-    assert (session["course_id"], session["rights_changes"]) == (ELSEWHERE, 2)
+    # Opened, moved, and told of the end.
+    assert (session["course_id"], session["rights_changes"]) == (ELSEWHERE, 3)
     await refused(await submit(api, run, 1, who=who), 403)
+
+
+async def test_the_end_of_an_enrollment_reaches_a_session_that_is_opened_meanwhile(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw, opened=False)
+    await enroll(api, 7)
+    once_in_thread(monkeypatch, courses, "order", lambda: api.get(f"{run.url}/open"))
+    await leave(api, raw)
+    session = raw.sessions.find_one({"_id": run.session})
+    assert session is not None
+    assert (session["is_published"], session["rights_changes"]) == (True, 2)
+
+
+async def test_a_vote_is_refused_when_the_enrollment_ends_while_its_session_is_closed(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw)
+    who = await a_student(api, make_token)
+
+    async def end_between_close_and_open() -> None:
+        await answered(await api.get(f"{run.url}/close"))
+        await leave(api, raw)
+        await answered(await api.get(f"{run.url}/open"))
+
+    casts = api.app[STORE].ballots._casts
+    once_before(monkeypatch, casts, "_run", end_between_close_and_open)
+    await refused(await submit(api, run, 1, who=who), 403)
+    assert tally(raw, run) == {}
+
+
+async def test_the_end_of_an_enrollment_writes_open_sessions_alone(
+    api: Client, raw: Raw, make_token: TokenMaker
+) -> None:
+    """A course may have very many that are closed: more than one transaction can write in time."""
+    closed = await course_run(api, raw, opened=False)
+    opened = await another_session(api, closed)
+    before = raw.sessions.find_one({"_id": closed.session})
+    who = await a_student(api, make_token)
+    await leave(api, raw)
+    assert raw.sessions.find_one({"_id": closed.session}) == before
+    await answered(await api.get(f"{closed.url}/open"))
+    for run in (closed, opened):
+        await refused(await submit(api, run, 1, who=who), 403)
+
+
+@pytest.mark.parametrize("when", ["before the transaction", "within the transaction"])
+@pytest.mark.parametrize("teaches_elsewhere", [False, True])
+async def test_a_poll_is_made_by_those_who_are_teachers_when_it_is_stored(
+    api: Client,
+    raw: Raw,
+    make_token: TokenMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    teaches_elsewhere: bool,
+    when: str,
+) -> None:
+    await enroll_in(api, 7, COURSE, "TeacherEnrollment")
+    if teaches_elsewhere:
+        await enroll_in(api, 7, ELSEWHERE, "TaEnrollment")
+    who = await make_token(user_id=7, workspaces=[])
+    if when.startswith("before"):
+        database = api.app[STORE].database
+        once_before(monkeypatch, database, "transaction", lambda: leave(api, raw))
+    else:
+        once_in_thread(monkeypatch, courses, "order", lambda: leave(api, raw))
+    answer = await api.post("/api/v1/polls", json={"polls": [{"question": "?"}]}, headers=who)
+    if teaches_elsewhere:
+        await answered(answer)
+    else:
+        problem = await refused(answer, 403)
+        assert problem["detail"] == "Only teachers may create polls."
+    assert raw.containers.count_documents({}) == int(teaches_elsewhere)
 
 
 @pytest.mark.parametrize("when", ["before the transaction", "within the transaction"])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.polling import NEW_POLL
+from storage.courses import AnyTeacher
 from storage.documents import PollDefinition
 from storage.errors import IdTaken
 from storage.store import Store
@@ -209,12 +210,13 @@ async def test_where_one_of_several_polls_cannot_be_stored_none_is(
         return loaded
 
     one, other, third = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
-    await store.polls.add_own(definitions(other), owner_id=7, now=clock())
+    teacher = AnyTeacher(7, lambda _: None)
+    await store.polls.add_own(definitions(other), teacher, owner_id=7, now=clock())
     before = everything(raw)
     with pytest.raises(IdTaken):
-        await store.polls.add_own(definitions(one, other, third), owner_id=7, now=clock())
+        await store.polls.add_own(definitions(one, other, third), teacher, owner_id=7, now=clock())
     assert everything(raw) == before
-    await store.polls.add_own(definitions(one, third), owner_id=7, now=clock())
+    await store.polls.add_own(definitions(one, third), teacher, owner_id=7, now=clock())
     assert raw.containers.count_documents({}) == raw.addresses.count_documents({}) == 3
 
 

@@ -151,7 +151,7 @@ RIGHTS: dict[str, tuple[bool, bool, bool, bool, bool]] = {
 }
 
 
-def allows(require: Callable[..., None], *arguments: Any, **options: Any) -> bool:
+def allows(require: Callable[..., object], *arguments: Any, **options: Any) -> bool:
     try:
         require(*arguments, **options)
     except Forbidden:
