@@ -85,10 +85,11 @@ def _identity_of(request: web.Request) -> tuple[str, bool]:
 async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:
     async with open_store(app[SETTINGS].location, watch=watch, clock=app[CLOCK]) as store:
         app[STORE] = store
-        sweeper = asyncio.create_task(store.purges.run())
+        sweepers = [asyncio.create_task(one.run()) for one in (store.purges, store.keys)]
         yield
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
+        for sweeper in sweepers:
+            sweeper.cancel()
+        await asyncio.gather(*sweepers, return_exceptions=True)
         await store.ballots.drain()
     app[REQUEST_LOG].flush()
     app[METRICS].share()

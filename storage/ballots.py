@@ -157,7 +157,7 @@ class Ballots:
             and sessions.get(vote.session_id, {}).get("withdrawals")
         }
         withdrawn = read("idempotency", list(missing)) if missing else {}
-        return _Tally(sessions, ballots, withdrawn, self._clock())
+        return _Tally(sessions, ballots, withdrawn, self._clock(), self._secret)
 
     def _write(self, transaction: Transaction, tally: "_Tally") -> None:
         """The sessions first: if one is being closed, this conflicts before much is written."""
@@ -191,7 +191,9 @@ class _Tally:
         ballots: dict[str, BallotDocument],
         withdrawn: dict[str, dict[str, Any]],
         now: datetime,
+        secret: bytes,
     ) -> None:
+        self._secret = secret
         over = {number: one for number, one in sessions.items() if is_over(one, now)}
         self.ended = {number: ended(one) for number, one in over.items()}
         self._sessions_before = sessions
@@ -217,6 +219,7 @@ class _Tally:
                 self._ballots.get(vote.ballot_id),
                 vote,
                 self._withdrawn.get(vote.ballot_id, ()),
+                secret=self._secret,
             )
         except StorageError as refusal:
             return refusal

@@ -185,8 +185,8 @@ class BallotRequest(TypedDict):
     """A cast with an Idempotency-Key: keyed hashes of the key and of the whole request.
 
     ``fingerprint`` is None for a key that is only remembered, so that it casts no vote again. Of a
-    cast without a name ``at`` is the day, and ``second`` that of the day, masked: only a caller
-    that knows the key can be told how old it is. Version 0.1 stored choices and comment as well;
+    cast without a name ``at`` is the day, and ``second`` that of the day, masked: without the
+    secret nothing tells how old it is. Version 0.1 stored choices and comment as well;
     they are not read any more.
     """
 

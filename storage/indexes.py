@@ -4,6 +4,8 @@ from storage.client import Database, IndexModel
 from storage.documents import IDEMPOTENCY_SECONDS
 
 ATTEMPT_SECONDS = 60 * 60
+KEYS = IndexModel("requests.at", sparse=True)
+"""Of the votes that were cast with Idempotency-Keys; others cost it nothing."""
 
 INDEXES: dict[str, list[IndexModel]] = {
     "containers": [IndexModel([("owner_id", 1), ("number", -1)])],
@@ -12,14 +14,14 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("course_id", 1), ("_id", 1)]),
     ],
-    "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True)],
+    "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True), KEYS],
     "purges": [],
     "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
     "courses": [],
     "tokens": [],
     "live_names": [],
     "sequences": [],
-    "idempotency": [IndexModel("created_at", expireAfterSeconds=IDEMPOTENCY_SECONDS)],
+    "idempotency": [IndexModel("created_at", expireAfterSeconds=IDEMPOTENCY_SECONDS), KEYS],
     "attempts": [IndexModel("created_at", expireAfterSeconds=ATTEMPT_SECONDS)],
     "meta": [],
 }

@@ -11,6 +11,7 @@ from storage.documents import utc_now
 from storage.enrollments import Enrollments
 from storage.errors import Unavailable
 from storage.exports import Exports
+from storage.keys import Keys
 from storage.polls import Polls, touch
 from storage.purges import Purges
 from storage.recounts import Recounts
@@ -48,6 +49,7 @@ class Store:
         self.polls = Polls(database, self.purges)
         self.sessions = Sessions(database, touch, self.purges, clock)
         self.ballots = Ballots(database, secret, clock)
+        self.keys = Keys(database, secret, clock)
         self.enrollments = Enrollments(database)
         self.recounts = Recounts(database)
         self.exports = Exports(database)

@@ -78,14 +78,12 @@ class NoVote(NotFound):
 class VoteKey(NamedTuple):
     """Keyed hashes of the Idempotency-Key of a cast and of its whole request, for one ballot.
 
-    On another ballot the same key has other hashes, or it would join the two. ``mask`` hides the
-    second of the day at which it was cast from those that do not know the key. ``old_key`` and
+    On another ballot the same key has other hashes, or it would join the two. ``old_key`` and
     ``old_fingerprint`` are the hashes of version 0.1: compared for 24 hours, and never stored anew.
     """
 
     key: str
     fingerprint: str
-    mask: int
     old_key: str
     old_fingerprint: str
 
@@ -146,7 +144,6 @@ def vote_key(secret: bytes, ballot: str, key: str, fingerprint: str) -> VoteKey:
     return VoteKey(
         key=_keyed_hash(secret, f"request:{ballot} {key}"),
         fingerprint=_keyed_hash(secret, f"body:{ballot} {fingerprint}"),
-        mask=int(_keyed_hash(secret, f"second:{ballot} {key}")[:16], 16) % DAY_SECONDS,
         old_key=_keyed_hash(secret, f"request:{key}"),
         old_fingerprint=_keyed_hash(secret, f"body:{fingerprint}"),
     )
@@ -161,28 +158,32 @@ def decide(
     ballot: BallotDocument | None,
     vote: Vote,
     withdrawn: Sequence[BallotRequest] = (),
+    *,
+    secret: bytes,
 ) -> Decision:
     """What ``session`` and ``ballot`` become by ``vote``; the arguments are not changed.
 
-    ``withdrawn`` has the keys of the voter's last ballot if that was withdrawn. A request that was
+    ``withdrawn`` has the keys of the voter's last ballot if that was withdrawn; ``secret`` tells
+    how old keys are. A request that was
     answered before gets the same answer, even if the session has changed since. Raises
     ``KeyOutdated``, ``LimitReached`` (of keys), ``SessionClosed``, ``UnknownOption``,
     ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
     """
-    requests = withdrawn if ballot is None else ballot["requests"]
+    found = withdrawn if ballot is None else ballot["requests"]
+    requests = [one for one in found if not is_expired(one, secret, vote.ballot_id, vote.cast_at)]
     if vote.request is not None and vote.options is not None:
-        earlier = _find_request(requests, vote.request, vote.cast_at)
+        earlier = _find_request(requests, vote.request)
         if earlier is not None:
             cast = _repeat(session, ballot, vote, vote.options, earlier)
             return Decision(cast, ballot, session, is_change=False)
     if not is_open(session):
         raise SessionClosed("This poll session is not open for submissions.")
     if vote.options is None:
-        return _withdraw(session, ballot, vote)
+        return _withdraw(session, ballot, requests, secret)
     _require_valid(session["rules"], vote.options, vote.comment)
     if ballot is not None and not session["rules"]["settings"]["allowRevote"]:
         raise AlreadyVoted("You have already voted, and this poll does not allow changing a vote.")
-    stored = _new_ballot(session["rules"], ballot, vote, vote.options, requests)
+    stored = _new_ballot(session["rules"], ballot, vote, vote.options, requests, secret=secret)
     counted = _count(session, -1, ballot["choices"]) if ballot is not None else session
     counted = _count(counted, +1, vote.options)
     if ballot is None:
@@ -190,14 +191,18 @@ def decide(
     return Decision(Cast(stored, session["rules"]), stored, counted, is_change=True)
 
 
-def _withdraw(session: SessionDocument, ballot: BallotDocument | None, vote: Vote) -> Decision:
+def _withdraw(
+    session: SessionDocument,
+    ballot: BallotDocument | None,
+    keys: Sequence[BallotRequest],
+    secret: bytes,
+) -> Decision:
     if ballot is None:
         raise NoVote("There is no vote to withdraw.")
     if not session["rules"]["settings"]["allowRevote"]:
         raise AlreadyVoted("This poll does not allow withdrawing a vote.")
     counted = _count(session, -1, ballot["choices"])
     counted["participants"] -= 1
-    keys = _remembered(ballot["requests"], vote.cast_at)
     if keys:
         counted["withdrawals"] = counted.get("withdrawals", 0) + 1
     return Decision(
@@ -205,7 +210,7 @@ def _withdraw(session: SessionDocument, ballot: BallotDocument | None, vote: Vot
         None,
         counted,
         is_change=True,
-        withdrawn=[_reduced(key, is_named=False) for key in keys],
+        withdrawn=[_reduced(key, secret, ballot["_id"], is_named=False) for key in keys],
     )
 
 
@@ -229,6 +234,8 @@ def _new_ballot(
     vote: Vote,
     options: tuple[str, ...],
     requests: Sequence[BallotRequest],
+    *,
+    secret: bytes,
 ) -> BallotDocument:
     """Names are saved by the setting at the time of the cast: a revote may also remove one.
 
@@ -249,46 +256,45 @@ def _new_ballot(
         "choices": list(options),
         "comment": vote.comment,
         "user_id": vote.user_id if is_named else None,
-        "requests": _new_requests(requests, vote, is_named=is_named, was_named=was_named),
+        "requests": _new_requests(requests, vote, secret, is_named=is_named, was_named=was_named),
         "created_at": created_at if is_named else day_of(created_at),
         "updated_at": cast_at,
     }
 
 
 def _new_requests(
-    earlier: Sequence[BallotRequest], vote: Vote, *, is_named: bool, was_named: bool
+    keys: Sequence[BallotRequest], vote: Vote, secret: bytes, *, is_named: bool, was_named: bool
 ) -> list[BallotRequest]:
     """The keys of the ballot, the oldest first, with that of this cast if it has one.
 
     Those beyond ``MAX_REQUESTS`` are only remembered. So are those from before names were saved,
     or no longer saved: what a request said then must not be found out by sending it again.
     """
-    keys = _remembered(earlier, vote.cast_at)
     made = []
     if (request := vote.request) is not None:
         if len(keys) >= MAX_KEYS:
             raise LimitReached(TOO_MANY_KEYS)
-        made = [BallotRequest(key=request.key, fingerprint=request.fingerprint, at=vote.cast_at)]
-        if not is_named:
-            day = day_of(vote.cast_at)
-            passed = int((vote.cast_at - day).total_seconds())
-            made[0]["at"] = day
-            made[0]["second"] = (passed + request.mask) % DAY_SECONDS
+        new = BallotRequest(key=request.key, fingerprint=request.fingerprint, at=vote.cast_at)
+        made = [_reduced(new, secret, vote.ballot_id, is_named=is_named, is_answered=True)]
     answered = len(keys) if is_named != was_named else len(keys) + len(made) - MAX_REQUESTS
     return [
         *(
-            _reduced(key, is_named=is_named, is_answered=place >= answered)
+            _reduced(key, secret, vote.ballot_id, is_named=is_named, is_answered=place >= answered)
             for place, key in enumerate(keys)
         ),
         *made,
     ]
 
 
-def _reduced(request: BallotRequest, *, is_named: bool, is_answered: bool = False) -> BallotRequest:
-    """As much of it as is still needed; without a name its exact time becomes the end of the day.
-
-    Not the beginning, or the key would be forgotten before its 24 hours are over.
-    """
+def _reduced(
+    request: BallotRequest,
+    secret: bytes,
+    ballot: str,
+    *,
+    is_named: bool,
+    is_answered: bool = False,
+) -> BallotRequest:
+    """As much of it as is still needed; without a name its time becomes a day and a secret."""
     reduced = BallotRequest(
         key=request["key"],
         fingerprint=request["fingerprint"] if is_answered else None,
@@ -297,13 +303,30 @@ def _reduced(request: BallotRequest, *, is_named: bool, is_answered: bool = Fals
     if "second" in request:
         reduced["second"] = request["second"]
     elif not is_named:
-        reduced["at"] = day_of(request["at"] - timedelta.resolution) + DAY
+        day = day_of(request["at"])
+        passed = int((request["at"] - day).total_seconds())
+        reduced["at"] = day
+        reduced["second"] = (passed + _mask(secret, ballot, request["key"])) % DAY_SECONDS
     return reduced
 
 
-def _remembered(requests: Iterable[BallotRequest], now: datetime) -> list[BallotRequest]:
-    """Without those that certainly are older than 24 hours."""
-    return [one for one in requests if now - remembered_from(one) < KEY_LIFETIME]
+def _mask(secret: bytes, ballot: str, key: str) -> int:
+    """Hides the second of the day at which a key was cast; without the secret only the day shows.
+
+    Those that hold the secret could find out the voter of a ballot anyway.
+    """
+    return int(_keyed_hash(secret, f"second:{ballot} {key}")[:16], 16) % DAY_SECONDS
+
+
+def is_expired(request: BallotRequest, secret: bytes, ballot: str, now: datetime) -> bool:
+    """Whether a key on this ballot is older than 24 hours."""
+    sent_at = request["at"]
+    if now - sent_at < KEY_LIFETIME:
+        return False
+    if "second" in request:
+        mask = _mask(secret, ballot, request["key"])
+        sent_at += timedelta(seconds=(request["second"] - mask) % DAY_SECONDS)
+    return now - sent_at >= KEY_LIFETIME
 
 
 def remembered_from(request: BallotRequest) -> datetime:
@@ -320,20 +343,8 @@ def _count(
     return {**session, "results": results}
 
 
-def _find_request(
-    requests: Iterable[BallotRequest], key: VoteKey, now: datetime
-) -> BallotRequest | None:
-    for request in requests:
-        is_sent = request["key"] in (key.key, key.old_key)
-        if is_sent and now - _sent_at(request, key) < KEY_LIFETIME:
-            return request
-    return None
-
-
-def _sent_at(request: BallotRequest, key: VoteKey) -> datetime:
-    if "second" not in request:
-        return request["at"]
-    return request["at"] + timedelta(seconds=(request["second"] - key.mask) % DAY_SECONDS)
+def _find_request(requests: Iterable[BallotRequest], key: VoteKey) -> BallotRequest | None:
+    return next((one for one in requests if one["key"] in (key.key, key.old_key)), None)
 
 
 def _repeat(

@@ -88,7 +88,9 @@ async def _cast(request: web.Request, vote: Vote) -> Cast:
         if found is None:
             raise NotFound("There is no such poll session.")
         before = cast(SessionDocument, found)
-        decision = voting.decide(before, cast(BallotDocument | None, ballot), vote)
+        decision = voting.decide(
+            before, cast(BallotDocument | None, ballot), vote, secret=_secret(request)
+        )
         await database.ballots.insert_one(dict(decision.cast.ballot), session=session)
         steps = {f"results.{option}": 1 for option in decision.cast.ballot["choices"]}
         update = {"$inc": {**steps, "participants": 1, "casts": 1}}

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from storage import voting
 from storage.documents import BallotDocument, BallotRequest, SessionDocument, Settings
 from storage.errors import KeyOutdated, LimitReached, StorageError
 from storage.voting import (
@@ -18,6 +19,7 @@ from storage.voting import (
     MAX_REQUESTS,
     AlreadyVoted,
     Cast,
+    Decision,
     InvalidVote,
     NoVote,
     SessionClosed,
@@ -25,7 +27,6 @@ from storage.voting import (
     Vote,
     VoteKey,
     ballot_id,
-    decide,
     vote_key,
 )
 from tests.support.seeds import DEFAULT_SETTINGS
@@ -34,6 +35,15 @@ NOON = datetime(2126, 1, 31, 12, 0, tzinfo=UTC)
 DAY = datetime(2126, 1, 31, tzinfo=UTC)
 SECRET = b"secret"
 SESSION = 9
+
+
+def decide(
+    session: SessionDocument,
+    ballot: BallotDocument | None,
+    vote: Vote,
+    withdrawn: Sequence[BallotRequest] = (),
+) -> Decision:
+    return voting.decide(session, ballot, vote, withdrawn, secret=SECRET)
 
 
 def a_session(
@@ -349,7 +359,7 @@ def test_of_a_vote_without_a_name_no_time_but_the_day_and_no_earlier_vote_is_kep
         assert "'a'" not in str(kept)
 
 
-def test_the_second_of_a_cast_without_a_name_is_told_only_by_its_key() -> None:
+def test_the_second_of_a_cast_without_a_name_is_told_by_the_secret_alone() -> None:
     seconds = set()
     for number in range(50):
         _, ballot = voted(a_session(), "a", request=key(str(number)))
@@ -388,6 +398,18 @@ def test_a_ballot_id_tells_nothing_without_the_secret_and_differs_by_session_and
     assert len({key("k").key, key("k").fingerprint, other.key}) == 3
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_key_is_kept_for_24_hours_to_the_second_and_no_longer(named: bool) -> None:
+    session = a_session(allowRevote=True, saveParticipantNames=named)
+    for at in (NOON, DAY, DAY + timedelta(days=1) - SECOND):
+        session, ballot = voted(session, "a", request=key("k"), at=at)
+        for later, kept in ((END_OF_KEY, 1), (timedelta(days=1), 0)):
+            revote = decide(session, ballot, a_vote("b", at=at + later))
+            gone = decide(session, ballot, a_withdrawal(at=at + later))
+            assert revote.stored is not None
+            assert len(revote.stored["requests"]) == len(gone.withdrawn) == kept
+
+
 def test_one_key_and_request_leave_nothing_equal_on_two_ballots() -> None:
     """Else whoever reads the store would find the voter of a vote without a name by a named one."""
     kept = []
@@ -399,8 +421,8 @@ def test_one_key_and_request_leave_nothing_equal_on_two_ballots() -> None:
             stored = decide(a_session(), None, vote).stored
             assert stored is not None
             [request] = stored["requests"]
-            kept.append((request["key"], request["fingerprint"], request["second"], hashes.mask))
-    assert [len(set(values)) for values in zip(*kept, strict=True)] == [4] * 4
+            kept.append((request["key"], request["fingerprint"], request["second"]))
+    assert [len(set(values)) for values in zip(*kept, strict=True)] == [4] * 3
 
 
 USERS = st.sampled_from([1, 2, 3, 4])
