@@ -10,7 +10,7 @@ from aiohttp import ClientResponse
 
 from service.web.store_key import STORE
 from storage.tokens import token_id
-from storage.voting import MAX_REQUESTS, vote_key
+from storage.voting import MAX_KEYS, MAX_REQUESTS, vote_key
 from tests.conftest import ADMIN, SECRET, Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
     CLOSED,
@@ -118,6 +118,30 @@ async def test_no_key_within_its_24_hours_moves_a_newer_vote(
     clock.advance(seconds=1)
     await answered(await cast(api, run, "3", key="key 0"))
     assert tally(raw, run) == {"3": 1}
+
+
+async def test_a_vote_with_200_keys_takes_no_other_within_their_24_hours(
+    api: Client, raw: Raw, clock: Clock, face: str, cast: Cast
+) -> None:
+    run = await a_run(api, raw, face, allowRevote=True)
+    await answered(await cast(api, run, "1", key="the first"))
+    [ballot] = raw.ballots.find()
+    [request] = ballot["requests"]
+    others = [{**request, "key": f"{number}"} for number in range(MAX_KEYS - 2)]
+    raw.ballots.update_one({}, {"$push": {"requests": {"$each": others}}})
+    await answered(await cast(api, run, "2", key="the last"))
+    assert MAX_KEYS == 200
+    problem = await refused(await cast(api, run, "3", key="one more"), 409)
+    assert problem["code"] == "limit_reached"
+    problem = await refused(await cast(api, run, "1", key="the first"), 409)
+    assert problem["code"] == "idempotency_key_outdated"
+    assert tally(raw, run) == {"2": 1}
+    [ballot] = raw.ballots.find()
+    assert len(ballot["requests"]) == MAX_KEYS
+    await answered(await cast(api, run, "3"))
+    clock.advance(hours=24)
+    await answered(await cast(api, run, "1", key="one more"))
+    assert tally(raw, run) == {"1": 1}
 
 
 async def test_the_key_of_a_withdrawn_vote_does_not_cast_it_again(api: Client, raw: Raw) -> None:

@@ -1,5 +1,6 @@
 """Content polls: create, read, replace, delete."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -380,3 +381,29 @@ async def test_in_a_post_null_is_as_if_an_optional_member_were_left_out(api: Cli
     assert created["settings"] == DEFAULT_SETTINGS
     created = await create(api, options=[{"title": "yes", "id": None, "order": None}])
     assert created["options"] == [{"title": "yes", "id": "1", "order": 0}]
+
+
+@pytest.mark.parametrize("member", DEFAULT_SETTINGS)
+async def test_null_for_a_setting_is_as_if_it_were_left_out(
+    api: Client, raw: Raw, member: str
+) -> None:
+    """As Jira sends ``endDate`` where a poll has none."""
+    created = await api.post("/rest", params=ISSUE, json=a_poll(settings={member: None}))
+    assert created.status == 200
+    poll = await created.json()
+    assert poll["settings"] == DEFAULT_SETTINGS
+    other = {
+        name: "private" if name == "resultsVisibility" else value or True
+        for name, value in DEFAULT_SETTINGS.items()
+    } | {"endDate": "2126-01-31T13:00:00Z"}
+    query = {**ISSUE, "pollId": poll["id"]}
+    for settings in (other, {**other, member: None}, {member: None}):
+        changed = await api.put("/rest", params=query, json=a_poll(settings=settings))
+        assert changed.status == 200
+        assert (await changed.json())["settings"] == other
+    [stored] = stored_polls(raw)
+    assert stored["closes_at"] == datetime(2126, 1, 31, 13, tzinfo=UTC)
+    null_end = a_poll(settings={"closePollOnEndDate": True, "endDate": None})
+    await refused(
+        await api.post("/rest", params=ISSUE, json=null_end), 400, ["settings.closePollOnEndDate"]
+    )

@@ -1,10 +1,12 @@
 """Submissions under ``/api/v1`` (docs/api.md, sections 4 and 5): casting, and the right to."""
 
+import os
 from typing import Any
 
 import pytest
 from aiohttp import FormData
 
+from service import casting
 from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
     CLOSED,
@@ -301,3 +303,19 @@ async def test_submissions_to_what_is_not_there_are_not_found(api: Client, raw: 
     by_uuid = f"/api/v1/polls/{run.poll_id.upper()}/poll_sessions/{run.session}/poll_submissions"
     await answered(await api.post(by_uuid, json={"poll_submissions": [{"poll_choice_id": 1}]}))
     assert tally(raw, run) == {"1": 1}
+
+
+async def test_ids_of_submissions_have_at_most_15_digits_and_are_not_0(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spreadsheets keep no more digits."""
+    run = await course_run(api, raw)
+    drawn = [2**50 - 1, 10**15, 0, 10**15 - 1, 10**15 + 1, 1]
+    block = b"".join((number << 6).to_bytes(7) for number in drawn)
+    random = os.urandom
+    monkeypatch.setattr(os, "urandom", lambda size: block if size > 1_000 else random(size))
+    monkeypatch.setattr(casting, "_numbers", casting._make_numbers())
+    for user, expected in ((7, 10**15 - 1), (8, 1)):
+        await enroll(api, user)
+        who = await make_token(user_id=user, workspaces=[])
+        assert (await submitted(api, run, 1, who=who))["id"] == expected
