@@ -139,11 +139,11 @@ class Ballots:
         Else nothing is stored, and the votes have to be decided on what is read: None.
         """
         sessions = self._known.find({vote.session_id for vote in votes})
-        if sessions is None or any(_needs_reading(vote, sessions) for vote in votes):
+        if sessions is None or any(_may_be_withdrawn(vote, sessions) for vote in votes):
             return None
         tally = _Tally(sessions, {}, {}, self._clock(), query=unchanged)
         outcomes = [tally.take(vote) for vote in votes]
-        if tally.ended or any(isinstance(outcome, StorageError) for outcome in outcomes):
+        if any(isinstance(outcome, StorageError) for outcome in outcomes):
             return None
 
         def work(transaction: Transaction) -> None:
@@ -214,10 +214,9 @@ class Ballots:
         transaction.bulk_write("idempotency", tally.withdrawal_writes())
 
 
-def _needs_reading(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
-    """Whether more than the session has to be read: a ballot, or the keys of one withdrawn."""
-    has_withdrawals = bool(sessions[vote.session_id].get("withdrawals"))
-    return vote.options is None or (vote.request is not None and has_withdrawals)
+def _may_be_withdrawn(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
+    """Whether its key may be one of a withdrawn vote, which casts nothing again."""
+    return vote.request is not None and bool(sessions[vote.session_id].get("withdrawals"))
 
 
 class _NotAsKnown(Exception):

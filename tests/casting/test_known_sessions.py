@@ -157,6 +157,19 @@ async def test_the_key_of_a_vote_that_was_withdrawn_meanwhile_casts_nothing(
     assert tally(raw, run) == {"1": 1}
 
 
+async def test_the_key_of_a_vote_that_is_known_to_be_withdrawn_casts_nothing(
+    api: Client, raw: Raw
+) -> None:
+    run = await known_run(api, raw, allowRevote=True)
+    await answered(await vote(api, run, "2", acting=2, key="a-key"))
+    await answered(await api.delete("/rest", params={**run.votes, "as_user_id": "2"}))
+    for user_id in (3, 4, 5):
+        await answered(await vote(api, run, "1", acting=user_id))
+    problem = await refused(await vote(api, run, "2", acting=2, key="a-key"), 409)
+    assert problem["code"] == "idempotency_key_outdated"
+    assert tally(raw, run) == {"1": 4}
+
+
 async def test_a_vote_in_a_known_session_whose_commit_is_not_answered_is_cast_once(
     api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +193,11 @@ async def test_after_votes_that_were_there_already_a_session_is_read_for_a_while
     assert batches_that_read(raw) == before + 1
     await answered(await vote(api, run, "2", acting=3))
     assert batches_that_read(raw) == before + 1
+    # And for no longer the next time, since that one succeeded.
+    await answered(await vote(api, run, "3", acting=1))
+    for user_id in (4, 5):
+        await answered(await vote(api, run, "2", acting=user_id))
+    assert batches_that_read(raw) == before + 3
 
 
 def a_session(number: int) -> SessionDocument:
