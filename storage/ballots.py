@@ -12,6 +12,7 @@ from storage.client import (
     Database,
     DeleteOne,
     InsertOne,
+    Proof,
     ReplaceOne,
     RunAgain,
     TooManyConflicts,
@@ -151,7 +152,7 @@ class Ballots:
                 self._write(transaction, tally)
             except RunAgain as error:
                 raise _NotAsKnown from error
-            transaction.proof = "ballots", tally.proof()
+            transaction.proof = tally.proof()
 
         try:
             await self._database.transaction(work, max_conflicts=MAX_CONFLICTS)
@@ -304,10 +305,15 @@ class _Tally:
             updates.append(UpdateOne(self._query(before), update))
         return updates
 
-    def proof(self) -> dict[str, Any]:
-        """Finds a ballot that is new, once it is stored; nobody else makes one of its number."""
+    def proof(self) -> Proof | None:
+        """Finds a new ballot once it is stored, since nobody else makes one of its number.
+
+        None where votes can be withdrawn: then there may be none, although they were stored.
+        """
+        if any(one["rules"]["settings"]["allowRevote"] for one in self._sessions.values()):
+            return None
         numbers = [ballot["number"] for ballot in self._ballots.values() if ballot is not None]
-        return {"_id": {"$in": list(self._ballots)}, "number": {"$in": numbers}}
+        return "ballots", {"_id": {"$in": list(self._ballots)}, "number": {"$in": numbers}}
 
     def ballot_writes(self) -> list[Write]:
         """The writes of each kind together: the driver sends a command for each series of them."""

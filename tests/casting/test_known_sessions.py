@@ -1,14 +1,16 @@
 """Votes in a session that a process knows: it is not read again, and yet nothing is assumed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from service.web.store_key import STORE
+from storage.client import Database, Transaction
 from storage.documents import SessionDocument
 from storage.known_sessions import MAX_KNOWN, MAX_SKIPPED, KnownSessions
 from storage.voting import Cast, RightsChanged, Vote
+from tests.casting.test_casting_guards import once_before
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support.casting import (
     COURSE,
@@ -28,9 +30,19 @@ from tests.support.seeds import refused
 FREE = {"allowSelectionOfMultipleOptions": True, "allowRevote": True, "allowComment": True}
 
 
-def batches_that_read(raw: Raw) -> int:
-    """Only a batch that reads its sessions and ballots leaves a mark."""
-    return raw.attempts.count_documents({})
+@pytest.fixture
+def reads(api: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the size of each batch that reads its sessions and ballots."""
+    sizes: list[int] = []
+    ballots = api.app[STORE].ballots
+    read = ballots._read
+
+    def read_noted(transaction: Transaction, votes: Sequence[Vote]) -> Any:
+        sizes.append(len(votes))
+        return read(transaction, votes)
+
+    monkeypatch.setattr(ballots, "_read", read_noted)
+    return sizes
 
 
 async def known_run(api: Client, raw: Raw, **settings: Any) -> Run:
@@ -40,12 +52,15 @@ async def known_run(api: Client, raw: Raw, **settings: Any) -> Run:
     return run
 
 
-async def test_a_new_vote_in_a_known_session_reads_nothing(api: Client, raw: Raw) -> None:
+async def test_a_new_vote_in_a_known_session_reads_nothing_and_needs_no_mark(
+    api: Client, raw: Raw, reads: list[int]
+) -> None:
     run = await known_run(api, raw)
-    before = batches_that_read(raw)
+    marks = raw.attempts.count_documents({})
     for user_id in (2, 3):
         await answered(await vote(api, run, "2", acting=user_id, key=f"key-{user_id}"))
-    assert batches_that_read(raw) == before
+    assert reads == [1]
+    assert raw.attempts.count_documents({}) == marks
     assert tally(raw, run) == {"1": 1, "2": 2}
 
 
@@ -170,34 +185,48 @@ async def test_the_key_of_a_vote_that_is_known_to_be_withdrawn_casts_nothing(
     assert tally(raw, run) == {"1": 4}
 
 
+@pytest.mark.parametrize("is_allowed", [False, True], ids=["final votes", "votes that may change"])
 async def test_a_vote_in_a_known_session_whose_commit_is_not_answered_is_cast_once(
-    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch, reads: list[int], is_allowed: bool
 ) -> None:
-    run = await known_run(api, raw)
-    before = batches_that_read(raw)
+    run = await known_run(api, raw, allowRevote=is_allowed)
     with losing_commits(monkeypatch) as lost:
         await answered(await vote(api, run, "2", acting=2))
     assert lost == [1]
-    assert batches_that_read(raw) == before
+    assert reads == [1]
     assert tally(raw, run) == {"1": 1, "2": 1}
 
 
-async def test_after_votes_that_were_there_already_a_session_is_read_for_a_while(
-    api: Client, raw: Raw
+async def test_a_vote_that_was_withdrawn_while_its_commit_was_not_answered_stays_withdrawn(
+    api: Client, raw: Raw, behind: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await known_run(api, raw, allowRevote=True)
+
+    async def withdraw() -> None:
+        await answered(await behind.delete("/rest", params={**run.votes, "as_user_id": "2"}))
+
+    once_before(monkeypatch, Database, "_is_stored", withdraw)
+    with losing_commits(monkeypatch) as lost:
+        await answered(await vote(api, run, "2", acting=2))
+    assert lost == [1]
+    assert tally(raw, run) == {"1": 1}
+
+
+async def test_after_a_vote_that_was_there_already_a_session_is_read_for_a_while(
+    api: Client, raw: Raw, reads: list[int]
 ) -> None:
     """Where many votes are changed, trying in vain each time would cost more than reading."""
     run = await known_run(api, raw, allowRevote=True)
     await answered(await vote(api, run, "2", acting=1))
-    before = batches_that_read(raw)
-    await answered(await vote(api, run, "2", acting=2))
-    assert batches_that_read(raw) == before + 1
-    await answered(await vote(api, run, "2", acting=3))
-    assert batches_that_read(raw) == before + 1
-    # And for no longer the next time, since that one succeeded.
+    reads.clear()
+    for user_id in (2, 3):
+        await answered(await vote(api, run, "2", acting=user_id))
+    assert len(reads) == 1
+    # And for no longer the next time, since the last one succeeded.
     await answered(await vote(api, run, "3", acting=1))
     for user_id in (4, 5):
         await answered(await vote(api, run, "2", acting=user_id))
-    assert batches_that_read(raw) == before + 3
+    assert len(reads) == 3
 
 
 def a_session(number: int) -> SessionDocument:
