@@ -12,6 +12,7 @@ from storage.client import (
     Database,
     DeleteOne,
     InsertOne,
+    Proof,
     ReplaceOne,
     RunAgain,
     TooManyConflicts,
@@ -31,6 +32,7 @@ from storage.documents import (
 )
 from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, require
 from storage.idempotency import IdempotencyKey
+from storage.known_sessions import KnownSessions, unchanged
 from storage.metrics import batch_meters
 from storage.pagination import Page, Window, read_page
 from storage.voting import Cast, RightsChanged, Vote, decide
@@ -61,6 +63,7 @@ class Ballots:
             unanswered=OutcomeUnknown,
         )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
+        self._known = KnownSessions()
 
     def id_of(self, session_id: int, user_id: int) -> str:
         """The ``_id`` of the ballot that this user has, or would have, in a session."""
@@ -128,6 +131,40 @@ class Ballots:
     async def _transaction(
         self, votes: Sequence[Vote], *, max_conflicts: int | None = None
     ) -> Outcomes:
+        outcomes = await self._cast_unread(votes)
+        return outcomes or await self._cast_read(votes, max_conflicts)
+
+    async def _cast_unread(self, votes: Sequence[Vote]) -> Outcomes | None:
+        """Stores votes in three round trips if all are new ones in sessions that have not changed.
+
+        Else nothing is stored, and the votes have to be decided on what is read: None.
+        """
+        sessions = self._known.find({vote.session_id for vote in votes})
+        if sessions is None or any(_may_be_withdrawn(vote, sessions) for vote in votes):
+            return None
+        tally = _Tally(sessions, {}, {}, self._clock(), self._secret, query=unchanged)
+        outcomes = [tally.take(vote) for vote in votes]
+        if any(isinstance(outcome, StorageError) for outcome in outcomes):
+            return None
+
+        def work(transaction: Transaction) -> None:
+            try:
+                self._write(transaction, tally)
+            except RunAgain as error:
+                raise _NotAsKnown from error
+            transaction.proof = tally.proof()
+
+        try:
+            await self._database.transaction(work, max_conflicts=MAX_CONFLICTS)
+        except (_NotAsKnown, TooManyConflicts):
+            self._known.note(sessions, is_success=False)
+            return None
+        self._known.note(sessions, is_success=True)
+        return outcomes
+
+    async def _cast_read(self, votes: Sequence[Vote], max_conflicts: int | None) -> Outcomes:
+        """Decides votes on their sessions and ballots, which the same transaction reads."""
+
         def work(transaction: Transaction) -> Outcomes:
             tally = self._read(transaction, votes)
             outcomes = [tally.take(vote) for vote in votes]
@@ -149,6 +186,7 @@ class Ballots:
             return {one["_id"]: one for one in found}
 
         sessions = read("sessions", sorted({vote.session_id for vote in votes}))
+        self._known.keep(sessions.values())
         ballots = read("ballots", list({vote.ballot_id for vote in votes}))
         missing = {
             vote.ballot_id
@@ -157,17 +195,34 @@ class Ballots:
             and sessions.get(vote.session_id, {}).get("withdrawals")
         }
         withdrawn = read("idempotency", list(missing)) if missing else {}
-        return _Tally(sessions, ballots, withdrawn, self._clock(), self._secret)
+        return _Tally(
+            *(sessions, ballots, withdrawn, self._clock(), self._secret),
+            query=lambda one: {"_id": one["_id"]},
+        )
 
     def _write(self, transaction: Transaction, tally: "_Tally") -> None:
-        """The sessions first: if one is being closed, this conflicts before much is written."""
-        transaction.bulk_write("sessions", tally.session_updates())
+        """The sessions first: if one is being closed, this conflicts before much is written.
+
+        Raises ``RunAgain`` if a session or a ballot is not what the votes were decided on.
+        """
+        updates = tally.session_updates()
+        if transaction.bulk_write("sessions", updates) < len(updates):
+            raise RunAgain
         try:
             transaction.bulk_write("ballots", tally.ballot_writes())
         except BulkWriteError as error:
-            # The same ballot was cast since it was read here: read and decide again.
+            # The same ballot was cast since it was read here, or it was not read.
             raise RunAgain from error
         transaction.bulk_write("idempotency", tally.withdrawal_writes())
+
+
+def _may_be_withdrawn(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
+    """Whether its key may be one of a withdrawn vote, which casts nothing again."""
+    return vote.request is not None and bool(sessions[vote.session_id].get("withdrawals"))
+
+
+class _NotAsKnown(Exception):
+    """A session is not what it was when it was last read, or a ballot is there already."""
 
 
 class _AllRefused(Exception):
@@ -182,7 +237,7 @@ class _Tally:
     """The sessions and ballots of one batch, before and after its votes.
 
     ``ended`` has the sessions that are over at ``now``. A refusal tells that they are closed, so
-    this is noted along with it.
+    this is noted along with it. ``query`` finds a session to be updated by what it was before.
     """
 
     def __init__(
@@ -192,8 +247,11 @@ class _Tally:
         withdrawn: dict[str, dict[str, Any]],
         now: datetime,
         secret: bytes,
+        *,
+        query: Callable[[SessionDocument], dict[str, Any]],
     ) -> None:
         self._secret = secret
+        self._query = query
         over = {number: one for number, one in sessions.items() if is_over(one, now)}
         self.ended = {number: ended(one) for number, one in over.items()}
         self._sessions_before = sessions
@@ -248,8 +306,18 @@ class _Tally:
             steps["withdrawals"] = after.get("withdrawals", 0) - before.get("withdrawals", 0)
             increments = {path: step for path, step in steps.items() if step}
             update = {"$inc": {**increments, "casts": changes}}
-            updates.append(UpdateOne({"_id": session_id}, update))
+            updates.append(UpdateOne(self._query(before), update))
         return updates
+
+    def proof(self) -> Proof | None:
+        """Finds a new ballot once it is stored, since nobody else makes one of its number.
+
+        None where votes can be withdrawn: then there may be none, although they were stored.
+        """
+        if any(one["rules"]["settings"]["allowRevote"] for one in self._sessions.values()):
+            return None
+        numbers = [ballot["number"] for ballot in self._ballots.values() if ballot is not None]
+        return "ballots", {"_id": {"$in": list(self._ballots)}, "number": {"$in": numbers}}
 
     def ballot_writes(self) -> list[Write]:
         """The writes of each kind together: the driver sends a command for each series of them."""

@@ -66,6 +66,8 @@ Cursor = pymongo.cursor.Cursor[Document]
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 SessionWatch = Callable[[bytes], None]
+Proof = tuple[str, Document]
+"""A collection, and a query that finds something in it once a transaction is stored."""
 Write = InsertOne[Document] | UpdateOne | ReplaceOne[Document] | DeleteOne
 
 DEFAULT_DATABASE = "polls"
@@ -314,6 +316,8 @@ class Transaction:
     ) -> None:
         self._database = database
         self._session = session
+        self.proof: Proof | None = None
+        """Set by work whose own writes tell whether it is stored; else a mark is written for it."""
 
     def find_one(
         self, name: str, query: Document, projection: Document | None = None
@@ -383,10 +387,11 @@ class Transaction:
                     last = int(document["last"])
                     return range(last - count + 1, last + 1)
 
-    def bulk_write(self, name: str, writes: Sequence[Write]) -> None:
-        """Sends nothing if there are no writes."""
-        if writes:
-            self._database[name].bulk_write(writes, session=self._session)
+    def bulk_write(self, name: str, writes: Sequence[Write]) -> int:
+        """Returns how many documents the updates matched. Sends nothing if there are no writes."""
+        if not writes:
+            return 0
+        return self._database[name].bulk_write(writes, session=self._session).matched_count
 
 
 Work = Callable[[Transaction], T]
@@ -566,9 +571,10 @@ class Database:
         nothing but its arguments and what it reads through the ``Transaction``. Any other error
         that it raises ends the transaction and is raised here; nothing is stored then.
 
-        Each run stores a mark of this attempt in the transaction itself. If the answer to a commit
-        is lost, and the deployment no longer knows the transaction when asked again, the mark tells
-        whether it was stored: nothing is done twice, no success is reported as a failure.
+        Each run stores a mark of this attempt in the transaction itself, or has a ``proof`` among
+        its own writes. If the answer to a commit is lost, and the deployment no longer knows the
+        transaction when asked again, that tells whether it was stored: nothing is done twice, no
+        success is reported as a failure.
 
         Raises ``Unavailable`` if conflicts or an unavailable database used up ``seconds`` (4 by
         default), or if the caller must be answered and the outcome is not known; it is resolved in
@@ -624,27 +630,32 @@ class Database:
                 write_concern=pymongo.WriteConcern("majority", j=True),
             )
             try:
-                result, refusal = await self._in_thread(self._run, work, session, attempt, deadline)
+                result, proof, refusal = await self._in_thread(
+                    self._run, work, session, attempt, deadline
+                )
             except BaseException as error:
                 await self._in_thread(_abort, session, deadline, error)
                 if isinstance(error, Unavailable) and time.monotonic() < deadline:
                     raise RunAgain from error
                 raise
-            if refusal is None or await self._is_stored(session, attempt, refusal):
+            if refusal is None or await self._is_stored(session, proof, refusal):
                 return result
             raise RunAgain
 
     def _run(
         self, work: Work[T], session: ClientSession, attempt: str, deadline: float
-    ) -> tuple[T, PyMongoError | None]:
-        """The result of ``work``, and the error that its commit was answered with."""
+    ) -> tuple[T, Proof, PyMongoError | None]:
+        """The result of ``work``, its proof, and the error that its commit was answered with."""
         transaction = Transaction(self._blocking, session)
         with round_trip(deadline):
             result = work(transaction)
-            transaction.insert("attempts", {"_id": attempt, "created_at": datetime.now(UTC)})
-        return result, _commit(session)
+            proof = transaction.proof
+            if proof is None:
+                proof = "attempts", {"_id": attempt}
+                transaction.insert("attempts", {"_id": attempt, "created_at": datetime.now(UTC)})
+        return result, proof, _commit(session)
 
-    async def _is_stored(self, session: ClientSession, attempt: str, refusal: PyMongoError) -> bool:
+    async def _is_stored(self, session: ClientSession, proof: Proof, refusal: PyMongoError) -> bool:
         """What became of a commit that was answered with ``refusal``.
 
         False means that it certainly is not stored. Raises ``Unavailable`` if it stays unknown.
@@ -658,15 +669,16 @@ class Database:
             # transaction" may be the second answer to one that was stored.
             refusals += not _is_lost(error)
             is_unknown = isinstance(error, OperationFailure) and error.code == NO_SUCH_TRANSACTION
-            asks_mark = is_unknown or refusals >= MAX_COMMIT_REFUSALS
-            if asks_mark:
+            asks_proof = is_unknown or refusals >= MAX_COMMIT_REFUSALS
+            if asks_proof:
+                name, query = proof
                 # Not cut short by the time limit of the caller.
                 with suppress(Unavailable), round_trip(time.monotonic() + ROUND_TRIP_SECONDS):
-                    return await self.collection("attempts").find_one({"_id": attempt}) is not None
+                    return await self.collection(name).find_one(query, {"_id": 1}) is not None
             if time.monotonic() >= deadline:
                 raise OutcomeUnknown from error
             await _pause()
-            if not asks_mark:
+            if not asks_proof:
                 error = await self._in_thread(_commit, session)
         return True
 

@@ -16,6 +16,8 @@ from tests.support.faulty_wire import losing_commits
 from tests.support.fleet import Poll, eventually
 from tests.support.seeds import Json, a_poll
 
+pytestmark = pytest.mark.usefixtures("knowledge")
+
 Hook = Callable[[], Awaitable[Any]]
 
 

@@ -1,18 +1,13 @@
 """Once an answer has said that a session is closed, no vote changes its results any more."""
 
-import io
 from collections.abc import Awaitable, Callable
 
 import pytest
-from pytest_aiohttp import AiohttpClient
 
-from service.app import create_app
-from service.settings import Settings
-from service.telemetry.log import RequestLog
 from service.web.store_key import STORE
 from storage import sessions
 from tests.casting.test_casting_guards import once_before, once_in_thread
-from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
+from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
     CLOSED,
     Headers,
@@ -32,6 +27,8 @@ from tests.support.casting import (
 )
 from tests.support.seeds import Json, refused
 
+pytestmark = pytest.mark.usefixtures("knowledge")
+
 END = "2126-01-31T13:00:00Z"
 ENDING = {"closePollOnEndDate": True, "endDate": END}
 LATER = {"closePollOnEndDate": True, "endDate": "2126-01-31T14:00:00Z"}
@@ -48,15 +45,6 @@ async def ending_run(api: Client, raw: Raw) -> Run:
 async def a_student(api: Client, make_token: TokenMaker, user: int = 7) -> Headers:
     await enroll(api, user)
     return await make_token(user_id=user, workspaces=[])
-
-
-@pytest.fixture
-async def behind(aiohttp_client: AiohttpClient, settings: Settings) -> Client:
-    """A second service on the store of ``api``, whose clock stays at noon."""
-    app = create_app(settings, clock=Clock(), request_log=RequestLog(io.BytesIO()))
-    headers = {"Authorization": f"Bearer {ADMIN}"}
-    other: Client = await aiohttp_client(app, headers=headers)
-    return other
 
 
 async def says_results(api: Client, run: Run, who: Headers) -> None:

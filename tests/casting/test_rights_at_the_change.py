@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
-from typing import Any
 
 import pytest
 
 from service.web import bodies, scope
 from service.web.store_key import STORE
 from storage import courses, polls, sessions
-from storage.client import Transaction
 from storage.documents import EnrollmentDocument
-from storage.voting import Vote
+from storage.voting import Cast, Vote
 from tests.casting.test_casting_guards import once_before, once_in_thread
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support.casting import (
@@ -32,6 +30,8 @@ from tests.support.casting import (
 )
 from tests.support.polling import enroll as enroll_in
 from tests.support.seeds import Json, a_poll, refused
+
+pytestmark = pytest.mark.usefixtures("knowledge")
 
 ELSEWHERE = COURSE + 1
 ROUNDS = 15
@@ -383,14 +383,14 @@ async def test_a_vote_whose_rights_never_stop_changing_is_a_503_in_time(
     run = await course_run(api, raw)
     who = await a_student(api, make_token)
     ballots = api.app[STORE].ballots
-    read, tries = ballots._read, count()
+    cast, tries = ballots.cast, count()
 
-    def read_changed(transaction: Transaction, votes: Sequence[Vote]) -> Any:
+    async def cast_changed(vote: Vote) -> Cast:
         next(tries)
         raw.sessions.update_one({"_id": run.session}, {"$inc": {"rights_changes": 1}})
-        return read(transaction, votes)
+        return await cast(vote)
 
-    monkeypatch.setattr(ballots, "_read", read_changed)
+    monkeypatch.setattr(ballots, "cast", cast_changed)
     monkeypatch.setattr(scope, "LIMIT_SECONDS", 0.3)
     await refused(await submit(api, run, 1, who=who), 503)
     assert next(tries) > 1

@@ -1,0 +1,75 @@
+"""Sessions as this process last read them, so that new votes need not read them again.
+
+Nothing is trusted: what is decided on one of these is stored by an update whose query is
+``unchanged``, so only if the session is still the same in all that a decision depends on.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from storage.documents import SessionDocument
+
+MAX_KNOWN = 1_000
+MAX_SKIPPED = 64
+
+
+@dataclass(slots=True)
+class _Known:
+    """``skips`` is how many batches do without it; ``penalty`` how many did after the last try."""
+
+    session: SessionDocument
+    skips: int = 0
+    penalty: int = 0
+
+
+class KnownSessions:
+    """Bounded: what was not read for the longest time goes first.
+
+    After a try in vain a session is not tried for the next 1, 2, 4 ... 64 batches: where many votes
+    are changed, most batches have one that has to be read.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Known] = {}
+
+    def keep(self, sessions: Iterable[SessionDocument]) -> None:
+        """Remembers them as they were just read."""
+        for session in sessions:
+            known = self._known.pop(session["_id"], None) or _Known(session)
+            known.session = session
+            self._known[session["_id"]] = known
+            if len(self._known) > MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+
+    def find(self, numbers: Collection[int]) -> dict[int, SessionDocument] | None:
+        """All these sessions; None if one is not known, or is not to be tried now."""
+        known = [self._known.get(number) for number in numbers]
+        found = {one.session["_id"]: one.session for one in known if one is not None}
+        skipped = [one for one in known if one is not None and one.skips]
+        for one in skipped:
+            one.skips -= 1
+        return found if len(found) == len(numbers) and not skipped else None
+
+    def note(self, numbers: Iterable[int], *, is_success: bool) -> None:
+        """Tells how a try with these sessions has ended."""
+        for number in numbers:
+            if (known := self._known.get(number)) is not None:
+                known.penalty = 0 if is_success else min(2 * known.penalty or 1, MAX_SKIPPED)
+                known.skips = known.penalty
+
+
+def unchanged(session: SessionDocument) -> dict[str, Any]:
+    """The query that finds the session only while all is the same that casting looks at.
+
+    Counts may differ, since they are changed by increments. A member that is missing is None here.
+    """
+    return {
+        "_id": session["_id"],
+        "is_published": session["is_published"],
+        "rules": session["rules"],
+        "course_id": session["course_id"],
+        "course_section_id": session["course_section_id"],
+        "rights_changes": session.get("rights_changes"),
+        "withdrawals": session.get("withdrawals"),
+    }

@@ -1,0 +1,257 @@
+"""Votes in a session that a process knows: it is not read again, and yet nothing is assumed."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from service.web.store_key import STORE
+from storage.client import Database, Transaction
+from storage.documents import SessionDocument
+from storage.known_sessions import MAX_KNOWN, MAX_SKIPPED, KnownSessions
+from storage.voting import Cast, RightsChanged, Vote
+from tests.casting.test_casting_guards import once_before
+from tests.conftest import Client, Raw, TokenMaker
+from tests.support.casting import (
+    COURSE,
+    Run,
+    answered,
+    change,
+    content_run,
+    course_run,
+    enroll,
+    submit,
+    tally,
+    vote,
+)
+from tests.support.faulty_wire import losing_commits
+from tests.support.seeds import refused
+
+FREE = {"allowSelectionOfMultipleOptions": True, "allowRevote": True, "allowComment": True}
+
+
+@pytest.fixture
+def reads(api: Client, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the size of each batch that reads its sessions and ballots."""
+    sizes: list[int] = []
+    ballots = api.app[STORE].ballots
+    read = ballots._read
+
+    def read_noted(transaction: Transaction, votes: Sequence[Vote]) -> Any:
+        sizes.append(len(votes))
+        return read(transaction, votes)
+
+    monkeypatch.setattr(ballots, "_read", read_noted)
+    return sizes
+
+
+async def known_run(api: Client, raw: Raw, **settings: Any) -> Run:
+    """A content poll with a vote of user 1, so that its session is known."""
+    run = await content_run(api, raw, **settings)
+    await answered(await vote(api, run, "1", acting=1))
+    return run
+
+
+async def test_a_new_vote_in_a_known_session_reads_nothing_and_needs_no_mark(
+    api: Client, raw: Raw, reads: list[int]
+) -> None:
+    run = await known_run(api, raw)
+    marks = raw.attempts.count_documents({})
+    for user_id in (2, 3):
+        await answered(await vote(api, run, "2", acting=user_id, key=f"key-{user_id}"))
+    assert reads == [1]
+    assert raw.attempts.count_documents({}) == marks
+    assert tally(raw, run) == {"1": 1, "2": 2}
+
+
+async def close(api: Client, run: Run) -> None:
+    await answered(await api.put(f"{run.url}/close"))
+
+
+async def allow_one_option(api: Client, run: Run) -> None:
+    await change(api, run, allowRevote=True, allowComment=True)
+
+
+async def delete(api: Client, run: Run) -> None:
+    await answered(await api.delete("/rest", params={"type": "polls", **run.query}))
+
+
+CHANGES: dict[str, tuple[Callable[[Client, Run], Awaitable[None]], int]] = {
+    "closed": (close, 409),
+    "changed": (allow_one_option, 400),
+    "deleted": (delete, 404),
+}
+
+
+@pytest.mark.parametrize(("make", "status"), CHANGES.values(), ids=list(CHANGES))
+async def test_a_vote_is_refused_once_its_session_was(
+    api: Client,
+    raw: Raw,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Client, Run], Awaitable[None]],
+    status: int,
+) -> None:
+    """Changed by another process, which tells nobody."""
+    run = await known_run(api, raw, **FREE)
+    batcher = api.app[STORE].ballots._casts
+    cast_all = batcher._run
+
+    async def change_before(votes: Any) -> Any:
+        await make(api, run)
+        return await cast_all(votes)
+
+    monkeypatch.setattr(batcher, "_run", change_before)
+    fields: list[str | None] | None = ["optionIds"] if status == 400 else None
+    await refused(await vote(api, run, "1", "2", acting=2), status, fields)
+    assert raw.ballots.count_documents({"user_id": 2}) == 0
+    assert raw.sessions.count_documents({"participants": {"$gt": 1}}) == 0
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [{"course_id": COURSE + 1}, {"course_section_id": 3}, {"rights_changes": 99}],
+    ids=["another course", "a section", "an enrollment less"],
+)
+async def test_a_vote_is_decided_again_if_the_rights_in_its_session_have_changed(
+    api: Client,
+    raw: Raw,
+    make_token: TokenMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    moved: dict[str, int],
+) -> None:
+    """The caller's rights, too, were checked before another process made the change."""
+    run = await course_run(api, raw)
+    for user_id in (1, 2):
+        await enroll(api, user_id)
+    first, second = [await make_token(user_id=one, workspaces=[]) for one in (1, 2)]
+    await answered(await submit(api, run, 1, who=first))
+    ballots = api.app[STORE].ballots
+    [session] = raw.sessions.find()
+    votes: list[Vote] = []
+    cast = ballots.cast
+
+    async def keep(one: Vote) -> Cast:
+        votes.append(one)
+        return await cast(one)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ballots, "cast", keep)
+        await answered(await submit(api, run, 1, who=second))
+    [sent] = votes
+    raw.ballots.delete_one({"_id": sent.ballot_id})
+    counts = {"results": session["results"], "participants": 1}
+    raw.sessions.update_one({"_id": run.session}, {"$set": {**counts, **moved}})
+    with pytest.raises(RightsChanged):
+        await ballots.cast(sent)
+    assert tally(raw, run) == {"1": 1}
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+async def test_a_second_vote_in_a_known_session_is_found_out(
+    api: Client, raw: Raw, is_allowed: bool
+) -> None:
+    run = await known_run(api, raw, allowRevote=is_allowed)
+    if is_allowed:
+        await answered(await vote(api, run, "2", acting=1))
+        assert tally(raw, run) == {"2": 1}
+    else:
+        await refused(await vote(api, run, "2", acting=1), 409)
+        assert tally(raw, run) == {"1": 1}
+
+
+async def test_the_key_of_a_vote_that_was_withdrawn_meanwhile_casts_nothing(
+    api: Client, raw: Raw, behind: Client
+) -> None:
+    """It was cast and withdrawn through another process."""
+    run = await known_run(api, raw, allowRevote=True)
+    await answered(await vote(behind, run, "2", acting=2, key="a-key"))
+    withdrawn = await behind.delete("/rest", params={**run.votes, "as_user_id": "2"})
+    await answered(withdrawn)
+    problem = await refused(await vote(api, run, "2", acting=2, key="a-key"), 409)
+    assert problem["code"] == "idempotency_key_outdated"
+    assert tally(raw, run) == {"1": 1}
+
+
+async def test_the_key_of_a_vote_that_is_known_to_be_withdrawn_casts_nothing(
+    api: Client, raw: Raw
+) -> None:
+    run = await known_run(api, raw, allowRevote=True)
+    await answered(await vote(api, run, "2", acting=2, key="a-key"))
+    await answered(await api.delete("/rest", params={**run.votes, "as_user_id": "2"}))
+    for user_id in (3, 4, 5):
+        await answered(await vote(api, run, "1", acting=user_id))
+    problem = await refused(await vote(api, run, "2", acting=2, key="a-key"), 409)
+    assert problem["code"] == "idempotency_key_outdated"
+    assert tally(raw, run) == {"1": 4}
+
+
+@pytest.mark.parametrize("is_allowed", [False, True], ids=["final votes", "votes that may change"])
+async def test_a_vote_in_a_known_session_whose_commit_is_not_answered_is_cast_once(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch, reads: list[int], is_allowed: bool
+) -> None:
+    run = await known_run(api, raw, allowRevote=is_allowed)
+    with losing_commits(monkeypatch) as lost:
+        await answered(await vote(api, run, "2", acting=2))
+    assert lost == [1]
+    assert reads == [1]
+    assert tally(raw, run) == {"1": 1, "2": 1}
+
+
+async def test_a_vote_that_was_withdrawn_while_its_commit_was_not_answered_stays_withdrawn(
+    api: Client, raw: Raw, behind: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await known_run(api, raw, allowRevote=True)
+
+    async def withdraw() -> None:
+        await answered(await behind.delete("/rest", params={**run.votes, "as_user_id": "2"}))
+
+    once_before(monkeypatch, Database, "_is_stored", withdraw)
+    with losing_commits(monkeypatch) as lost:
+        await answered(await vote(api, run, "2", acting=2))
+    assert lost == [1]
+    assert tally(raw, run) == {"1": 1}
+
+
+async def test_after_a_vote_that_was_there_already_a_session_is_read_for_a_while(
+    api: Client, raw: Raw, reads: list[int]
+) -> None:
+    """Where many votes are changed, trying in vain each time would cost more than reading."""
+    run = await known_run(api, raw, allowRevote=True)
+    await answered(await vote(api, run, "2", acting=1))
+    reads.clear()
+    for user_id in (2, 3):
+        await answered(await vote(api, run, "2", acting=user_id))
+    assert len(reads) == 1
+    # And for no longer the next time, since the last one succeeded.
+    await answered(await vote(api, run, "3", acting=1))
+    for user_id in (4, 5):
+        await answered(await vote(api, run, "2", acting=user_id))
+    assert len(reads) == 3
+
+
+def a_session(number: int) -> SessionDocument:
+    return {"_id": number}  # type: ignore[typeddict-item]
+
+
+def test_the_sessions_that_are_known_are_bounded() -> None:
+    known = KnownSessions()
+    known.keep(map(a_session, range(MAX_KNOWN + 1)))
+    assert known.find([0]) is None
+    assert known.find([1, MAX_KNOWN]) == {1: a_session(1), MAX_KNOWN: a_session(MAX_KNOWN)}
+    known.keep([a_session(1), a_session(0)])
+    assert known.find([2]) is None
+    assert known.find([1]) is not None
+
+
+def test_a_session_that_always_fails_is_tried_ever_less_often_and_again_once_it_does_not() -> None:
+    known = KnownSessions()
+    known.keep([a_session(1)])
+
+    def skipped() -> int:
+        return next(n for n in range(100) if known.find([1]) is not None)
+
+    for expected in (1, 2, 4, 8, 16, 32, MAX_SKIPPED, MAX_SKIPPED):
+        known.note([1], is_success=False)
+        assert skipped() == expected
+    known.note([1], is_success=True)
+    assert skipped() == 0
