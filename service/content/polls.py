@@ -14,6 +14,7 @@ from service.rules import policy, validators, views
 from service.web import responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
+from service.web.concurrency import in_turns
 from service.web.conditional import read_if_match, revalidate, tag_of
 from service.web.store_key import STORE
 from storage.documents import Container, LocatedPoll, PollDefinition, PollDocument, revision
@@ -50,10 +51,11 @@ async def _with_results(
     found = await results.find_shown(request, polls)
     parts = [shown and validators.of_results(*shown) for shown in found]
     headers = revalidate(request, prefix + tag_of(validators.of_polls(polls), parts))
-    data = [views.content_poll(poll) for poll in polls]
-    for target, shown in zip(data, found, strict=True):
+    data = []
+    async for poll, shown in in_turns(zip(polls, found, strict=True)):
+        data.append(views.content_poll(poll))
         if shown is not None:
-            target["results"] = views.content_results(*shown)
+            data[-1]["results"] = views.content_results(*shown)
     return responses.json_response(data, headers=headers)
 
 

@@ -18,13 +18,14 @@ from storage.documents import SessionDocument
 from storage.pagination import Page, Window
 
 MAX_SUBMISSIONS = 1000
-"""In a session; longer lists are read page by page from ``poll_submissions``."""
+"""In an answer; longer lists are read page by page from ``poll_submissions``."""
 
 
 async def list_sessions(request: web.Request) -> web.Response:
     """List the sessions of a poll, by id.
 
-    For managers of the poll. Does not hold submissions, unless they are included.
+    For managers of the poll. Does not hold submissions, unless they are included, and of those not
+    more than 1,000 in one answer: in the sessions that do not fit they are null.
     """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
@@ -188,25 +189,27 @@ async def _respond_page(
     shown = [session["_id"] for session in page.rows]
     own = await request.app[STORE].ballots.find_all(shown, caller.principal.user_id)
     data = []
+    left = MAX_SUBMISSIONS
     for session in page.rows:
         view = policy.view_of(caller, session, own.get(session["_id"]))
-        submissions = await _submissions(request, session, view) if included else None
+        submissions = await _submissions(request, session, view, most=left) if included else None
+        left -= len(submissions or ())
         data.append(views.session(session, view, submissions))
     headers = pagination.link_header(request, paging, page)
     return polling_response(request, {SESSIONS.plural: data}, headers=headers)
 
 
 async def _submissions(
-    request: web.Request, session: SessionDocument, view: View
+    request: web.Request, session: SessionDocument, view: View, *, most: int = MAX_SUBMISSIONS
 ) -> list[dict[str, Any]] | None:
-    """The submissions that the caller may see; None if none, or too many for one answer."""
+    """The submissions that the caller may see; None if none, or more than ``most``."""
     if not view.sees_submissions:
         return None
     rules = session["rules"]
     if not view.sees_all_submissions:
         own = [] if view.own is None else [view.own]
         return [views.submission(ballot, rules, author_id=view.user_id) for ballot in own]
-    if session["participants"] > MAX_SUBMISSIONS:
+    if session["participants"] > most:
         return None
     window = Window(limit=MAX_SUBMISSIONS)
     page = await request.app[STORE].ballots.of_session(session["_id"], window)
