@@ -106,10 +106,14 @@ async def replace_poll(request: web.Request) -> web.Response:
     if definition.get("id", poll_id) != poll_id:
         raise ValidationError("must equal pollId in the query", "id")
 
-    def replaced(poll: PollDocument) -> PollDocument:
+    def complete(poll: PollDocument) -> PollDefinition:
         changed = completed(definition, description=poll["description"], settings=poll["settings"])
-        return redefined(poll, cast(PollDefinition, changed))
+        return cast(PollDefinition, changed)
 
+    def replaced(poll: PollDocument) -> PollDocument:
+        return redefined(poll, complete(poll))
+
+    complete(located.poll)  # a body that is refused is so before If-Match is looked at
     poll = await request.app[STORE].polls.edit(located, replaced, if_match=read_if_match(request))
     return _respond(poll)
 

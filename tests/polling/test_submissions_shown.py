@@ -302,7 +302,7 @@ async def test_a_list_of_sessions_includes_at_most_1000_submissions_in_all(
     for one, voters in zip(runs, (600, 401, 400, 0), strict=True):
         seed_ballots(raw, one, voters)
     include = {"include[]": "poll_submissions"}
-    rows = await listed(api, f"{run.poll_url}/poll_sessions", **include)
+    rows = await listed(api, f"{run.poll_url}/poll_sessions", None, **include)
     included = [row["poll_submissions"] for row in rows]
     assert [None if one is None else len(one) for one in included] == [600, None, 400, 0]
     assert [row["results"]["1"] for row in rows] == [600, 401, 400, 0]
