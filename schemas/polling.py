@@ -97,9 +97,12 @@ class LenientSchema(ReceivedSchema):
     """Ignores unknown members.
 
     ``cleared`` are the members that an empty value clears; elsewhere in a form it counts as absent.
+    ``alternatives`` say the same in other words: of those in the query none counts where the body
+    has any.
     """
 
     cleared: frozenset[str] = frozenset()
+    alternatives: frozenset[str] = frozenset()
 
     class Meta:
         unknown = EXCLUDE
@@ -174,6 +177,8 @@ class ChoiceId(fields.Field[str]):
 
 class NewSubmission(LenientSchema):
     """One of the two ids is required; clients that send back what they were shown have both."""
+
+    alternatives = frozenset({"poll_choice_id", "poll_choice_ids"})
 
     poll_choice_id = ChoiceId()
     poll_choice_ids = Items(ChoiceId(), least=1, most=MAX_OPTIONS)

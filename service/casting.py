@@ -1,7 +1,7 @@
 """Casting, for both APIs, which differ only in how they report a refusal."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -32,26 +32,27 @@ CheckRights = Callable[[], Awaitable[RightsState | None]]
 class Api(NamedTuple):
     """How one API reports refusals: statuses, and the fields of the options and the comment.
 
-    ``messages`` has the texts that its clients need in place of the storage's.
+    ``messages`` has the texts that its clients need in place of the storage's. ``option_fields``
+    has one for each option, or one for all.
     """
 
     statuses: dict[type[StorageError], int]
-    options_field: str
-    comment_field: str
     messages: dict[type[StorageError], str]
+    option_fields: Sequence[str]
+    comment_field: str
 
 
 CONTENT = Api(
     {SessionClosed: 409, AlreadyVoted: 409, InvalidVote: 400, UnknownOption: 400, NoVote: 404},
-    "optionIds",
-    "comment",
     {},
+    ["optionIds"],
+    "comment",
 )
 POLLING = Api(
     {SessionClosed: 403, AlreadyVoted: 400, InvalidVote: 400, UnknownOption: 404},
-    "poll_submissions[0].poll_choice_id",
-    "poll_submissions[0].comment",
     {AlreadyVoted: "can only submit one choice per poll session."},
+    ["poll_submissions[0].poll_choice_id"],
+    "poll_submissions[0].comment",
 )
 OUTCOMES: dict[type[StorageError], str] = {
     SessionClosed: "closed",
@@ -138,8 +139,10 @@ async def _cast(ballots: Ballots, vote: Vote, check_rights: CheckRights | None) 
 def _refused(api: Api, refusal: StorageError) -> Refused:
     field, message = None, api.messages.get(type(refusal), str(refusal))
     if isinstance(refusal, InvalidVote | UnknownOption):
-        is_comment = isinstance(refusal, InvalidVote) and refusal.is_comment
-        field = api.comment_field if is_comment else api.options_field
+        fields = api.option_fields
+        field = fields[min(refusal.place, len(fields) - 1)]
+        if isinstance(refusal, InvalidVote) and refusal.is_comment:
+            field = api.comment_field
         message = f"{field} {message}"
     return Refused(api.statuses[type(refusal)], refusal.code, field, message)
 

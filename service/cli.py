@@ -1,6 +1,8 @@
 """The command line: ``python -m service``."""
 
 import argparse
+import asyncio
+import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,6 +12,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+import structlog
+
 from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
 from service.app import create_app, document
 from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
@@ -18,12 +22,14 @@ from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
 from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
-from service.telemetry.output import protect_outputs
+from service.telemetry.output import open_descriptors, protect_outputs, show
 from service.web.store_key import STORE
 from storage.documents import USERS, TokenDocument, has_passed, utc_now
 from storage.errors import StartupRefused, StorageError
 from storage.startup import open_store
 from storage.store import Store
+
+log = structlog.get_logger(__name__)
 
 REFUSED = 1
 MISUSED = 2
@@ -80,12 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setting; 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
+    open_descriptors()
     try:
         settings = read_settings()
         if options.run is _serve:
             protect_outputs()
         configure_logging(settings.log_level)
         run(options.run(settings, options), settings.event_loop)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except (InvalidSetting, Misused) as error:
@@ -93,8 +102,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISUSED
     except (Differs, StartupRefused, StorageError, OSError) as error:
         print(f"polls: {error}", file=sys.stderr)
+        _drop_output()
         return REFUSED
     return 0
+
+
+def _drop_output() -> None:
+    """What could not be written would be tried again at the exit, and change its status."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class Misused(Exception):
@@ -173,13 +192,25 @@ async def _announce(settings: Settings, store: Store, url: str) -> None:
     """Says where the service listens; to be called when it does.
 
     Without any token nobody could use a new embedded store, so the first start creates one. A start
-    that fails creates none: it would be lost.
+    that fails, or whose output nobody can read, creates none: it would be lost.
     """
-    lines = [f"Store: {store.description}", f"Serving on {url}", f"API documentation: {url}/docs"]
     if settings.mongodb_uri is None and settings.admin_token is None and await store.is_empty():
-        everything = {"admin": True, "workspaces": [ANY_WORKSPACE], "actions": ACTIONS}
-        secret = await _new_token(store, name="admin", user_id=SERVICE_USER, **everything)
-        lines.insert(0, f"Admin token, shown this once: {secret}")
+        secret = _new_secret()
+        if await asyncio.to_thread(show, f"Admin token, shown this once: {secret}"):
+            await store.tokens.create(
+                secret,
+                name="admin",
+                user_id=SERVICE_USER,
+                now=utc_now(),
+                admin=True,
+                workspaces=[ANY_WORKSPACE],
+                actions=ACTIONS,
+            )
+        else:
+            log.warning(
+                "no admin token created", reason="standard output, which would show it, is lost"
+            )
+    lines = [f"Store: {store.description}", f"Serving on {url}", f"API documentation: {url}/docs"]
     print("\n".join(lines), flush=True)
 
 
@@ -191,11 +222,15 @@ async def _create_token(settings: Settings, options: argparse.Namespace) -> None
         )
     if has_passed(options.expires, utc_now()):
         raise Misused("--expires must be in the future.")
+    if sys.stdout is None:
+        raise OSError("Standard output is closed, so no token was created: nobody would see it.")
+    secret = _new_secret()
     async with open_store(settings.location, holder="command") as store:
         if store.is_new:
             print(f"polls: created a new store: {store.description}", file=sys.stderr)
-        secret = await _new_token(
-            store,
+        await store.tokens.create(
+            secret,
+            now=utc_now(),
             name=options.name,
             user_id=options.user,
             admin=options.admin,
@@ -203,14 +238,19 @@ async def _create_token(settings: Settings, options: argparse.Namespace) -> None
             actions=options.action or ACTIONS,
             expires_at=options.expires,
         )
-    print(secret)
+        try:
+            print(secret, flush=True)
+        except OSError as error:
+            await store.tokens.revoke(options.name, utc_now())
+            raise OSError(
+                f"Cannot write to standard output: {os.strerror(error.errno or 0).lower()}. The "
+                "token, which nobody has seen, was revoked."
+            ) from error
 
 
-async def _new_token(store: Store, **token: Any) -> str:
-    """Creates a token and returns its secret: 256 random bits, and a prefix for secret scanners."""
-    secret = f"polls_{secrets.token_urlsafe(32)}"
-    await store.tokens.create(secret, now=utc_now(), **token)
-    return secret
+def _new_secret() -> str:
+    """256 random bits, and a prefix for secret scanners."""
+    return f"polls_{secrets.token_urlsafe(32)}"
 
 
 def _existing_store(settings: Settings) -> AbstractAsyncContextManager[Store]:

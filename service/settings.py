@@ -91,6 +91,12 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def _writable_directory(text: str) -> Path:
+    if not Path(text).is_dir() or not os.access(text, os.W_OK | os.X_OK):
+        raise ValueError("must be a directory that the service may write to")
+    return Path(text)
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(map(ipaddress.ip_network, _items(text)))
@@ -146,7 +152,7 @@ class Settings:
     client_seconds: Annotated[float, "POLLS_CLIENT_SECONDS", _whole(1, 3600)] = 30
     keepalive_seconds: Annotated[float, "POLLS_KEEPALIVE_SECONDS", _whole(1, 3600)] = 75
     drain_seconds: Annotated[float, "POLLS_DRAIN_SECONDS", _whole(0, 3600)] = 0
-    metrics_dir: Annotated[Path | None, "POLLS_METRICS_DIR", Path] = None
+    metrics_dir: Annotated[Path | None, "POLLS_METRICS_DIR", _writable_directory] = None
 
     @property
     def location(self) -> Location:

@@ -58,6 +58,7 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal_error"
     UNAVAILABLE = "unavailable"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    HTTP_VERSION_NOT_SUPPORTED = "http_version_not_supported"
 
 
 class StorageError(Exception):

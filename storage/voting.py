@@ -49,20 +49,26 @@ class AlreadyVoted(Conflict):
 class InvalidVote(Conflict):
     """No option, too many or repeated options, or a comment that the poll does not allow.
 
-    The text is a predicate of the options, or with ``is_comment`` of the comment.
+    The text is a predicate of the options, or with ``is_comment`` of the comment. ``place`` is that
+    of the first option at fault.
     """
 
     code = Code.INVALID_VOTE
 
-    def __init__(self, predicate: str, *, is_comment: bool = False) -> None:
+    def __init__(self, predicate: str, *, place: int = 0, is_comment: bool = False) -> None:
         super().__init__(predicate)
+        self.place = place
         self.is_comment = is_comment
 
 
 class UnknownOption(Conflict):
-    """The poll has no such option; the text is a predicate of the options."""
+    """The poll has no such option; text and ``place`` are those of ``InvalidVote``."""
 
     code = Code.UNKNOWN_OPTION
+
+    def __init__(self, predicate: str, *, place: int) -> None:
+        super().__init__(predicate)
+        self.place = place
 
 
 class RightsChanged(Conflict):
@@ -216,14 +222,18 @@ def _withdraw(
 
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
     if unknown := [option for option in options if option not in rules["options"]]:
-        raise UnknownOption(f"must be options of this poll; these are not: {name_some(unknown)}")
+        raise UnknownOption(
+            f"must be options of this poll; these are not: {name_some(unknown)}",
+            place=options.index(unknown[0]),
+        )
     if not options:
         raise InvalidVote("must name at least one option")
     if len(set(options)) < len(options):
         repeated = [option for option, times in Counter(options).items() if times > 1]
-        raise InvalidVote(f"must not repeat options: {name_some(repeated)}")
+        again = options.index(repeated[0], options.index(repeated[0]) + 1)
+        raise InvalidVote(f"must not repeat options: {name_some(repeated)}", place=again)
     if len(options) > 1 and not rules["settings"]["allowSelectionOfMultipleOptions"]:
-        raise InvalidVote("must name one option: this poll allows only one")
+        raise InvalidVote("must name one option: this poll allows only one", place=1)
     if comment is not None and not rules["settings"]["allowComment"]:
         raise InvalidVote("must not be sent: this poll does not allow comments", is_comment=True)
 

@@ -14,6 +14,7 @@ from service.rules import policy, validators, views
 from service.web import responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
+from service.web.concurrency import in_turns
 from service.web.conditional import read_if_match, revalidate, tag_of
 from service.web.store_key import STORE
 from storage.documents import Container, LocatedPoll, PollDefinition, PollDocument, revision
@@ -50,10 +51,11 @@ async def _with_results(
     found = await results.find_shown(request, polls)
     parts = [shown and validators.of_results(*shown) for shown in found]
     headers = revalidate(request, tag_of(validators.of_polls(polls), parts, revision=of))
-    data = [views.content_poll(poll) for poll in polls]
-    for target, shown in zip(data, found, strict=True):
+    data = []
+    async for poll, shown in in_turns(zip(polls, found, strict=True)):
+        data.append(views.content_poll(poll))
         if shown is not None:
-            target["results"] = views.content_results(*shown)
+            data[-1]["results"] = views.content_results(*shown)
     return responses.json_response(data, headers=headers)
 
 
@@ -104,10 +106,14 @@ async def replace_poll(request: web.Request) -> web.Response:
     if definition.get("id", poll_id) != poll_id:
         raise ValidationError("must equal pollId in the query", "id")
 
-    def replaced(poll: PollDocument) -> PollDocument:
+    def complete(poll: PollDocument) -> PollDefinition:
         changed = completed(definition, description=poll["description"], settings=poll["settings"])
-        return redefined(poll, cast(PollDefinition, changed))
+        return cast(PollDefinition, changed)
 
+    def replaced(poll: PollDocument) -> PollDocument:
+        return redefined(poll, complete(poll))
+
+    complete(located.poll)  # a body that is refused is so before If-Match is looked at
     poll = await request.app[STORE].polls.edit(located, replaced, if_match=read_if_match(request))
     return _respond(poll)
 

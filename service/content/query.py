@@ -10,8 +10,11 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 from service.web.call import CALL
+from service.web.query import TOKEN_PARAMETERS
 from storage.documents import ContainerKey
 
+READ_ELSEWHERE = ("as_user_id", "page", "per_page", *TOKEN_PARAMETERS)
+REPEATED = "must be given once"
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
 
 
@@ -48,6 +51,7 @@ def read_content_query(
     expand = query.read("expand", required=False)
     if expand is not None and expand != "results":
         query.faults["expand"] = ["must be results"]
+    query.require_once(*READ_ELSEWHERE)
     if query.faults:
         raise ValidationError(query.faults)
     key = ContainerKey(workspace or "", content or "", container or "")
@@ -80,7 +84,7 @@ class _Parameters:
         if value is None:
             fault = "is missing" if required else None
         elif name in self._repeated:
-            fault = "must be given once"
+            fault = REPEATED
         elif not value:
             fault = "must not be empty"
         elif len(value) > 255:
@@ -92,6 +96,11 @@ class _Parameters:
         if fault is not None:
             self.faults[name] = [fault]
         return None
+
+    def require_once(self, *names: str) -> None:
+        """For parameters that are read elsewhere."""
+        if self._repeated:
+            self.faults |= {name: [REPEATED] for name in names if name in self._repeated}
 
     def refuse(self, name: str) -> None:
         """For a parameter that must be empty or absent."""

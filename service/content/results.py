@@ -9,6 +9,7 @@ from service.content.query import read_poll_address
 from service.rules import policy, validators, views
 from service.rules.policy import Caller, View
 from service.web.call import CALL
+from service.web.concurrency import in_turns
 from service.web.conditional import revalidate, tag_of
 from service.web.responses import json_response
 from service.web.store_key import STORE
@@ -34,7 +35,7 @@ async def find_shown(request: web.Request, polls: Sequence[PollDocument]) -> lis
     sessions = await store.sessions.find_all(filter(None, standing))
     ballots = await store.ballots.find_all(sessions, caller.principal.user_id)
     shown: list[Shown | None] = []
-    for number in standing:
+    async for number in in_turns(standing):
         session = sessions.get(number or 0)
         if session is None:
             shown.append(None)

@@ -13,7 +13,7 @@ from service.web import pagination, responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL
 from service.web.store_key import STORE
-from storage.documents import BallotDocument, SessionRules
+from storage.documents import BallotDocument, PollDocument, SessionRules
 from storage.errors import NoStandingSession
 
 
@@ -25,7 +25,8 @@ async def list_votes(request: web.Request) -> web.Response:
     not tell who cast a vote without a name.
     """
     paging = pagination.read_paging(request)
-    poll_id, session_id = await _find_session(request)
+    poll = await _find_poll(request)
+    poll_id, session_id = poll["id"], _standing_session(poll)
     ballots, principal = request.app[STORE].ballots, request[CALL].principal
     session = await request.app[STORE].sessions.get(session_id)
     own = await ballots.find(session_id, principal.user_id)
@@ -50,20 +51,20 @@ async def cast_vote(request: web.Request) -> web.Response:
     For tokens with ``vote`` on the workspace. If the poll has ``allowRevote``, the vote replaces
     the previous one. Does not add a second vote, and does not count where it is refused.
     """
-    poll_id, session_id = await _find_session(request)
+    poll = await _find_poll(request)
     body = await read_json_body(request)
     vote = NEW_VOTE.load(body)
     outcome = await casting.cast(
         request,
         casting.CONTENT,
-        session_id,
+        _standing_session(poll),
         vote["optionIds"],
         comment=vote["comment"],
         idempotency_key=read_idempotency_key(request, body),
     )
     # The sender of a new vote knows it, even when acting for another user.
     is_sent = not outcome.is_replay
-    data = _own_vote(request, outcome.ballot, outcome.rules, poll_id, is_sent=is_sent)
+    data = _own_vote(request, outcome.ballot, outcome.rules, poll["id"], is_sent=is_sent)
     return responses.json_response(data)
 
 
@@ -73,9 +74,9 @@ async def withdraw_vote(request: web.Request) -> web.Response:
     For tokens with ``vote`` on the workspace. Does not withdraw votes of others, or any after the
     poll has closed.
     """
-    poll_id, session_id = await _find_session(request)
-    outcome = await casting.cast(request, casting.CONTENT, session_id, None)
-    data = _own_vote(request, outcome.ballot, outcome.rules, poll_id)
+    poll = await _find_poll(request)
+    outcome = await casting.cast(request, casting.CONTENT, _standing_session(poll), None)
+    data = _own_vote(request, outcome.ballot, outcome.rules, poll["id"])
     return responses.json_response(data)
 
 
@@ -95,14 +96,19 @@ def _own_vote(
     )
 
 
-async def _find_session(request: web.Request) -> tuple[str, int]:
-    """The ids of a content poll and of its standing session."""
+async def _find_poll(request: web.Request) -> PollDocument:
+    """The poll of the query, for callers that may vote there."""
     key, poll_id = read_poll_address(request, "votes")
     policy.require_content(request[CALL].principal, policy.VOTE, key)
     poll = await request.app[STORE].polls.get(key, poll_id)
     casting.note_anonymity(request, poll["settings"])
+    return poll
+
+
+def _standing_session(poll: PollDocument) -> int:
+    """Raises ``NoStandingSession``: a conflict, which a bad body comes before."""
     if poll["standing_session"] is None:
         raise NoStandingSession(
             "This poll takes no votes here: vote in its sessions under /api/v1."
         )
-    return poll["id"], poll["standing_session"]
+    return poll["standing_session"]

@@ -52,7 +52,7 @@ IN_QUERY: dict[str, Json] = {
     # The polling API.
     "include": _of(
         {"type": "array", "items": STRING},
-        "`poll_submissions` adds the submissions to each session.",
+        "`poll_submissions` adds the submissions to each session, up to 1,000 in all.",
         name="include[]",
     ),
     "format": _of(_one_of(*FORMATS), "CSV for spreadsheets, JSON for programs.", required=True),

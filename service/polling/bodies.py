@@ -1,8 +1,8 @@
 """Bodies of the polling API: JSON or forms (docs/api.md, section 4)."""
 
 from io import BytesIO
-from itertools import zip_longest
-from typing import Any, cast
+from itertools import repeat, zip_longest
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -31,33 +31,49 @@ QUERY = "query"
 """The ``field`` of a fault in the query as a whole."""
 
 
-async def read_submission(
-    request: web.Request, resource: Resource
-) -> tuple[list[str], str | None, IdempotencyKey | None]:
-    """The option ids, the comment and the key of a cast: all objects of the body are one vote."""
+class Submission(NamedTuple):
+    """A cast: the options and the comment, each with its path in the body, and the key."""
+
+    options: list[str]
+    option_fields: list[str]
+    comment: str | None
+    comment_field: str
+    idempotency_key: IdempotencyKey | None
+
+
+async def read_submission(request: web.Request, resource: Resource) -> Submission:
+    """All objects of the body are one vote."""
     submissions, idempotency_key = await read_new(request, resource, NEW_SUBMISSION)
     options: list[str] = []
+    option_fields: list[str] = []
     comment: str | None = None
+    commented = 0
     for place, submission in enumerate(submissions):
         try:
-            options += _choices(submission)
+            choices = _choices(submission)
+            if comment is None and submission["comment"] is not None:
+                commented = place
             comment = _comment(submission, comment)
         except ValidationError as error:
             fault = {error.field_name: error.messages}
             raise ValidationError({resource.plural: {place: fault}}) from error
-    return options, comment, idempotency_key
+        options += choices.values()
+        option_fields += [f"{resource.plural}[{place}].{member}" for member in choices]
+    comment_field = f"{resource.plural}[{commented}].comment"
+    return Submission(options, option_fields, comment, comment_field, idempotency_key)
 
 
-def _choices(submission: dict[str, Any]) -> list[str]:
+def _choices(submission: dict[str, Any]) -> dict[str, str]:
+    """The options of one object, by the path of each in it."""
     first: str | None = submission.get("poll_choice_id")
     choices: list[str] | None = submission.get("poll_choice_ids")
     if choices is None:
         if first is None:
             raise ValidationError("is missing", "poll_choice_id")
-        return [first]
+        return {"poll_choice_id": first}
     if first is not None and first not in choices:
         raise ValidationError("must be among poll_choice_ids", "poll_choice_id")
-    return choices
+    return {f"poll_choice_ids[{place}]": choice for place, choice in enumerate(choices)}
 
 
 def _comment(submission: dict[str, Any], before: str | None) -> str | None:
@@ -110,11 +126,19 @@ async def _read_objects(request: web.Request, resource: Resource, schema: Lenien
         raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}, {FORM} or {MULTIPART}.")
     if not in_query:
         return sent
+    if len(in_query) == 1 and sent:
+        return [_merged(*pair, schema) for pair in zip(repeat(in_query[0]), sent, strict=False)]
     nothing: dict[str, Any] = {}
-    return [
-        {**outer, **{name: value for name, value in inner.items() if value is not None}}
-        for outer, inner in zip_longest(in_query, sent, fillvalue=nothing)
-    ]
+    return [_merged(*pair, schema) for pair in zip_longest(in_query, sent, fillvalue=nothing)]
+
+
+def _merged(
+    in_query: dict[str, Any], sent: dict[str, Any], schema: LenientSchema
+) -> dict[str, Any]:
+    """An object of the body, with the members that only the query has."""
+    given = {name: value for name, value in sent.items() if value is not None}
+    hidden = schema.alternatives if given.keys() & schema.alternatives else frozenset()
+    return {**{name: in_query[name] for name in in_query.keys() - hidden}, **given}
 
 
 def _read_query(request: web.Request, resource: Resource, schema: LenientSchema) -> Objects:
@@ -129,10 +153,17 @@ def _read_query(request: web.Request, resource: Resource, schema: LenientSchema)
 
 
 def _without_empty(objects: Objects, schema: LenientSchema) -> Objects:
-    """In a form an empty value counts as absent, unless it clears the member."""
+    """In a form an empty value or item counts as absent, unless it clears the member."""
+    given = (
+        {
+            name: [*filter(None, value)] if isinstance(value, list) else value
+            for name, value in members.items()
+        }
+        for members in objects
+    )
     return [
         {name: value for name, value in members.items() if value or name in schema.cleared}
-        for members in objects
+        for members in given
     ]
 
 

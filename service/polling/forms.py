@@ -23,13 +23,14 @@ MAX_FIELDS = 1000
 MAX_NAME = 1000
 MEMBERS = re.compile(r"(?:\[[^\[\]]*\])*")
 MEMBER = re.compile(r"\[([^\[\]]*)\]")
+NAMES_NO_MEMBER = re.compile(r"(?:\[[0-9]*\])*")
 INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 Objects = list[dict[str, Any]]
 
 
 def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Objects:
-    """The objects of ``resource``; other fields are ignored.
+    """The objects of ``resource``; other fields, and empty ones without a member, are ignored.
 
     Raises ``ValidationError`` if a field name of the resource is malformed, or if the fields mix
     notations.
@@ -39,7 +40,7 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
     lengths: dict[str, int] = {}
     for name, value in fields:
         root, bracket, rest = name.partition("[")
-        if root not in resource:
+        if root not in resource or (not value and NAMES_NO_MEMBER.fullmatch(bracket + rest)):
             continue
         written, place, member, is_list = _read_name(name, bracket + rest)
         if notation not in (None, written):

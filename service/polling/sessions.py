@@ -20,13 +20,14 @@ from storage.errors import require
 from storage.pagination import Page
 
 MAX_SUBMISSIONS = 1000
-"""In a session; longer lists are read page by page from ``poll_submissions``."""
+"""In an answer; longer lists are read page by page from ``poll_submissions``."""
 
 
 async def list_sessions(request: web.Request) -> web.Response:
     """List the sessions of a poll, by id.
 
-    For managers of the poll. Does not hold submissions, unless they are included.
+    For managers of the poll. Does not hold submissions, unless they are included, and of those not
+    more than 1,000 in one answer: in the sessions that do not fit they are null.
     """
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
@@ -189,11 +190,15 @@ async def _respond_page(
     numbers = [session["_id"] for session in page.rows]
     ballots = await request.app[STORE].ballots.find_all(numbers, caller.principal.user_id)
     data = []
+    left = MAX_SUBMISSIONS
     for session in page.rows:
         own = ballots.get(session["_id"])
         if not included:
             data.append(views.session(session, policy.view_of(caller, session, own), None))
-        elif (shown := await _shown(request, caller, session, own)) and shown.view.may_read:
+            continue
+        shown = await _shown(request, caller, session, own, most=left)
+        if shown is not None and shown.view.may_read:
+            left -= len(shown.submissions or ())
             data.append(views.session(*shown))
     headers = pagination.link_header(request, paging, page)
     return polling_response(request, {SESSIONS.plural: data}, headers=headers)
@@ -211,15 +216,20 @@ class Shown(NamedTuple):
 
 
 async def _shown(
-    request: web.Request, caller: Caller, session: SessionDocument, own: BallotDocument | None
+    request: web.Request,
+    caller: Caller,
+    session: SessionDocument,
+    own: BallotDocument | None,
+    *,
+    most: int = MAX_SUBMISSIONS,
 ) -> Shown | None:
-    """What to answer of a session; None if it was deleted since.
+    """What to answer of a session, with ``most`` submissions; None if it was deleted since.
 
     Results and submissions are of one moment: where both are shown, both are read again.
     """
     view = policy.view_of(caller, session, own)
-    if not (view.sees_results and view.sees_submissions) or _are_too_many(session, view):
-        return Shown(session, view, _submissions(session, view, [own] if own else []))
+    if not (view.sees_results and view.sees_submissions) or _are_too_many(session, view, most):
+        return Shown(session, view, _submissions(session, view, [own] if own else [], most))
     store = request.app[STORE]
     own_id = store.ballots.id_of(session["_id"], view.user_id)
     only = None if view.sees_all_submissions else own_id
@@ -230,19 +240,21 @@ async def _shown(
     own = next((ballot for ballot in ballots if ballot["_id"] == own_id), None)
     again = policy.view_of(caller, session, own)
     if again.sees_all_submissions and not view.sees_all_submissions:
-        return await _shown(request, caller, session, own)  # they have just become visible
-    return Shown(session, again, _submissions(session, again, ballots))
+        return await _shown(
+            request, caller, session, own, most=most
+        )  # they have just become visible
+    return Shown(session, again, _submissions(session, again, ballots, most))
 
 
-def _are_too_many(session: SessionDocument, view: View) -> bool:
-    return view.sees_all_submissions and session["participants"] > MAX_SUBMISSIONS
+def _are_too_many(session: SessionDocument, view: View, most: int) -> bool:
+    return view.sees_all_submissions and session["participants"] > most
 
 
 def _submissions(
-    session: SessionDocument, view: View, ballots: Sequence[BallotDocument]
+    session: SessionDocument, view: View, ballots: Sequence[BallotDocument], most: int
 ) -> list[dict[str, Any]] | None:
     """Those of ``ballots``, which the caller's own is among, that the caller may see."""
-    if not view.sees_submissions or _are_too_many(session, view):
+    if not view.sees_submissions or _are_too_many(session, view, most):
         return None
     if not view.sees_all_submissions:
         ballots = [] if view.own is None else [view.own]

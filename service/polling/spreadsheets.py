@@ -7,6 +7,7 @@ characters than commas, which finds the beginning of a cell amid a text.
 
 import re
 import unicodedata
+from pathlib import Path
 
 MAX_DIGITS = 15
 """A spreadsheet rounds whole numbers that have more."""
@@ -16,20 +17,29 @@ BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Hangul fillers and the empty Braille pattern: invisible, though no space or control."""
 SEPARATORS = re.compile("([;\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029])")
 
-_SUSPECT = re.compile(
-    rf"[\x00-\x1f\x7f-\x9f\d{re.escape(''.join(FORMULA_SIGNS))}]|true|false", re.IGNORECASE
-)
+_SUSPECT = re.compile(rf"[\x00-\x1f\x7f-\x9f\d{re.escape(''.join(FORMULA_SIGNS))}]")
 _PLAIN = re.compile(rf"0|[1-9][0-9]{{0,{MAX_DIGITS - 1}}}")
-_DIGITS = r"[\d.,:/%()'’$€£¥+\-−]"  # noqa: RUF001
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
-    r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
-)
-_NUMBER_WORD = re.compile(
-    rf"{_DIGITS}+(?:e[+\-]?\d{_DIGITS}*|[ap]m?)?|[ap]m?"
-    rf"|(?:\d{{1,2}}[./\-]?)?{_MONTH}[.,]?(?:[./\-'’]?\d{{1,4}},?)?",  # noqa: RUF001
-    re.IGNORECASE,
-)
+NUMBER_SIGNS = frozenset(".,:/%()'’+-−٫٬٪")  # noqa: RUF001
+"""Beside digits and signs of currencies, what a number, a date or a time may have."""
+MAX_LETTERS = 60
+"""More than a date has in any language."""
+_NO_LETTERS = re.compile(r"[\W\d_]+")
+_DOT_AMID_WORD = re.compile(r"(?<=[^\W\d_])\.(?=[^\W\d_])")
+"""As in ``a.m.``."""
+
+
+def _read_words(name: str) -> frozenset[str]:
+    """The lines of a file beside this one."""
+    return frozenset(Path(__file__).with_name(name).read_text("utf-8").splitlines())
+
+
+DATE_WORDS = _read_words("date_words.txt")
+"""Words beside the digits of a date, a time or an amount: months, weekdays and what joins them.
+
+In lower case, in all languages of LibreOffice, with those that Unicode's CLDR has beside them.
+"""
+TRUTH_VALUES = _read_words("truth_values.txt")
+"""True and false, in lower case and all languages of LibreOffice."""
 
 
 def cell(value: object) -> str:
@@ -50,7 +60,7 @@ def quoted(text: str) -> str:
 def harmless(text: str) -> str:
     """The text with an apostrophe wherever a spreadsheet would make something else of it."""
     if not _SUSPECT.search(text):
-        return text
+        return f"'{text}" if _is_truth_value(text) else text
     first, *rest = SEPARATORS.split(text)
     is_control = unicodedata.category(text[0]) == "Cc"
     if is_control or _begins_formula(first) or is_number_like(text):
@@ -70,13 +80,37 @@ def _begins_formula(text: str) -> bool:
     return False
 
 
+def _is_truth_value(text: str) -> bool:
+    return _folded(text) in TRUTH_VALUES
+
+
+def _folded(text: str) -> str:
+    """In lower case, in characters of usual width, and with one space between words."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 def is_number_like(text: str) -> bool:
-    """Whether a spreadsheet may show another value: a number, amount, date, time or truth value."""
-    words = text.split()
-    if len(words) == 1 and words[0].lower() in ("true", "false"):
-        return True
-    if _PLAIN.fullmatch(text) or not any(map(str.isdigit, text)):
+    """Whether a spreadsheet may show another value: a number, amount, date, time or truth value.
+
+    In any language: what has digits is text only if it has a word or a sign that none of these has.
+    """
+    if _PLAIN.fullmatch(text):
         return False
-    if len(words) > 1 and all(map(str.isdecimal, words)):
-        return all(len(word) == 3 for word in words[1:])  # 1 234; but 1 3 are two choices
-    return all(map(_NUMBER_WORD.fullmatch, words))
+    if not any(map(str.isdecimal, text)):
+        return _is_truth_value(text)
+    numbers = text.split()
+    if len(numbers) > 1 and all(map(str.isdecimal, numbers)):
+        return all(len(number) == 3 for number in numbers[1:])  # 1 234; but 1 3 are two choices
+    if len(_NO_LETTERS.sub("", text)) > MAX_LETTERS:
+        return False
+    signs, letters = [], []
+    for character in _DOT_AMID_WORD.sub("", _folded(text)):
+        is_letter = unicodedata.category(character)[0] in "LM"
+        letters.append(character if is_letter else " ")
+        signs.append(" " if is_letter else character)
+    return all(map(_is_of_number, signs)) and DATE_WORDS.issuperset("".join(letters).split())
+
+
+def _is_of_number(sign: str) -> bool:
+    category = unicodedata.category(sign)
+    return sign in NUMBER_SIGNS or category == "Sc" or category[0] in "NZC"

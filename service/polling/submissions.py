@@ -61,14 +61,16 @@ async def create_submission(request: web.Request) -> web.Response:
     """
     principal = request[CALL].principal
     checked = await _require_voter(request)
-    options, comment, idempotency_key = await bodies.read_submission(request, SUBMISSIONS)
+    sent = await bodies.read_submission(request, SUBMISSIONS)
     outcome = await casting.cast(
         request,
-        casting.POLLING,
+        casting.POLLING._replace(
+            option_fields=sent.option_fields, comment_field=sent.comment_field
+        ),
         lookups.read_path_id(request, "poll_session_id"),
-        options,
-        comment=comment,
-        idempotency_key=idempotency_key,
+        sent.options,
+        comment=sent.comment,
+        idempotency_key=sent.idempotency_key,
         rights_state=checked,
         check_rights=partial(_require_voter, request),
     )

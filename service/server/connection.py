@@ -28,12 +28,15 @@ LEAST_READ = 16 * 1024
 IDLE_SECONDS = 1.0
 """Idle seconds before a connection may be closed to admit another."""
 END_OF_HEAD = b"\r\n\r\n"
+HTTP2_PREFACE = b"PRI * HTTP/2"
+"""How a connection of HTTP/2 begins (RFC 9113, section 3.4); aiohttp would wait for the rest."""
 
 REFUSALS = {
     400: ("invalid request", "This is not a valid HTTP/1.1 request."),
     408: ("headers too slow", "The request line and headers took too long to arrive."),
     417: ("unknown expectation", "Only Expect: 100-continue is supported."),
     431: ("headers too large", "The request line or the headers are too large."),
+    505: ("unknown version", "Only HTTP/1.1 and HTTP/1.0 are supported."),
 }
 """For each status that is answered before there is a request: the event in the log, the detail."""
 
@@ -158,6 +161,7 @@ class Connection(asyncio.BufferedProtocol):
             not self._has_begun
             and data.find(END_OF_HEAD) == nbytes - len(END_OF_HEAD)
             and data[0] not in b"\r\n"
+            and not data.startswith(HTTP2_PREFACE)
         ):
             # One whole header block, as most requests arrive: the same as below, faster.
             self._is_expected = True
@@ -198,6 +202,10 @@ class Connection(asyncio.BufferedProtocol):
             return 0
         if not self._head_bytes and (blank := len(self._held) - len(self._held.lstrip(b"\r\n"))):
             return blank  # before a request line, blank lines are ignored
+        if not self._head_bytes and self._held.startswith(HTTP2_PREFACE):
+            self._held = b""
+            self._end_head(505)
+            return 0
         # The end of a header block may come in two pieces.
         before = len(self._end_of_head)
         end = (self._end_of_head + self._held).find(END_OF_HEAD)
@@ -228,9 +236,13 @@ class Connection(asyncio.BufferedProtocol):
     def begin(self, request: web.BaseRequest) -> None:
         """A handler works on ``request`` now.
 
-        Raises ``ConnectionResetError`` if the client has gone, and ``HTTPBadRequest`` for a body
-        whose length aiohttp does not understand.
+        Raises ``ConnectionResetError`` if the client has gone, or was refused since it speaks
+        another version than HTTP/1, in which aiohttp would answer it; and ``HTTPBadRequest`` for a
+        body whose length aiohttp does not understand.
         """
+        if request.version[0] != 1:
+            self._end_head(505)
+            raise ConnectionResetError("The client speaks another version of HTTP.")
         if self._transport is None:
             raise ConnectionResetError("The client has closed the connection.")
         self._request = request

@@ -12,6 +12,7 @@ would also need a hook in the configuration to forget the requests in flight of 
 import asyncio
 import os
 import platform
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -40,6 +41,7 @@ from storage.embedded.directory import is_alive
 from storage.metrics import SECONDS, SIZES, Histogram
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+MAX_SHARED_BYTES = 16 << 20
 SHARE_SECONDS = 1.0
 """Maximum age of the numbers of another worker."""
 
@@ -107,6 +109,7 @@ class Metrics:
             return
         draft = self._shared / f"{os.getpid()}.new"
         try:
+            draft.unlink(missing_ok=True)  # opening what is no file may wait for ever
             draft.write_bytes(orjson.dumps([self.in_flight, self._rows()]))
             draft.replace(self._shared / f"{os.getpid()}.json")
         except OSError as error:
@@ -129,7 +132,7 @@ class Metrics:
         The directory may hold files of other programs and other versions.
         """
         try:
-            return _shared_by(int(path.stem), orjson.loads(path.read_bytes()))
+            return _shared_by(int(path.stem), orjson.loads(_content(path)))
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             if path not in self._unusable:
                 self._unusable.add(path)
@@ -147,6 +150,18 @@ class Metrics:
             BATCH_SIZES: [((kind,), _numbers(one.sizes)) for kind, one in batches.items()],
             BATCH_WAITS: [((kind,), _numbers(one.waits)) for kind, one in batches.items()],
         }
+
+
+def _content(path: Path) -> bytes:
+    """Of a file as workers write them; opening something else, such as a pipe, may wait for ever.
+
+    Raises ``OSError``, and ``ValueError`` where it is none.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SHARED_BYTES:
+            raise ValueError("it is not a file of a worker")
+        return file.read(MAX_SHARED_BYTES)
 
 
 class _Shared(NamedTuple):

@@ -11,6 +11,7 @@ import select
 import sys
 import threading
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,10 +57,17 @@ class Output(io.FileIO):
                 self._changed.notify_all()
         return len(text)
 
-    def drain(self, within: float = LAST_SECONDS) -> None:
-        """Returns when everything is written, or after so many seconds."""
+    def drain(self, within: float = LAST_SECONDS) -> bool:
+        """Whether everything was written, or given up, within so many seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting_bytes, within)
+            return self._changed.wait_for(lambda: not self._waiting_bytes, within)
+
+    def shows(self, line: str) -> bool:
+        """Writes a line; whether it has arrived where somebody may read it."""
+        before = self.lost_lines
+        self.write(f"{line}\n".encode())
+        is_written = self.drain() and self.lost_lines == before
+        return is_written and not _is_null(self.fileno())
 
     def _write_waiting(self) -> None:
         while True:
@@ -106,17 +114,31 @@ def _pieces(text: bytes) -> list[bytes]:
 _outputs: list[Output] = []
 
 
-def protect_outputs() -> None:
-    """Makes ``sys.stdout`` and ``sys.stderr`` an ``Output`` each, also where they were closed.
+def _is_null(descriptor: int) -> bool:
+    return os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev
 
-    To be called before the log is configured.
+
+def open_descriptors() -> None:
+    """Opens the null device for what was closed, or the next socket would take its number.
+
+    A ``sys.stdout`` that was closed stays None; ``sys.stderr`` gets the null device: printing
+    to None is printing to standard output.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # Or the next socket would take its number.
             os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - to the end of the process
+
+
+def protect_outputs() -> None:
+    """Makes ``sys.stdout`` and ``sys.stderr`` an ``Output`` each, also where they were closed.
+
+    To be called before the log is configured.
+    """
+    open_descriptors()
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         output = Output(descriptor)
         _outputs.append(output)
@@ -125,6 +147,11 @@ def protect_outputs() -> None:
             output, encoding="utf-8", errors="backslashreplace", write_through=True
         )
         setattr(sys, name, text)
+
+
+def show(line: str) -> bool:
+    """Writes a line to the standard output of a service; whether somebody may read it there."""
+    return _outputs[0].shows(line)
 
 
 def lost_lines() -> int:

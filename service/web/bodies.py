@@ -31,8 +31,8 @@ LATE_SECONDS = 1.0
 """A body that takes longer to arrive has its request decided again."""
 DEFLATE = zlib.MAX_WBITS
 GZIP = 16 + zlib.MAX_WBITS
-CODINGS = {"gzip": GZIP, "deflate": DEFLATE, "identity": None, "": None}
-"""The content codings that are undone, each with zlib's ``wbits``."""
+CODINGS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": DEFLATE, "identity": None, "": None}
+"""The content codings that are undone (RFC 9110, section 8.4.1), each with zlib's ``wbits``."""
 MAX_MEMBERS = 1000
 """Of a gzip body; each costs time, even an empty one."""
 PIECE_BYTES = 16 * 1024

@@ -42,6 +42,7 @@ STATUS_CODES: dict[int, Code] = {
     431: Code.HEADERS_TOO_LARGE,
     500: Code.INTERNAL_ERROR,
     503: Code.UNAVAILABLE,
+    505: Code.HTTP_VERSION_NOT_SUPPORTED,
 }
 """The code of a refusal that has none of its own, such as those of the server and the router."""
 

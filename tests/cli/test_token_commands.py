@@ -154,6 +154,38 @@ def test_commands_work_without_a_service_and_leave_no_server_behind(services: Se
     assert rows(services.run("token", "list"))["early"][2] == "revoked"
 
 
+def test_a_token_whose_secret_cannot_be_written_does_not_live(running: Running) -> None:
+    command = ("token", "create", "--name", "unseen", "--user", "7")
+    full = running.services.run(*command, redirection="> /dev/full")
+    assert full.status == 1
+    assert full.sentence == (
+        "Cannot write to standard output: no space left on device. The token, which nobody has "
+        "seen, was revoked."
+    )
+    assert rows(running.token("list"))["unseen"][2] == "revoked"
+    closed = running.services.run(*command, redirection=">&-")
+    assert closed.status == 1
+    assert closed.sentence == (
+        "Standard output is closed, so no token was created: nobody would see it."
+    )
+    assert running.token("list").out.count("unseen") == 1
+    # What is said of a new store is for standard error alone.
+    secret_of(running.services.run(*command, redirection="2>&-"))
+    assert rows(running.token("list"))["unseen"][2] in ("live", "revoked")
+    assert running.token("list").out.count("unseen") == 2
+
+
+@pytest.mark.parametrize("command", ["token list", "recount", "openapi"])
+def test_a_command_whose_output_is_closed_or_lost_ends_in_order(
+    running: Running, command: str
+) -> None:
+    closed = running.services.run(*command.split(), redirection="<&- >&-")
+    assert (closed.status, closed.err) == (0, "")
+    lost = running.services.run(*command.split(), redirection="> /dev/full")
+    assert lost.status == 1
+    assert "No space left on device" in lost.sentence
+
+
 def test_commands_on_one_directory_wait_for_each_other(services: Services) -> None:
     names = [f"bot {number}" for number in range(3)]
     commands = [services.begin("token", "create", "--name", name, "--user", "7") for name in names]

@@ -1,7 +1,14 @@
 """``expand=results``, and what depends on votes on ``/rest`` (docs/api.md, sections 3 and 5)."""
 
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from service.rules import policy, views
 from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
     OPTIONS,
@@ -149,6 +156,39 @@ async def test_the_list_of_a_content_has_the_results_of_each_poll(api: Client, r
     assert [poll["results"]["options"]["3"]["votes"] for poll in listed] == [0, 1]
     plain = await answered(await api.get("/rest", params=ISSUE))
     assert all("results" not in poll for poll in plain)
+
+
+async def test_others_have_their_turn_while_results_of_many_polls_are_rendered(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await content_run(api, raw)
+    [container] = raw.containers.find()
+    [poll] = container["polls"]
+    many = [{**poll, "id": str(uuid.UUID(int=number + 1))} for number in range(100)]
+    raw.containers.update_one({"_id": container["_id"]}, {"$set": {"polls": many}})
+    turns, seen = 0, Counter[int]()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def count(render: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            seen[turns] += 1
+            return render(*arguments, **options)
+
+        return counted
+
+    monkeypatch.setattr(views, "content_results", count(views.content_results))
+    monkeypatch.setattr(policy, "view_of", count(policy.view_of))
+    others = asyncio.create_task(take_turns())
+    listed = await answered(await api.get("/rest", params={**run.place, "expand": "results"}))
+    others.cancel()
+    assert len(listed) == 100
+    assert sum(seen.values()) == 200
+    assert max(seen.values()) <= 40
 
 
 async def test_another_expand_is_refused(api: Client, raw: Raw) -> None:

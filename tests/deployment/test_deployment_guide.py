@@ -73,6 +73,14 @@ def test_the_guides_nginx_logs_every_route_but_those_of_votes() -> None:
                 assert is_logged_by_nginx(path + ending, kind) == is_safe
 
 
+def test_the_guides_nginx_logs_no_query_and_no_header_which_may_hold_a_token() -> None:
+    [form] = re.findall(r"log_format polls '(.*)';", GUIDE)
+    logged = {"remote_addr", "time_iso8601", "request_method", "uri", "status", "request_time"}
+    assert set(re.findall(r"\$(\w+)", form)) == logged
+    [access] = re.findall(r"access_log (.*);", GUIDE)
+    assert access.split()[1] == "polls"
+
+
 # MongoDB ---------------------------------------------------------------------------------------
 
 

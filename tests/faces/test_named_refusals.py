@@ -13,7 +13,8 @@ from tests.support.casting import (
 )
 from tests.support.seeds import a_poll, refused
 
-FIELD = "poll_submissions[0].poll_choice_id"
+FIELDS = [f"poll_submissions[{place}].poll_choice_id" for place in range(3)]
+FIELD = FIELDS[0]
 
 
 async def test_options_that_cannot_be_removed_are_named(api: Client, raw: Raw) -> None:
@@ -36,12 +37,15 @@ async def test_unknown_and_repeated_options_of_a_vote_are_named(api: Client, raw
     run = await content_run(api, raw, allowSelectionOfMultipleOptions=True)
     unknown = "must be options of this poll; these are not: 9, x"
     repeated = "must not repeat options: 1"
-    for options, message in ((("1", "9", "x"), unknown), (("1", "2", "1"), repeated)):
+    for options, message, at_fault in (
+        (("1", "9", "x"), unknown, FIELDS[1]),
+        (("1", "2", "1"), repeated, FIELDS[2]),
+    ):
         problem = await refused(await vote(api, run, *options), 400, ["optionIds"])
         assert problem["detail"] == f"optionIds {message}"
         status = 404 if message == unknown else 400
-        problem = await refused(await submit(api, run, *options), status, [FIELD])
-        assert problem["detail"] == f"{FIELD} {message}"
+        problem = await refused(await submit(api, run, *options), status, [at_fault])
+        assert problem["detail"] == f"{at_fault} {message}"
     assert raw.ballots.count_documents({}) == 0
 
 

@@ -26,6 +26,7 @@ from tests.support.seeds import refused
 
 NOON = "2126-01-31T12:00:00Z"
 CHOICE = "poll_submissions[0].poll_choice_id"
+SECOND_CHOICE = "poll_submissions[1].poll_choice_id"
 
 FORMS: list[dict[str, Any]] = [
     {"json": {"poll_submissions": [{"poll_choice_id": 2}]}},
@@ -144,8 +145,8 @@ async def test_an_invalid_choice_is_refused_by_name(api: Client, raw: Raw) -> No
         ({"poll_submissions": [{"poll_choice_id": [1]}]}, CHOICE),
         ({"poll_submissions": [{"poll_choice_id": True}]}, CHOICE),
         ({"poll_submissions": [{"poll_choice_id": 1.5}]}, CHOICE),
-        ({"poll_submissions": [{"poll_choice_id": 1}, {"poll_choice_id": 2}]}, CHOICE),
-        ({"poll_submissions": [{"poll_choice_id": 1}, {"poll_choice_id": "1"}]}, CHOICE),
+        ({"poll_submissions": [{"poll_choice_id": 1}, {"poll_choice_id": 2}]}, SECOND_CHOICE),
+        ({"poll_submissions": [{"poll_choice_id": 1}, {"poll_choice_id": "1"}]}, SECOND_CHOICE),
         (
             {"poll_submissions": [{"poll_choice_id": 1, "comment": "x"}]},
             "poll_submissions[0].comment",
@@ -164,8 +165,10 @@ async def test_a_multiple_choice_poll_takes_all_objects(api: Client, raw: Raw) -
     assert tally(raw, run) == {"1": 1, "3": 1}
     for choices in ((1, 1), (1, "1"), tuple(range(1, 101))):
         response = await submit(api, run, *choices)
-        assert response.status == (404 if len(choices) > 3 else 400)
-        await refused(response, response.status, [CHOICE])
+        is_unknown = len(choices) > 3
+        assert response.status == (404 if is_unknown else 400)
+        field = f"poll_submissions[{3 if is_unknown else 1}].poll_choice_id"
+        await refused(response, response.status, [field])
     await refused(await submit(api, run, *range(1, 102)), 400, ["poll_submissions"])
     data = [
         ("poll_submissions[][poll_choice_id]", "1"),
@@ -210,7 +213,11 @@ async def test_choices_that_contradict_each_other_are_refused(api: Client, raw: 
         ([{"poll_choice_ids": 1}], ids),
         ([{"poll_choice_ids": [1.5]}], f"{ids}[0]"),
         ([{"poll_choice_ids": [1] * 101}], ids),
-        ([{"poll_choice_ids": [1, 1]}], CHOICE),
+        ([{"poll_choice_ids": [1, 2, 1]}], f"{ids}[2]"),
+        (
+            [{"poll_choice_id": 3}, {"poll_choice_ids": [1, 3]}],
+            "poll_submissions[1].poll_choice_ids[1]",
+        ),
         ([{"poll_choice_id": 1}, {}], "poll_submissions[1].poll_choice_id"),
         ([one, other], "poll_submissions[1].comment"),
     ):
@@ -219,7 +226,12 @@ async def test_choices_that_contradict_each_other_are_refused(api: Client, raw: 
     assert tally(raw, run) == {}
     await change(api, run, saveParticipantNames=True)
     body = {"poll_submissions": [{"poll_choice_ids": [1, 2]}]}
-    await refused(await api.post(run.submissions, json=body), 400, [CHOICE])
+    await refused(await api.post(run.submissions, json=body), 400, [f"{ids}[1]"])
+    body = {"poll_submissions": [{"poll_choice_id": 1}, {"poll_choice_ids": [1], "comment": "so"}]}
+    await change(api, run, allowSelectionOfMultipleOptions=True)
+    body["poll_submissions"][1]["poll_choice_ids"] = [2]
+    response = await api.post(run.submissions, json=body)
+    await refused(response, 400, ["poll_submissions[1].comment"])
     assert tally(raw, run) == {}
 
 

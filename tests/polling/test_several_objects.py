@@ -11,6 +11,7 @@ from storage.documents import PollDefinition
 from storage.errors import IdTaken
 from storage.store import Store
 from tests.conftest import Client, Clock, Raw, TokenMaker
+from tests.support.casting import course_run
 from tests.support.polling import (
     API,
     call,
@@ -243,6 +244,65 @@ async def test_the_query_of_a_post_or_put_is_read_like_a_form_and_the_body_wins(
     assert await put({"poll[description]": "", "poll[question]": ""}) == ("URL?", "")
     json_without_body = {"Content-Type": "application/json"}
     assert await put(both, headers=json_without_body) == ("URL?", "URL")
+
+
+async def test_one_object_of_the_query_completes_each_of_the_body(api: Client) -> None:
+    poll = f"{API}/polls/{(await make_poll(api))['id']}"
+    query = {"poll_choices[][text]": "URL", "poll_choices[][position]": "7"}
+    objects = [{"is_correct": True}, {"text": "b"}, {"position": 9, "text": None}]
+    made = await post(api, f"{poll}/poll_choices", *objects, params=query)
+    assert [(one["text"], one["position"], one["is_correct"]) for one in made] == [
+        ("URL", 7, True),
+        ("b", 7, False),
+        ("URL", 9, False),
+    ]
+    several = [("poll_sessions[][course_id]", "1"), ("poll_sessions[][course_id]", "2")]
+    sections = [{"course_section_id": 5}, {"course_id": 3}, {"course_id": 4}]
+    made = await post(api, f"{poll}/poll_sessions", *sections, params=several)
+    assert [(one["course_id"], one["course_section_id"]) for one in made] == [
+        (1, 5),
+        (3, None),
+        (4, None),
+    ]
+
+
+async def test_choices_in_the_body_win_over_both_forms_of_them_in_the_query(
+    api: Client, raw: Raw
+) -> None:
+    run = await course_run(api, raw, allowSelectionOfMultipleOptions=True, allowRevote=True)
+    one, many = "poll_submission[poll_choice_id]", "poll_submission[poll_choice_ids][]"
+    for query, objects, chosen in (
+        ({one: "1"}, [{"poll_choice_ids": [2, 3]}], [2, 3]),
+        ({many: "1"}, [{"poll_choice_id": 2}], [2]),
+        ({one: "1"}, [{"poll_choice_ids": [2]}, {"poll_choice_id": 3}, {}], [2, 3, 1]),
+    ):
+        [shown] = await post(api, run.submissions, *objects, params=query)
+        assert shown["poll_choice_ids"] == chosen
+
+
+async def test_empty_items_of_a_form_are_absent(api: Client, raw: Raw) -> None:
+    run = await course_run(api, raw, allowSelectionOfMultipleOptions=True)
+    ids = "poll_submission[poll_choice_ids][]"
+    response = await api.post(run.submissions, data=[(ids, "")])
+    await refused(response, 400, ["poll_submissions[0].poll_choice_id"])
+    fields = [
+        ("poll_submissions[]", ""),
+        ("poll_submission[]", ""),
+        (ids, ""),
+        (ids, "2"),
+        (ids, ""),
+    ]
+    made = await call(api, "POST", run.submissions, data=fields)
+    assert made["poll_submissions"][0]["poll_choice_ids"] == [2]
+    sessions = f"{run.poll_url}/poll_sessions"
+    for name in ("poll_sessions[]", "poll_session", "poll_sessions[0]", "poll_sessions[][]"):
+        await refused(await api.post(sessions, data=[(name, "")]), 400, ["poll_sessions"])
+        bad = await api.post(sessions, data=[(name, "1")])
+        assert bad.status == 400
+        made = await call(
+            api, "POST", sessions, data=[(name, ""), ("poll_session[course_id]", "1")]
+        )
+        assert len(made["poll_sessions"]) == 1
 
 
 async def test_a_bad_parameter_is_refused_like_a_bad_field(api: Client, raw: Raw) -> None:

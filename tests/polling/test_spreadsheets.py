@@ -42,7 +42,30 @@ NUMBERS += ["Jan 5", "5 May 2026", "MAR1", "1-Jan-26", "12 pm", "12pm", "TRUE", 
 NUMBERS += ["9007199254740991", "\u0660\u0660\u0667"]
 HARMLESS = ["", "tea", "7", "0", "2026", "999999999999999", "a=1", "⭐", "é", "e\u0301", "'=1"]
 HARMLESS += ['"=1"', " tea", "?-", "\u2013", "\u2014", "tea, -5", "true enough", "May", "Option 1"]
-HARMLESS += ["1 3", "2 144 7", "12 cups", "1st", "5 Mayors", "Decaf 2", "v1.2", "line\nline", "a;b"]
+HARMLESS += ["1 3", "2 144 7", "12 cups", "5 Mayors", "Decaf 2", "Version 1.2", "line\nline", "a;b"]
+HARMLESS += [
+    "Monday",
+    "Mai",
+    "Option 12",
+    "5 of 6",
+    "A1",
+    "Covid-19",
+    "G20",
+    "5!",
+    "5?",
+    "I like 5 May",
+]
+IN_LANGUAGES = {
+    1033: [*NUMBERS, "2126-01-31T10:30:00", "2126-01-31t10:30:00Z", "Monday, May 5, 2026", "Sep 5"],
+    1031: ["Mai 5", "5. Mai", "Mo, 5. Okt 26", "Montag, 5. März 2026", "wahr", "FALSCH", "5 €"],
+    1036: ["5 août", "lundi 5 févr. 2026", "VRAI", "faux"],
+    1029: ["5. května", "5. V. 2026", "v1.2", "5 Kč", "PRAVDA", "nepravda"],
+    1049: ["5 мая", "пн, 5 мая 2026 г.", "ИСТИНА", "ложь"],  # noqa: RUF001
+    3082: ["5 de mayo de 2026", "lunes, 5 de mayo de 2026", "verdadero"],
+    1041: ["2026年1月31日", "\uff11\uff0f\uff12", "R8.1.5"],
+    1025: ["5 ص", "1\u066c234", "صح"],
+}
+"""By the number of the language, as LibreOffice and Excel have it."""
 AMID = {
     "great;=HYPERLINK(1)": "great;'=HYPERLINK(1)",
     "great; \u200b+1": "great;' \u200b+1",
@@ -56,7 +79,11 @@ AMID = {
 }
 
 
-@pytest.mark.parametrize("text", [*FORMULAS, *NUMBERS], ids=ascii)
+@pytest.mark.parametrize(
+    "text",
+    [*FORMULAS, *NUMBERS, *(text for texts in IN_LANGUAGES.values() for text in texts)],
+    ids=ascii,
+)
 def test_what_a_spreadsheet_may_take_for_something_else_gets_an_apostrophe(text: str) -> None:
     assert harmless(text) == f"'{text}"
 
@@ -124,6 +151,19 @@ def test_libreoffice_shows_every_text_as_it_is_and_finds_no_formula(tmp_path: Pa
     assert [one for one in everywhere if one.formula] == []
 
 
+@needs_office
+@pytest.mark.parametrize("language", IN_LANGUAGES)
+def test_nothing_changes_in_libreoffice_in_another_language(tmp_path: Path, language: int) -> None:
+    texts = [*IN_LANGUAGES[language], *filter(None, HARMLESS)]
+    rows = "".join(f"{quoted('choice')},1,{cell(text)}\r\n" for text in texts)
+    opened = opened_in_office(tmp_path, rows, ",", language)
+    for text, (_, _, shown) in zip(texts, opened, strict=True):
+        assert shown.kind == ("float" if text.isdecimal() and shown.text == text else "string"), (
+            text
+        )
+        assert "".join(shown.text.split()) == "".join(harmless(text).split())
+
+
 SPACES = {
     "table": "urn:oasis:names:tc:opendocument:xmlns:table:1.0",
     "office": "urn:oasis:names:tc:opendocument:xmlns:office:1.0",
@@ -131,10 +171,15 @@ SPACES = {
 }
 
 
-def opened_in_office(home: Path, rows: str, separator: str) -> list[Sequence[Cell]]:
-    """The rows of a CSV file as LibreOffice reads them with a separator, looking for numbers."""
+def opened_in_office(
+    home: Path, rows: str, separator: str, language: int = 0
+) -> list[Sequence[Cell]]:
+    """The rows of a CSV file as LibreOffice reads them with a separator, looking for numbers.
+
+    It looks for those of a language, by default that of the system.
+    """
     (home / "export.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
-    options = f"CSV:{ord(separator)},34,76,1,,0,false,true"
+    options = f"CSV:{ord(separator)},34,76,1,,{language},false,true"
     subprocess.run(
         [
             *(str(OFFICE), f"-env:UserInstallation=file://{home}/profile", "--headless"),

@@ -292,3 +292,17 @@ async def test_once_there_are_submissions_a_session_keeps_its_course(api: Client
         await refused(await api.put(run.url, json={"poll_sessions": [changes]}), 409)
     await answered(await api.put(run.url, json={"poll_sessions": [{"course_id": COURSE}]}))
     assert (await shown(api, run))["course_id"] == COURSE
+
+
+async def test_a_list_of_sessions_includes_at_most_1000_submissions_in_all(
+    api: Client, raw: Raw
+) -> None:
+    run = await course_run(api, raw)
+    runs = [run, *[await another_session(api, run) for _ in range(3)]]
+    for one, voters in zip(runs, (600, 401, 400, 0), strict=True):
+        seed_ballots(raw, one, voters)
+    include = {"include[]": "poll_submissions"}
+    rows = await listed(api, f"{run.poll_url}/poll_sessions", None, **include)
+    included = [row["poll_submissions"] for row in rows]
+    assert [None if one is None else len(one) for one in included] == [600, None, 400, 0]
+    assert [row["results"]["1"] for row in rows] == [600, 401, 400, 0]

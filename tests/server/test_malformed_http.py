@@ -1,6 +1,7 @@
 """What is no HTTP is answered with a problem too, and its bytes are repeated to nobody."""
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -111,6 +112,30 @@ def test_broken_chunks_are_refused(service: Service, at_once: bool) -> None:
     request_id = answer.headers["X-Request-Id"]
     until(lambda: request_id in service.log, "its line in the log", within=5)
     assert TOKEN not in answer.body.decode() + service.log
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+        "PRI * HTTP/2.0\r\n\r\n",
+        "GET /healthz HTTP/2.0\r\nHost: t\r\n\r\n",
+        "GET /healthz HTTP/0.9\r\n\r\n",
+    ],
+)
+def test_another_version_of_http_is_refused_at_once(service: Service, sent: str) -> None:
+    with Connection(service.url) as connection:
+        began = time.monotonic()
+        connection.send(sent.encode())
+        answer = connection.read()
+        assert time.monotonic() - began < 1.5  # slow headers are given up after 2 s
+        assert connection.is_closed
+    assert (answer.status, answer.data["code"]) == (505, "http_version_not_supported")
+    require_common_headers(answer)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    request_id = answer.headers["X-Request-Id"]
+    until(lambda: request_id in service.log, "its line in the log", within=5)
+    assert "Traceback" not in service.log
 
 
 @pytest.mark.parametrize("expected", ["foo", "100-continue, foo"])

@@ -6,6 +6,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from service.web.health import DRAINING
 from tests.conftest import ADMIN, Client, Raw, TokenMaker
 from tests.support.calls import POLL, Connection, call, is_refused, place, request
@@ -112,6 +114,18 @@ def test_the_first_start_prints_an_admin_token_and_no_later_one_does(services: S
     listed = call(service.url, "GET", place(), token=token)
     assert listed.status == 200
     assert listed.data == [created.data]  # also: the data is still there
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", ">&-", "> /dev/null"])
+def test_a_first_start_that_nobody_can_read_leaves_the_token_to_the_next(
+    services: Services, redirection: str
+) -> None:
+    unread = services.begin(redirection=redirection)
+    until(lambda: "no admin token created" in unread.log, "the start")
+    assert unread.stop() == 0
+    service = services.start()
+    created = call(service.url, "POST", place(), token=service.first_token, body=POLL)
+    assert created.status == 200
 
 
 def test_with_an_admin_token_of_ones_own_none_is_made_and_it_works_only_while_it_is_set(

@@ -77,6 +77,8 @@ def test_a_start_that_fails_loses_no_token_and_the_next_one_says_where_to_use_it
         ("POLLS_KEEPALIVE_SECONDS", "0"),
         ("POLLS_DRAIN_SECONDS", "-1"),
         ("POLLS_LOG_LEVEL", "loud"),
+        ("POLLS_METRICS_DIR", "/nowhere"),
+        ("POLLS_METRICS_DIR", __file__),
     ],
 )
 def test_an_invalid_setting_is_named(name: str, value: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import MAX_SHARED_BYTES, Metrics
 from storage.metrics import Histogram
 from tests.conftest import ADMIN, Client, Raw
 from tests.storage.test_faults import failing
@@ -208,16 +208,26 @@ def test_files_of_others_among_the_metrics_are_left_out_and_named_once(tmp_path:
     for name, content in FOREIGN.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "9.json").mkdir()
+    os.mkfifo(tmp_path / "10.json")
+    with (tmp_path / "11.json").open("wb") as huge:
+        huge.truncate(MAX_SHARED_BYTES + 1)
+    os.mkfifo(tmp_path / f"{os.getpid()}.new")
     of_another_version = {"polls_votes": [[["accepted"], [3]]], "polls_something_else": 1}
     (tmp_path / f"{os.getppid()}.json").write_bytes(orjson.dumps([2, of_another_version]))
     metrics = Metrics(tmp_path)
     metrics.votes["accepted"] = 4
+    metrics.share()
+    assert (tmp_path / f"{os.getpid()}.json").is_file()
     with capture_logs() as events:
         for _ in range(2):
             samples = parse(metrics.render().decode())
     assert value(samples, "polls_votes_total", outcome="accepted") == 4 + 3 + 100
     assert value(samples, "polls_http_requests_in_flight") == 2
-    left_out = {*FOREIGN, "9.json"} - {"-1.json", "0.json", "99999999999999999999.json"}
+    left_out = {*FOREIGN, "9.json", "10.json", "11.json"} - {
+        "-1.json",
+        "0.json",
+        "99999999999999999999.json",
+    }
     assert sorted(event["file"] for event in events) == sorted(left_out)
 
 

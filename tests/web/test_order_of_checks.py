@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import Client, Raw, TokenMaker
+from tests.support.casting import answered, content_run, course_run, vote
 from tests.support.seeds import ISSUE, UNKNOWN, a_poll, document, everything, refused, seed
 
 POLL = document(1)
@@ -96,3 +97,45 @@ async def test_the_body_comes_before_the_conflict(api: Client, raw: Raw) -> None
     await refused(await api.post("/rest", params=ISSUE, json=body), 400, ["title"])
     body["title"] = "Tea?"
     await refused(await api.post("/rest", params=ISSUE, json=body), 409)
+
+
+async def test_a_bad_vote_comes_before_what_the_poll_contradicts(api: Client, raw: Raw) -> None:
+    closed = await content_run(api, raw)
+    await answered(await api.get(f"{closed.url}/close"))
+    without_votes = await course_run(api, raw)
+    for run in (closed, without_votes):
+        for body in (b"no json", b'{"optionIds": 1}'):
+            headers = {"Content-Type": "application/json"}
+            response = await api.post("/rest", params=run.votes, data=body, headers=headers)
+            assert (response.status, response.content_type) == (400, "application/problem+json")
+        response = await api.post(
+            "/rest", params=run.votes, data=b"x", headers={"Content-Type": "a/b"}
+        )
+        await refused(response, 415)
+    for run in (closed, without_votes):
+        await refused(await vote(api, run, "1"), 409)
+
+
+async def test_a_bad_body_comes_before_if_match(api: Client, raw: Raw) -> None:
+    seed(raw, ISSUE, POLL)
+    before = everything(raw)
+    outdated = {"If-Match": '"9-9"'}
+    for body, field in (
+        (a_poll(title=""), "title"),
+        (a_poll(id=UNKNOWN), "id"),
+        (a_poll(settings={"closePollOnEndDate": True}), "settings.closePollOnEndDate"),
+    ):
+        response = await api.put("/rest", params=QUERY, json=body, headers=outdated)
+        await refused(response, 400, [field])
+    await refused(await api.put("/rest", params=QUERY, json=a_poll(), headers=outdated), 412)
+    assert everything(raw) == before
+
+
+@pytest.mark.parametrize("name", ["as_user_id", "page", "per_page", "token", "access_token"])
+@pytest.mark.parametrize("kind", ["polls", "votes", "results"])
+async def test_a_parameter_that_is_given_twice_is_refused(
+    api: Client, raw: Raw, name: str, kind: str
+) -> None:
+    seed(raw, ISSUE, POLL)
+    pairs = [*{**QUERY, "type": kind}.items(), (name, "1"), (name, "1")]
+    await refused(await api.get("/rest", params=pairs), 400, [name])
