@@ -16,7 +16,7 @@ from tests.support.casting import Run, answered, content_run, tally, vote
 GONE_SECONDS = 20.0
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "LOOK_SECONDS", 0.02)
 
@@ -42,6 +42,7 @@ async def two_votes(api: Client, raw: Raw, *, named: bool) -> Run:
     return run
 
 
+@pytest.mark.usefixtures("looks_often")
 @pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
 async def test_the_service_forgets_keys_after_24_hours_and_none_before(
     api: Client, raw: Raw, clock: Clock, named: bool
@@ -83,7 +84,8 @@ async def test_a_key_that_is_sent_again_while_the_old_one_is_forgotten_is_kept(
     assert after["requests"] != before["requests"]
 
 
-async def test_of_all_processes_one_looks_at_a_time(store: Store, clock: Clock) -> None:
+async def test_of_all_processes_one_looks_at_a_time(store: Store, raw: Raw, clock: Clock) -> None:
+    raw.meta.delete_one({"_id": "keys"})  # a service that has just stopped may have left it
     several = [Keys(store.database, b"", clock) for _ in range(3)]
     for _ in range(2):
         turns = await asyncio.gather(*(one.take_turn() for one in several))
