@@ -140,6 +140,7 @@ class ResultsOfPollSchema(ShownSchema):
     sessionId = Count()
     closed = fields.Boolean()
     results = fields.Nested(ResultsSchema)
+    revision = fields.String()
 
 
 class ExpandedPollSchema(PollSchema):
@@ -231,6 +232,19 @@ class ShownSessionSchema(SessionMembers):
     result_shares = Counts()
 
 
+class ResultsOfSessionSchema(ShownSchema):
+    """The results of a session: ``results``, or ``result_shares`` if numbers are hidden."""
+
+    sometimes = frozenset({"results", "result_shares"})
+
+    pollId = ShownId()
+    sessionId = ShownId()
+    closed = fields.Boolean()
+    results = Counts()
+    result_shares = Counts()
+    revision = fields.String()
+
+
 class ExportedPollSchema(ShownSchema):
     id = ShownId()
     question = fields.String()
@@ -280,6 +294,7 @@ POLL = PollSchema()
 EXPANDED_POLL = ExpandedPollSchema()
 VOTE = VoteSchema()
 RESULTS_OF_POLL = ResultsOfPollSchema()
+RESULTS_OF_SESSION = ResultsOfSessionSchema()
 SHOWN_POLL = ShownPollSchema()
 SHOWN_CHOICE = ShownChoiceSchema()
 SHOWN_SUBMISSION = ShownSubmissionSchema()

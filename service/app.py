@@ -9,6 +9,7 @@ from functools import cache, lru_cache, partial
 import orjson
 from aiohttp import web
 
+from service.live.hub import HUB, Hub
 from service.openapi.document import SERVER, build
 from service.openapi.explorer import DOCUMENT
 from service.routes import CASTS, ROUTES, add_routes
@@ -85,6 +86,14 @@ def _identity_of(request: web.Request) -> tuple[str, bool]:
 async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:
     async with open_store(app[SETTINGS].location, watch=watch, clock=app[CLOCK]) as store:
         app[STORE] = store
+        app[HUB] = Hub(
+            store,
+            app[METRICS],
+            ConcurrencyLimit(app[SETTINGS].max_streams, "streams"),
+            app[DRAINING],
+            clock=app[CLOCK],
+            admin_token_id=app[ADMIN_TOKEN_ID],
+        )
         sweepers = [asyncio.create_task(one.run()) for one in (store.purges, store.keys)]
         yield
         for sweeper in sweepers:

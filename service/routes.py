@@ -48,6 +48,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{SESSIONS}/{{id}}/open": dict.fromkeys(("GET", "PUT"), sessions.open_session),
     f"{SESSIONS}/{{id}}/close": dict.fromkeys(("GET", "PUT"), sessions.close_session),
     f"{SESSIONS}/{{id}}/export": {"GET": sessions.export_session},
+    f"{SESSIONS}/{{id}}/results": {"GET": sessions.show_results},
     SUBMISSIONS: {
         "GET": submissions.list_submissions,
         "POST": submissions.create_submission,

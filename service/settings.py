@@ -149,6 +149,7 @@ class Settings:
     workers: Annotated[int, "POLLS_WORKERS", _whole(1, MAX_WORKERS)] = 1
     max_connections: Annotated[int, "POLLS_MAX_CONNECTIONS", _whole(1, 10**6)] = 10_000
     max_exports: Annotated[int, "POLLS_MAX_EXPORTS", _whole(1, 100)] = 4
+    max_streams: Annotated[int, "POLLS_MAX_STREAMS", _whole(0, 10**6)] = 10_000
     client_seconds: Annotated[float, "POLLS_CLIENT_SECONDS", _whole(1, 3600)] = 30
     keepalive_seconds: Annotated[float, "POLLS_KEEPALIVE_SECONDS", _whole(1, 3600)] = 75
     drain_seconds: Annotated[float, "POLLS_DRAIN_SECONDS", _whole(0, 3600)] = 0

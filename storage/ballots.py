@@ -1,7 +1,7 @@
 """Casting: every vote of a batch in one transaction, each decided by ``voting``."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -40,6 +40,8 @@ from storage.voting import Cast, RightsChanged, Vote, decide
 MAX_CONFLICTS = 3
 """After so many, each session's votes run alone: a busy session must not delay the others."""
 MAX_BATCH = 500
+MAX_VOTERS = 1_000
+"""Whose ballots are looked up in one round trip."""
 
 Outcomes = Sequence[Cast | StorageError]
 """One for each vote of a batch, in the order of the votes."""
@@ -90,6 +92,21 @@ class Ballots:
         """The ballots of this user in these sessions, by session; one round trip."""
         found = await self._reader.get_all(self.id_of(number, user_id) for number in session_ids)
         return {ballot["session_id"]: ballot for ballot in found.values()}
+
+    async def of_voters(
+        self, voters: Collection[tuple[int, int]]
+    ) -> dict[tuple[int, int], BallotDocument]:
+        """The ballots of these pairs of a session and a user, by pair: only whose they are."""
+        wanted = {self.id_of(*voter): voter for voter in voters}
+        ids = list(wanted)
+        found: dict[tuple[int, int], BallotDocument] = {}
+        for start in range(0, len(ids), MAX_VOTERS):
+            query = {"_id": {"$in": ids[start : start + MAX_VOTERS]}}
+            with round_trip():
+                cursor = self._ballots.find(query, {"user_id": 1}, batch_size=MAX_VOTERS + 1)
+                rows = await cursor.to_list(None)
+            found.update((wanted[one["_id"]], cast(BallotDocument, one)) for one in rows)
+        return found
 
     async def has_any(self, session_ids: Iterable[int], user_id: int) -> bool:
         """Whether this user has a ballot in any of these sessions."""

@@ -6,6 +6,7 @@ whatever differs between the two stays in here.
 
 import asyncio
 import random
+import threading
 import time
 import uuid
 import warnings
@@ -19,6 +20,8 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 
 import bson
 import pymongo
+import pymongo.change_stream
+import pymongo.collection
 import pymongo.cursor
 import pymongo.database
 from bson.binary import UUID_SUBTYPE, Binary
@@ -63,6 +66,7 @@ log = get_logger(__name__)
 Document = dict[str, Any]
 Collection = AgnosticCollection[Document]
 Cursor = pymongo.cursor.Cursor[Document]
+ChangeStream = pymongo.change_stream.CollectionChangeStream[Document]
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 SessionWatch = Callable[[bytes], None]
@@ -100,6 +104,8 @@ MAX_TRANSACTIONS = 32
 """How many transactions run at once; each takes a thread."""
 MAX_SNAPSHOTS = 100
 """How many snapshots are read at once; each read takes a thread and a connection."""
+CHANGES_MS = 500
+"""How long the server waits for a change before it says that there is none."""
 
 NAMESPACE_EXISTS = 48
 NOT_YET_INITIALIZED = 94
@@ -562,6 +568,11 @@ class Database:
                 with suppress(Unavailable):
                     await snapshot.read(partial(_end, session), seconds=CLOSE_SECONDS)
 
+    async def changes(self, name: str) -> "Changes":
+        """What changes in a collection from the return of this on; raises ``Unavailable``."""
+        opening = partial(_open_changes, self._blocking[name])
+        return Changes(name, await self._in_thread(opening, _deadline()))
+
     async def transaction(
         self, work: Work[T], *, max_conflicts: int | None = None, seconds: float | None = None
     ) -> T:
@@ -708,6 +719,80 @@ class Snapshot:
             await self.read(
                 lambda transaction: transaction.close(name, cursor), seconds=CLOSE_SECONDS
             )
+
+
+class Changes:
+    """The ``_id``s of the documents of a collection that change, in whatever process.
+
+    Changes arrive once a majority has them, so that reads find them. A thread reads them: each
+    call of Motor would pass through the event loop twice. The driver itself goes on after an
+    election or a lost connection.
+    """
+
+    def __init__(self, name: str, stream: ChangeStream) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stream = stream
+        self._changed: set[Any] = set()
+        self._error: PyMongoError | None = None
+        self._arrived = asyncio.Event()
+        self._is_closed = False
+        threading.Thread(target=self._read, name=f"changes of {name}", daemon=True).start()
+
+    async def next(self) -> set[Any]:
+        """What has changed since this was last called, once there is something.
+
+        Raises ``Unavailable`` if the changes can no longer be told without a gap.
+        """
+        await self._arrived.wait()
+        if self._error is not None:
+            raise Unavailable from self._error
+        self._arrived.clear()
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def close(self) -> None:
+        """Does not wait: the thread ends when the server answers it next."""
+        self._is_closed = True
+
+    def _read(self) -> None:
+        error = None
+        with suppress(RuntimeError):  # the loop was closed before
+            try:
+                while not self._is_closed and self._stream.alive:
+                    change = self._stream.try_next()
+                    if change is not None and "documentKey" in change:
+                        self._loop.call_soon_threadsafe(self._note, change["documentKey"]["_id"])
+            except PyMongoError as lost:
+                error = lost
+            self._loop.call_soon_threadsafe(
+                self._fail, error or PyMongoError("The collection was dropped.")
+            )
+        with suppress(PyMongoError), pymongo.timeout(CLOSE_SECONDS):
+            self._stream.close()
+
+    def _note(self, changed: Any) -> None:
+        self._changed.add(changed)
+        self._arrived.set()
+
+    def _fail(self, error: PyMongoError) -> None:
+        if not self._is_closed:
+            database_errors[_kind_of(error)] += 1
+            _trouble.note(error)
+        self._error = error
+        self._arrived.set()
+
+
+def _open_changes(
+    collection: pymongo.collection.Collection[Document], deadline: float
+) -> ChangeStream:
+    try:
+        with round_trip(deadline):
+            # An update alone tells which document it changed; the document itself is read.
+            return collection.watch(
+                [{"$project": {"documentKey": 1}}], max_await_time_ms=CHANGES_MS
+            )
+    except PyMongoError as error:
+        raise Unavailable from error
 
 
 async def _in_thread(

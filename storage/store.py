@@ -6,6 +6,7 @@ from datetime import datetime
 
 from storage.ballots import Ballots
 from storage.batching import Batcher
+from storage.changes import SessionChanges
 from storage.client import Database, round_trip
 from storage.documents import utc_now
 from storage.enrollments import Enrollments
@@ -53,6 +54,7 @@ class Store:
         self.enrollments = Enrollments(database)
         self.recounts = Recounts(database)
         self.exports = Exports(database)
+        self.changes = SessionChanges(database)
         self._checks: Batcher[None, None] = Batcher(self._check_writes)
         self._checked_until = 0.0
         self._refusal: str | None = None

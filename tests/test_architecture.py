@@ -21,13 +21,23 @@ PACKAGES: dict[str, set[str]] = {
         *("service.settings", "service.rules", "service.telemetry", "schemas", "storage"),
     },
     "service.casting": {"service.web", "service.rules", "service.telemetry", "storage"},
-    "service.content": {"service.casting", "service.web", "service.rules", "schemas", "storage"},
-    "service.polling": {"service.casting", "service.web", "service.rules", "schemas", "storage"},
+    "service.live": {
+        *("service.web", "service.rules", "service.telemetry", "service.settings"),
+        *("schemas", "storage"),
+    },
+    "service.content": {
+        *("service.casting", "service.live", "service.web", "service.rules"),
+        *("schemas", "storage"),
+    },
+    "service.polling": {
+        *("service.casting", "service.live", "service.web", "service.rules"),
+        *("schemas", "storage"),
+    },
     "service.openapi": {"service.polling", "service.web", "schemas", "storage"},
     "service.routes": {"service.content", "service.polling", "service.openapi", "service.web"},
     "service.app": {
-        *("service.routes", "service.openapi", "service.web", "service.telemetry"),
-        *("service.settings", "storage"),
+        *("service.routes", "service.openapi", "service.live", "service.web"),
+        *("service.telemetry", "service.settings", "storage"),
     },
     "service.server": {
         *("service.app", "service.web", "service.telemetry", "service.settings", "storage"),

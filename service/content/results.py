@@ -1,17 +1,18 @@
 """Results of content polls: ``/rest/results`` (docs/api.md, sections 3 and 7)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from service.content.query import read_poll_address
-from service.rules import policy, validators, views
+from service.live.events import respond_events
+from service.rules import policy, views
 from service.rules.policy import Caller, View
+from service.web.accept import accepts_events
 from service.web.call import CALL
 from service.web.concurrency import in_turns
-from service.web.conditional import revalidate, tag_of
-from service.web.responses import json_response
+from service.web.conditional import revised_response
 from service.web.store_key import STORE
 from storage.documents import PollDocument, SessionDocument
 from storage.errors import NoStandingSession
@@ -45,11 +46,12 @@ async def find_shown(request: web.Request, polls: Sequence[PollDocument]) -> lis
     return shown
 
 
-async def show_results(request: web.Request) -> web.Response:
-    """Get the results of a poll.
+async def show_results(request: web.Request) -> web.StreamResponse:
+    """Get the results of a poll, once or as they change.
 
     For tokens with ``read`` on the workspace that may see them, as the settings say; otherwise, or
-    not yet, the answer is a 403. Does not tell who voted.
+    not yet, the answer is a 403. With ``Accept: text/event-stream`` an event tells of each change,
+    until the caller may not see them any more. Does not tell who voted.
     """
     key, poll_id = read_poll_address(request, "results")
     caller = Caller(request[CALL].principal)
@@ -62,5 +64,10 @@ async def show_results(request: web.Request) -> web.Response:
     own = await store.ballots.find(session["_id"], caller.principal.user_id)
     view = policy.view_of(caller, session, own)
     policy.require_results(view)
-    headers = revalidate(request, tag_of(validators.of_results(session, view)))
-    return json_response(views.results_of(session, view), headers=headers)
+    if accepts_events(request):
+        return await respond_events(request, session["_id"], shown_results)
+    return revised_response(request, views.results_of(session, view))
+
+
+def shown_results(session: SessionDocument, view: View) -> dict[str, Any] | None:
+    return views.results_of(session, view) if view.sees_results else None

@@ -77,6 +77,11 @@ IN_HEADER: dict[str, Json] = {
         "For 24 hours, a repeated request with the same key and token gets the first response "
         "again and creates nothing new. A different request with that key is answered with 409.",
     ),
+    "Last-Event-ID": _of(
+        STRING,
+        "The `id` of the last event of an earlier stream: the first event comes when the results "
+        "are others.",
+    ),
     "X-Request-Id": _of(
         STRING,
         "Identifies the request in the response and the log. Ignored unless it has 1 to 128 of the "

@@ -2,7 +2,14 @@
 
 from schemas.content import NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
 from schemas.responses import EXPANDED_POLL, POLL, RESULTS_OF_POLL, VOTE
-from service.openapi.operation import Operation, Operations, json_answer, json_content, list_of
+from service.openapi.operation import (
+    Operation,
+    Operations,
+    json_answer,
+    json_content,
+    list_of,
+    live_answer,
+)
 from storage.errors import Code
 
 PLACE = ("workspace", "content", "container")
@@ -14,7 +21,7 @@ POLLS = json_answer("The polls.", list_of(EXPANDED_POLL), "ETag")
 STORED_VOTE = json_answer("The vote as stored.", VOTE)
 WITHDRAWN_VOTE = json_answer("The withdrawn vote.", VOTE)
 VOTES = json_answer("A page of votes.", list_of(VOTE), "Link")
-RESULTS = json_answer("The results.", RESULTS_OF_POLL, "ETag")
+RESULTS = live_answer(RESULTS_OF_POLL)
 
 OF_NEW_POLL = {
     "query.workspace": "$request.query.workspace",
@@ -59,6 +66,9 @@ OPERATIONS: Operations = {
         "withdrawVote", WITHDRAWN_VOTE, ONE_POLL, refusals={404: (Code.NO_VOTE,), 409: OF_VOTES}
     ),
     "GET /rest/results": Operation(
-        "getResults", RESULTS, ONE_POLL, refusals={403: (Code.RESULTS_HIDDEN,), **ELSEWHERE}
+        "getResults",
+        RESULTS,
+        (*ONE_POLL, "Last-Event-ID"),
+        refusals={403: (Code.RESULTS_HIDDEN,), **ELSEWHERE},
     ),
 }

@@ -7,6 +7,7 @@ from schemas import content, polling, responses
 OF_TITLE = "What is asked."
 OF_COMMENT = "What the voter adds, where the poll allows comments."
 OF_SECTION = "The section of the course that the session is for; null for the whole course."
+OF_REVISION = "Another one whenever the rest is; also the `ETag`, and the `id` of the event."
 OF_VISIBLE = "Whether all readers of the session see its results; otherwise managers alone do."
 OF_ENROLLED = "The section that the user is enrolled in; null for the course as a whole."
 OF_CORRECT = "Whether this is a right answer."
@@ -93,6 +94,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "sessionId": "The id of its standing session, under `/api/v1`.",
         "closed": "Whether the poll takes no votes now.",
         "results": "The votes, as this caller may see them at this moment.",
+        "revision": OF_REVISION,
     },
     responses.VoteSchema: {
         "pollId": "The id of the poll.",
@@ -165,6 +167,14 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "has_public_results": OF_VISIBLE,
         "results": "Submissions by the id of the choice, where the caller may see them.",
         "result_shares": "Whole percents by the id of the choice, where numbers are hidden.",
+    },
+    responses.ResultsOfSessionSchema: {
+        "pollId": "The number of the poll.",
+        "sessionId": "The id of the session.",
+        "closed": "Whether the session takes no votes now.",
+        "results": "Submissions by the id of the choice.",
+        "result_shares": "Whole percents by the id of the choice, where numbers are hidden.",
+        "revision": OF_REVISION,
     },
     responses.ShownSubmissionSchema: {
         "id": "The id of the submission; null where it is not shown.",

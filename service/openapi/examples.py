@@ -1,5 +1,6 @@
 """Examples by schema, from the documentation of the two source APIs where they have one."""
 
+import json
 from typing import Any
 
 from marshmallow import Schema
@@ -12,6 +13,23 @@ RESULTS = {"144": 10, "145": 3, "146": 27, "147": 8}
 SECTION = {"course_id": 1111, "course_section_id": 444}
 STUDENT = {"user_id": 4555, "type": "StudentEnrollment"}
 RED = {"text": "Red", "is_correct": False, "position": 1}
+REVISION = "8f14e45fceea167a5a36"
+RESULTS_OF_SESSION: dict[str, Any] = {
+    "pollId": 55,
+    "sessionId": 1023,
+    "closed": False,
+    "results": RESULTS,
+    "revision": REVISION,
+}
+EVENTS = f"""\
+event: results
+id: {REVISION}
+data: {json.dumps(RESULTS_OF_SESSION)}
+
+event: end
+data: {{"reason": "deleted"}}
+
+"""
 STARS: dict[str, Any] = {
     "settings": content.DEFAULT_SETTINGS,
     "options": [{"id": str(n), "title": "⭐" * n, "order": n - 1} for n in range(1, 6)],
@@ -55,6 +73,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
             "participants": 8,
             "closed": False,
         },
+        "revision": REVISION,
     },
     # The polling API.
     polling.NewPoll: {"question": QUESTION},
@@ -85,6 +104,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "poll_submissions": None,
         "has_submitted": False,
     },
+    responses.ResultsOfSessionSchema: RESULTS_OF_SESSION,
     responses.ShownSubmissionSchema: {
         "id": 1023,
         "poll_session_id": 1023,

@@ -6,7 +6,8 @@ from typing import Any
 
 from marshmallow import Schema
 
-from service.openapi.examples import EXAMPLES
+from service.openapi.examples import EVENTS, EXAMPLES
+from service.web.accept import EVENT_STREAM
 from service.web.bodies import JSON
 from storage.errors import Code
 
@@ -84,6 +85,15 @@ Operations = dict[str, Operation]
 
 def json_answer(description: str, shape: Shape, *headers: str) -> Answer:
     return Answer(description, json_content(shape), headers)
+
+
+def live_answer(results: Schema) -> Answer:
+    """Results once, or as they change.
+
+    JSON comes first, since generated clients that know one type of answer take that for both.
+    """
+    events = {EVENT_STREAM: {"schema": {"type": "string"}, "example": EVENTS}}
+    return Answer("The results.", {**json_content(results), **events}, ("ETag",))
 
 
 def json_content(shape: Shape) -> Content:

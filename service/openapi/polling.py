@@ -17,6 +17,7 @@ from service.openapi.operation import (
     json_answer,
     json_content,
     list_of,
+    live_answer,
 )
 from service.polling import paths
 from service.polling.bodies import MAX_OBJECTS
@@ -38,6 +39,7 @@ FILE = Answer(
     {"text/csv": {"schema": {"type": "string"}}, JSON: {"schema": responses.EXPORT}},
     ("Content-Disposition",),
 )
+RESULTS = live_answer(responses.RESULTS_OF_SESSION)
 COURSE = json_answer("The course.", responses.COURSE)
 USER = json_answer("The user.", responses.USER)
 ENROLLMENT = json_answer("The enrollment.", responses.ENROLLMENT)
@@ -137,6 +139,9 @@ OPERATIONS: Operations = {
     f"GET {A_SESSION}/close": _one("closePollSession", SESSIONS, refusals=WRITES),
     f"PUT {A_SESSION}/close": _one("closePollSessionByPut", SESSIONS),
     f"GET {A_SESSION}/export": Operation("exportPollSession", FILE, ("format",)),
+    f"GET {A_SESSION}/results": Operation(
+        "getPollSessionResults", RESULTS, ("Last-Event-ID",), refusals={403: (Code.RESULTS_HIDDEN,)}
+    ),
     f"GET {API}/poll_sessions/opened": _page("listOpenedPollSessions", SESSIONS, "include"),
     f"GET {API}/poll_sessions/closed": _page("listClosedPollSessions", SESSIONS, "include"),
     f"GET {paths.SUBMISSIONS}": _page("listPollSubmissions", SUBMISSIONS),

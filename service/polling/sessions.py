@@ -6,14 +6,17 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from schemas.polling import NEW_SESSION, SESSION_CHANGES, SESSIONS
+from service.live.events import respond_events
 from service.polling import bodies, lookups
 from service.polling import export as exports
 from service.polling.responses import polling_response, revalidated
 from service.rules import policy, validators, views
 from service.rules.policy import Caller, View
 from service.web import pagination, streams
+from service.web.accept import accepts_events
 from service.web.call import CALL, CLOCK
 from service.web.concurrency import EXPORT_LIMIT
+from service.web.conditional import revised_response
 from service.web.store_key import STORE
 from storage.documents import BallotDocument, SessionDocument
 from storage.errors import require
@@ -76,6 +79,27 @@ async def show_session(request: web.Request) -> web.Response:
     policy.require(shown.view.may_read, policy.NO_SESSION_ACCESS)
     headers = revalidated(request, validators.of_session(*shown))
     return polling_response(request, {SESSIONS.plural: [views.session(*shown)]}, headers=headers)
+
+
+async def show_results(request: web.Request) -> web.StreamResponse:
+    """Get the results of a session, once or as they change.
+
+    For readers of the session that may see them; otherwise, or not yet, the answer is a 403. With
+    ``Accept: text/event-stream`` an event tells of each change, until the caller may not see them
+    any more. Does not tell who voted.
+    """
+    caller = await lookups.read_caller(request, policy.READ)
+    session = await lookups.find_session(request)
+    view = await lookups.view_with_ballot(request, caller, session)
+    policy.require(view.may_read, policy.NO_SESSION_ACCESS)
+    policy.require_results(view)
+    if accepts_events(request):
+        return await respond_events(request, session["_id"], shown_results)
+    return revised_response(request, views.session_results(session, view))
+
+
+def shown_results(session: SessionDocument, view: View) -> dict[str, Any] | None:
+    return views.session_results(session, view) if view.sees_results else None
 
 
 async def create_session(request: web.Request) -> web.Response:

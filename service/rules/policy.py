@@ -271,6 +271,12 @@ def _are_results_public(session: SessionDocument, open_now: bool, *, has_voted: 
     return is_visible[session["rules"]["settings"]["resultsVisibility"]]
 
 
+def depends_on_vote(session: SessionDocument) -> bool:
+    """Whether callers must have voted to see the results."""
+    visibility = session["rules"]["settings"]["resultsVisibility"]
+    return session["course_id"] is None and visibility == "afterVote"
+
+
 def teaches(caller: Caller, course_id: int) -> bool:
     return caller.principal.is_admin or any(
         enrollment["course_id"] == course_id and enrollment["type"] in TEACHING

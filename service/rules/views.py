@@ -99,13 +99,7 @@ def session(
     }
     if view.sees_results:
         data["has_public_results"] = document["has_public_results"]
-        if view.hides_counts:
-            data["result_shares"] = {
-                option_id: share(votes, document["participants"])
-                for option_id, votes in document["results"].items()
-            }
-        else:
-            data["results"] = document["results"]
+        data.update(_results(document, view))
     return data
 
 
@@ -187,13 +181,31 @@ def content_results(session: SessionDocument, view: View) -> dict[str, Any]:
 
 
 def results_of(session: SessionDocument, view: View) -> dict[str, Any]:
-    """The results of a session as a resource (docs/api.md, section 7)."""
+    """The results of a standing session as a resource, without ``revision`` (docs/api.md, 7)."""
     return {
         "pollId": session["poll_id"],
         "sessionId": session["_id"],
         "closed": not view.is_open,
         "results": content_results(session, view),
     }
+
+
+def session_results(session: SessionDocument, view: View) -> dict[str, Any]:
+    """The results of any session as a resource of ``/api/v1``, without ``revision``."""
+    return {
+        "pollId": session["poll_number"],
+        "sessionId": session["_id"],
+        "closed": not view.is_open,
+        **_results(session, view),
+    }
+
+
+def _results(session: SessionDocument, view: View) -> dict[str, dict[str, int]]:
+    if not view.hides_counts:
+        return {"results": session["results"]}
+    participants = session["participants"]
+    shares = {one: share(votes, participants) for one, votes in session["results"].items()}
+    return {"result_shares": shares}
 
 
 def submission(

@@ -19,9 +19,11 @@ FLUSH_SECONDS = 0.05
 NO_ROUTE = "-"
 
 
-RequestLine = tuple[float, str, str, str | None, int, float, str | None, int | None, str | None]
+RequestLine = tuple[
+    float, str, str, str | None, int, float, str | None, int | None, str | None, bool
+]
 """One answered request: Unix time in seconds, id, method, route or None, status, duration in ms,
-address, user id, token name.
+address, user id, token name, whether it was an event stream.
 
 There is no query string, which may hold a token. A plain tuple, for speed.
 """
@@ -65,7 +67,7 @@ REQUEST_LOG = web.AppKey("request_log", RequestLog)
 
 
 def _as_json(line: RequestLine) -> bytes:
-    at, request_id, method, route, status, ms, remote, user, token = line
+    at, request_id, method, route, status, ms, remote, user, token, _ = line
     members = {
         "time": datetime.fromtimestamp(at, UTC),
         "level": "info",
@@ -83,7 +85,7 @@ def _as_json(line: RequestLine) -> bytes:
 
 
 def _readable(line: RequestLine) -> bytes:
-    at, request_id, method, route, status, ms, _, user, token = line
+    at, request_id, method, route, status, ms, _, user, token, _ = line
     who = "-" if user is None else f"user {user} ({token})"
     return (
         f"{datetime.fromtimestamp(at, UTC):%H:%M:%S} {status} {method:6} {route or NO_ROUTE} "

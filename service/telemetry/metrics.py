@@ -15,6 +15,7 @@ import platform
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import accumulate
 from operator import add
@@ -51,19 +52,27 @@ Rows = list[tuple[Sequence[Any], Sequence[float]]]
 REQUESTS, DURATIONS = "polls_http_requests", "polls_http_request_duration_seconds"
 VOTES, ERRORS = "polls_votes", "polls_database_errors"
 LOST_LINES = "polls_log_lines_lost"
+STREAMS, EVENTS, OVERWRITTEN = "polls_streams", "polls_stream_events", "polls_stream_overwritten"
 BATCH_SIZES, BATCH_WAITS = "polls_batch_size", "polls_batch_wait_seconds"
 COUNTERS = {
     REQUESTS: ("Requests; 499 means that the client disconnected.", ("route", "method", "status")),
     VOTES: ("Casts by outcome.", ("outcome",)),
+    EVENTS: ("Events sent to event streams, without heartbeats.", ("event",)),
+    OVERWRITTEN: ("Events replaced by newer ones before their readers took them.", ()),
     LOST_LINES: ("Lines of the log that could not be written.", ()),
     ERRORS: ("Failed round trips, including those retried with success.", ("kind",)),
 }
 HISTOGRAMS = {
-    DURATIONS: ("Time to answer a request.", ("route", "method"), SECONDS),
+    DURATIONS: (
+        "Time to answer a request; event streams are left out.",
+        ("route", "method"),
+        SECONDS,
+    ),
     BATCH_SIZES: ("Items that went to the database together.", ("kind",), SIZES),
     BATCH_WAITS: ("Time until the first item of a batch started.", ("kind",), SECONDS),
 }
 ROW_SIZES = {
+    STREAMS: (0, 1),
     **{name: (len(labels), 1) for name, (_, labels) in COUNTERS.items()},
     **{name: (len(labels), len(bounds) + 2) for name, (_, labels, bounds) in HISTOGRAMS.items()},
 }
@@ -82,6 +91,9 @@ class Metrics:
     def __init__(self, shared: Path | None = None) -> None:
         self.in_flight = 0
         self.votes: Counter[str] = Counter()
+        self.stream_events: Counter[str] = Counter()
+        self.overwritten_events = 0
+        self._streams = 0
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._durations: dict[tuple[str, str], Histogram] = {}
         self._shared = shared
@@ -91,13 +103,32 @@ class Metrics:
     def count(self, lines: Iterable[RequestLine]) -> None:
         """Counts answered requests."""
         requests, all_durations = self._requests, self._durations
-        for _, _, method, route, status, ms, _, _, _ in lines:
+        for _, _, method, route, status, ms, _, _, _, is_stream in lines:
             known = route or NO_ROUTE, method if method in METHODS else "other"
             requests[*known, status] += 1
+            if is_stream:
+                continue  # it lasts as long as somebody watches
             durations = all_durations.get(known)
             if durations is None:
                 durations = all_durations[known] = Histogram(SECONDS)
             durations.observe(ms / 1000)
+        self._share_soon()
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Counts an event stream inside, in place of a request in flight."""
+        self._count_stream(1)
+        try:
+            yield
+        finally:
+            self._count_stream(-1)
+
+    def _count_stream(self, number: int) -> None:
+        self._streams += number
+        self.in_flight -= number
+        self._share_soon()
+
+    def _share_soon(self) -> None:
         if self._shared is not None and not self._is_share_due:
             self._is_share_due = True
             asyncio.get_running_loop().call_later(SHARE_SECONDS, self.share)
@@ -145,6 +176,9 @@ class Metrics:
             REQUESTS: [(labels, (count,)) for labels, count in self._requests.items()],
             DURATIONS: [(labels, _numbers(one)) for labels, one in self._durations.items()],
             VOTES: [((outcome,), (count,)) for outcome, count in self.votes.items()],
+            STREAMS: [((), (self._streams,))],
+            EVENTS: [((event,), (count,)) for event, count in self.stream_events.items()],
+            OVERWRITTEN: [((), (self.overwritten_events,))],
             LOST_LINES: [((), (lost_lines(),))],
             ERRORS: [((kind,), (count,)) for kind, count in metrics.database_errors.items()],
             BATCH_SIZES: [((kind,), _numbers(one.sizes)) for kind, one in batches.items()],
@@ -179,7 +213,9 @@ def _shared_by(pid: int, figures: Any) -> _Shared:
         name: [_checked(labels, numbers, *size) for labels, numbers in rows.get(name, ())]
         for name, size in ROW_SIZES.items()
     }
-    return _Shared(_number(in_flight) if 0 < pid < 2**31 and is_alive(pid) else 0, checked)
+    if not (0 < pid < 2**31 and is_alive(pid)):
+        return _Shared(0, {**checked, STREAMS: []})
+    return _Shared(_number(in_flight), checked)
 
 
 def _checked(
@@ -212,6 +248,8 @@ class _Page(Collector):
         yield GaugeMetricFamily(
             "polls_http_requests_in_flight", "Requests not yet answered.", self._in_flight
         )
+        [(_, (streams,))] = self._sums(STREAMS)
+        yield GaugeMetricFamily(STREAMS, "Open event streams.", streams)
         for name, (text, labels) in COUNTERS.items():
             counter = CounterMetricFamily(name, text, labels=labels)
             for values, (count,) in self._sums(name):

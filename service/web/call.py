@@ -21,14 +21,16 @@ class Call:
 
     ``query`` has all parameters in order; ``principal`` is ``NOBODY`` until the token is found.
     Where ``is_anonymous``, log and trace name no user, and have ``logged_id`` in place of ``id``,
-    which the caller knows. ``quota_headers`` go with the answer. ``late_body`` is a body that came
-    late, once it is there: see ``BodyCameLate``.
+    which the caller knows. ``is_stream``: the answer lasts as long as somebody watches, and is no
+    part of the metrics of durations. ``quota_headers`` go with the answer. ``late_body`` is a body
+    that came late, once it is there: see ``BodyCameLate``.
     """
 
     id: str
     query: list[tuple[str, str]] = field(default_factory=list)
     principal: Principal = NOBODY
     is_anonymous: bool = False
+    is_stream: bool = False
     quota_headers: Mapping[str, str] = field(default_factory=dict)
     late_body: bytes | None = None
     _own_id: str = ""

@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
+from service.web.responses import json_response
+
 ENTITY_TAG = re.compile(r'"([^"]*?)(?:--?(?:gzip|br|deflate|zstd))?"')
 """A tag, without what compressing proxies make of it: ``W/"1-1"``, ``"1-1-gzip"``."""
 REVALIDATED = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
@@ -55,6 +57,13 @@ def revalidate(request: web.Request, tag: str) -> dict[str, str]:
         if tags is None or tag in tags:
             raise NotModified(headers)
     return headers
+
+
+def revised_response(request: web.Request, data: dict[str, Any]) -> web.Response:
+    """``data`` with its tag as ``revision``; raises ``NotModified`` if the client names that."""
+    revision = tag_of(data)
+    headers = revalidate(request, revision)
+    return json_response({**data, "revision": revision}, headers=headers)
 
 
 def _read_tags(request: web.Request, name: str) -> list[str] | None:

@@ -66,7 +66,9 @@ def request_scope(
                 if call.principal is not NOBODY:
                     user, token = call.principal.user_id, call.principal.token_name
             ms = (perf_counter() - started) * 1000
-            line_id = call.logged_id
-            log.write((time(), line_id, request.method, route, status, ms, remote, user, token))
+            line_id, lasts = call.logged_id, call.is_stream
+            log.write(
+                (time(), line_id, request.method, route, status, ms, remote, user, token, lasts)
+            )
 
     return scope

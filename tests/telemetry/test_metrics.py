@@ -61,7 +61,7 @@ async def test_requests_are_counted_by_route_method_and_status(api: Client) -> N
 def test_unknown_methods_are_counted_as_one() -> None:
     metrics = Metrics()
     methods = ("BREW", "WHEN", "PUT")
-    metrics.count((0.0, "1", one, None, 405, 1.0, None, None, None) for one in methods)
+    metrics.count((0.0, "1", one, None, 405, 1.0, None, None, None, False) for one in methods)
     samples, counted = parse(metrics.render().decode()), "polls_http_requests_total"
     assert value(samples, counted, route="-", method="other", status="405") == 2
     assert value(samples, counted, route="-", method="PUT", status="405") == 1
@@ -248,7 +248,7 @@ async def test_numbers_of_a_dead_worker_stay_except_its_requests_in_flight(
 ) -> None:
     died = Metrics(tmp_path)
     died.in_flight = 5
-    died.count([(0.0, "1", "GET", "/rest/polls", 200, 2.0, None, None, None)])
+    died.count([(0.0, "1", "GET", "/rest/polls", 200, 2.0, None, None, None, False)])
     died.share()
     [figures] = tmp_path.glob("*.json")
     figures.rename(tmp_path / "4194305.json")  # above the highest id that a process can have

@@ -1,0 +1,360 @@
+"""Live results: everybody in this process who watches a session, and what keeps them up to date.
+
+A change of a session marks it as dirty. One task reads all dirty sessions together, decides for
+each watcher what a ``GET`` would show at that moment, encodes that once for each kind of view, and
+leaves the newest event with each watcher. A second task does what no change announces: end dates,
+the ends of tokens and links, heartbeats. Both run only while somebody watches.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import Context
+from datetime import datetime
+
+import structlog
+from aiohttp import web
+
+from service.live import frames
+from service.live.frames import Frame, Reason
+from service.live.watcher import SPACING_SECONDS, Shown, Watcher
+from service.rules import policy
+from service.rules.policy import View
+from service.telemetry.metrics import Metrics
+from service.web.concurrency import ConcurrencyLimit
+from storage.batching import Batcher
+from storage.documents import (
+    BallotDocument,
+    SessionDocument,
+    has_passed,
+    is_over,
+    rights_state,
+)
+from storage.errors import Unavailable
+from storage.store import Store
+
+TICK_SECONDS = 0.5
+RETRY_SECONDS = 0.5
+"""The pause after the database could not be read."""
+PENDING_SECONDS = 0.05
+"""How often a reader that did not take its event is looked at again."""
+RESTART_MS = (500, 5_000)
+"""When readers connect again after a restart: not all at once."""
+NEVER = float("inf")
+TURN = 200
+"""So many watchers are served before others have their turn."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Session:
+    """The watchers of one session; ``newest`` is the state that was last read."""
+
+    __slots__ = ("newest", "read_at", "watchers")
+
+    def __init__(self) -> None:
+        self.watchers: set[Watcher] = set()
+        self.newest: SessionDocument | None = None
+        self.read_at = -SPACING_SECONDS
+
+
+class Hub:
+    """The watchers of one process; belongs to the event loop in which it is made."""
+
+    def __init__(
+        self,
+        store: Store,
+        metrics: Metrics,
+        limit: ConcurrencyLimit,
+        draining: asyncio.Event,
+        *,
+        clock: Callable[[], datetime],
+        admin_token_id: str | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._store = store
+        self._metrics = metrics
+        self._limit = limit
+        self._draining = draining
+        self._clock = clock
+        self._admin_token_id = admin_token_id
+        self._sessions: dict[int, _Session] = {}
+        # By session, when it is to be read.
+        self._dirty: dict[int, float] = {}
+        self._new: list[Watcher] = []
+        self._pending: set[Watcher] = set()
+        self._wake = asyncio.Event()
+        self._admitted = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        # All that come while it is under way wait for the same opening.
+        self._openings: Batcher[None, None] = Batcher(self._open)
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Counts one more watcher inside; raises ``Unavailable`` beyond the limit."""
+        with self._limit.admit(), self._metrics.stream():
+            self._admitted += 1
+            try:
+                yield
+            finally:
+                self._admitted -= 1
+                if not self._admitted:
+                    self._stop()
+
+    async def open(self) -> None:
+        """Every change from now on reaches the watchers; raises ``Unavailable``.
+
+        To be called within ``admit``, and before anything is sent.
+        """
+        if not self._tasks:
+            await self._openings.submit(None)
+
+    async def _open(self, callers: Collection[None]) -> list[None]:
+        await self._store.changes.open()
+        if not self._admitted:  # they have gone meanwhile
+            self._store.changes.close()
+        elif not self._tasks:
+            work = (self._follow, self._send, self._tick, self._drain)
+            # In an empty context, or they would give up and log as the request that came first.
+            self._tasks = [self._loop.create_task(_repeat(one), context=Context()) for one in work]
+        return [None] * len(callers)
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+        self._store.changes.close()
+
+    async def follow(self, watcher: Watcher) -> None:
+        """Keeps a watcher up to date until its stream ends; its first event comes at once."""
+        session = self._sessions.setdefault(watcher.session_id, _Session())
+        session.watchers.add(watcher)
+        self._new.append(watcher)
+        self._wake.set()
+        try:
+            if self._draining.is_set():
+                self._restart(watcher)
+            await watcher.closed
+        finally:
+            self._pending.discard(watcher)
+            session.watchers.discard(watcher)
+            if not session.watchers:
+                del self._sessions[watcher.session_id]
+                self._dirty.pop(watcher.session_id, None)
+
+    # What changes -------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        changed = await self._store.changes.next()
+        watched = self._sessions.keys()
+        self._mark(watched if changed is None else changed & watched)
+
+    def _mark(self, changed: Iterable[int]) -> None:
+        for number in changed:
+            if number not in self._dirty:
+                self._dirty[number] = self._sessions[number].read_at + SPACING_SECONDS
+                self._wake.set()
+
+    async def _send(self) -> None:
+        await self._until_due()
+        due = self._take_due(self._loop.time())
+        try:
+            await self._update(due)
+        except Unavailable:
+            self._postpone(due)
+        except Exception:
+            # It must go on for the others.
+            log.exception("event streams cut off")
+            for watcher in _all(due):
+                watcher.cut()
+        await self._send_pending()
+
+    async def _until_due(self) -> None:
+        """Returns when a watcher has come, or something is due that was changed or not sent."""
+        now = self._loop.time()
+        times = [*self._dirty.values(), *([now + PENDING_SECONDS] if self._pending else [])]
+        if not self._new and min(times, default=NEVER) > now:
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(times, default=None)):
+                    await self._wake.wait()
+
+    def _take_due(self, now: float) -> dict[int, list[Watcher]]:
+        """By session, the watchers to be told of its state: all where it changed, else new ones."""
+        due: dict[int, list[Watcher]] = defaultdict(list)
+        for watcher in self._new:
+            due[watcher.session_id].append(watcher)
+        self._new = []
+        for number in [number for number, due_at in self._dirty.items() if due_at <= now]:
+            del self._dirty[number]
+            self._sessions[number].read_at = now
+            due[number] = list(self._sessions[number].watchers)
+        return due
+
+    def _postpone(self, due: Iterable[int]) -> None:
+        """The database cannot be read: these are tried again, as if they had changed."""
+        later = self._loop.time() + RETRY_SECONDS
+        self._dirty.update(dict.fromkeys(self._sessions.keys() & due, later))
+
+    # What is shown ------------------------------------------------------------------------------
+
+    async def _update(self, due: Mapping[int, Collection[Watcher]]) -> None:
+        """Offers each watcher what a ``GET`` would show it now, or ends its stream."""
+        if not due:
+            return
+        ended = await self._ended_tokens(_all(due))
+        found = await self._store.sessions.find_all(due)
+        await self._read_enrollments(due, found)
+        ballots = await self._read_ballots(due, found)
+        encoded: dict[tuple[int, Shown, View], Frame | None] = {}
+        for number, watchers in due.items():
+            session = found.get(number)
+            if session is not None and number in self._sessions:
+                self._sessions[number].newest = session
+            for place, watcher in enumerate(watchers, 1):
+                if not place % TURN:
+                    await asyncio.sleep(0)
+                if session is None:
+                    self._end(watcher, "deleted")
+                elif watcher.principal.token_id in ended:
+                    self._end(watcher, "expired")
+                else:
+                    own = ballots.get((number, watcher.principal.user_id))
+                    self._offer(watcher, session, own, encoded)
+
+    def _offer(
+        self,
+        watcher: Watcher,
+        session: SessionDocument,
+        own: BallotDocument | None,
+        encoded: dict[tuple[int, Shown, View], Frame | None],
+    ) -> None:
+        view = policy.view_of(watcher.caller, session, own)._replace(user_id=-1, own=None)
+        kind = session["_id"], watcher.shown, view
+        if kind not in encoded:
+            shown = watcher.shown(session, view) if view.may_read else None
+            encoded[kind] = None if shown is None else frames.results(shown)
+        frame = encoded[kind]
+        if frame is None:
+            self._end(watcher, "forbidden")
+            return
+        self._metrics.overwritten_events += watcher.offer(frame)
+        self._pending.add(watcher)
+        self._flush(watcher)
+
+    def _flush(self, watcher: Watcher) -> None:
+        self._metrics.stream_events["results"] += watcher.send(self._loop.time())
+        if watcher.pending is None:
+            self._pending.discard(watcher)
+
+    async def _send_pending(self) -> None:
+        for place, watcher in enumerate(tuple(self._pending), 1):
+            if not place % TURN:
+                await asyncio.sleep(0)
+            self._flush(watcher)
+
+    async def _read_enrollments(
+        self, due: Mapping[int, Collection[Watcher]], found: Mapping[int, SessionDocument]
+    ) -> None:
+        """Where rights may have changed, and of courses alone: elsewhere none matter."""
+        outdated = [
+            (watcher, found[number])
+            for number, watchers in due.items()
+            if number in found
+            for watcher in watchers
+            if watcher.rights_state != rights_state(found[number])
+        ]
+        users = {
+            watcher.principal.user_id
+            for watcher, session in outdated
+            if session["course_id"] is not None
+        }
+        lists = await asyncio.gather(*map(self._store.enrollments.of_user, users))
+        enrollments = dict(zip(users, lists, strict=True))
+        for watcher, session in outdated:
+            watcher.rights_state = rights_state(session)
+            watcher.enrollments = tuple(
+                one
+                for one in enrollments.get(watcher.principal.user_id, ())
+                if one["course_id"] == session["course_id"]
+            )
+
+    async def _read_ballots(
+        self, due: Mapping[int, Collection[Watcher]], found: Mapping[int, SessionDocument]
+    ) -> dict[tuple[int, int], BallotDocument]:
+        """Those that decide what is seen; of the others it does not matter whether they exist."""
+        voters = {
+            (number, watcher.principal.user_id)
+            for number, watchers in due.items()
+            if number in found and policy.depends_on_vote(found[number])
+            for watcher in watchers
+        }
+        return await self._store.ballots.of_voters(voters)
+
+    # What no change announces -------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        await asyncio.sleep(TICK_SECONDS)
+        now, moment = self._loop.time(), self._clock()
+        states = [(number, session.newest) for number, session in self._sessions.items()]
+        self._mark(number for number, newest in states if newest and is_over(newest, moment))
+        watchers = self._all_watchers()
+        for place, watcher in enumerate(watchers, 1):
+            if not place % TURN:
+                await asyncio.sleep(0)
+            if watcher.is_gone:
+                watcher.cut()
+            elif has_passed(watcher.until, moment):
+                self._end(watcher, "expired")
+            else:
+                watcher.beat(now)
+        ended = await self._ended_tokens(watchers)
+        for watcher in watchers if ended else ():
+            if watcher.principal.token_id in ended:
+                self._end(watcher, "expired")
+
+    async def _ended_tokens(self, watchers: Iterable[Watcher]) -> set[str]:
+        """The ids of tokens that are revoked or expired; what is known of them is 4 s old at most.
+
+        Raises ``Unavailable``.
+        """
+        wanted = {watcher.principal.token_id for watcher in watchers} - {self._admin_token_id}
+        return await self._store.tokens.find_ended(wanted, self._clock())
+
+    async def _drain(self) -> None:
+        await self._draining.wait()
+        for watcher in self._all_watchers():
+            self._restart(watcher)
+        await asyncio.Event().wait()  # those that come from now on are told by ``follow``
+
+    def _all_watchers(self) -> list[Watcher]:
+        return [one for session in self._sessions.values() for one in session.watchers]
+
+    def _restart(self, watcher: Watcher) -> None:
+        self._end(watcher, "restart", retry_ms=random.randint(*RESTART_MS))  # noqa: S311 - no secret
+
+    def _end(self, watcher: Watcher, reason: Reason, *, retry_ms: int | None = None) -> None:
+        self._pending.discard(watcher)
+        if watcher.end(frames.end(reason, retry_ms=retry_ms)):
+            self._metrics.stream_events["end"] += 1
+
+
+async def _repeat(step: Callable[[], Awaitable[None]]) -> None:
+    """Does ``step`` again and again: nothing awaits the task that would tell of an error."""
+    while True:
+        try:
+            await step()
+        except Unavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+        except Exception:
+            log.exception("event streams not kept up to date")
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def _all(due: Mapping[int, Collection[Watcher]]) -> list[Watcher]:
+    return [watcher for watchers in due.values() for watcher in watchers]
+
+
+HUB = web.AppKey("hub", Hub)
