@@ -3,8 +3,8 @@
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from service.content import live, votes
 from service.content import polls as content_polls
-from service.content import results, votes
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
 from service.openapi import explorer
 from service.polling import choices, enrollments, polls, sessions, submissions
@@ -30,7 +30,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "POST": votes.cast_vote,
         "DELETE": votes.withdraw_vote,
     },
-    "/rest/results": {"GET": results.show_results},
+    "/rest/results": {"GET": live.show_results},
     f"{API}/polls": {"GET": polls.list_polls, "POST": polls.create_poll},
     POLL: {"GET": polls.show_poll, "PUT": polls.update_poll, "DELETE": polls.delete_poll},
     CHOICES: {"GET": choices.list_choices, "POST": choices.create_choice},

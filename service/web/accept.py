@@ -2,8 +2,7 @@
 
 from aiohttp import hdrs, web
 
-from service.web.bodies import JSON
-
+JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 
 

@@ -115,8 +115,11 @@ def test_a_content_poll_with_its_results(
         "results": views.content_results(session, seen_by(hides_counts=hidden)),
     }
     assert responses.EXPANDED_POLL.load(seen) == seen
-    resource = views.results_of({**session, "poll_id": poll["id"]}, seen_by(hides_counts=hidden))
+    view = seen_by(hides_counts=hidden)
+    resource = {**views.results_of({**session, "poll_id": poll["id"]}, view), "revision": "1"}
     assert responses.RESULTS_OF_POLL.load(resource) == resource
+    resource = {**views.session_results(session, view), "revision": "1"}
+    assert responses.RESULTS_OF_SESSION.load(resource) == resource
     del seen["results"]
     assert responses.EXPANDED_POLL.load(seen) == responses.POLL.load(seen) == seen
 
