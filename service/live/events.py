@@ -34,10 +34,10 @@ async def respond_events(
     if request.method == hdrs.METH_HEAD:
         await response.prepare(request)
         return response
-    call.is_stream = True
     hub = request.app[HUB]
     with hub.admit():
         await hub.open()
+        call.is_stream = True
         await response.prepare(request)
         transport = request.transport
         if transport is None:

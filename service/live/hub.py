@@ -231,6 +231,8 @@ class Hub:
         own: BallotDocument | None,
         encoded: dict[tuple[int, Shown, View], Frame | None],
     ) -> None:
+        if watcher.closed.done():
+            return  # it has ended since the session was read
         view = policy.view_of(watcher.caller, session, own)._replace(user_id=-1, own=None)
         kind = session["_id"], watcher.shown, view
         if kind not in encoded:

@@ -11,8 +11,8 @@ from service.settings import SETTINGS
 
 ANY_ORIGIN = "*"
 REQUEST_HEADERS = (
-    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id, Accept, "
-    "traceparent, tracestate"
+    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Last-Event-ID, "
+    "X-Request-Id, Accept, traceparent, tracestate"
 )
 EXPOSED_HEADERS = (
     "ETag, Link, Retry-After, RateLimit, RateLimit-Policy, X-Request-Id, Content-Disposition"

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import ClientResponse
 
@@ -121,3 +121,59 @@ async def watching(
         assert response.status == 200, await response.text()
         assert response.content_type == "text/event-stream"
         yield Stream(response)
+
+
+REASONS = {404: "deleted", 403: "forbidden"}
+
+
+class Audience:
+    """Callers that watch the same results, each by a stream of its own.
+
+    After each action ``agree`` compares what their streams tell with what a ``GET`` answers.
+    """
+
+    def __init__(self, api: Client, callers: Mapping[str, tuple[Target, Headers | None]]) -> None:
+        self._api = api
+        self._callers = callers
+        self.streams: dict[str, Stream] = {}
+        self._newest: dict[str, Json] = {}
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self.agree()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    async def agree(self) -> set[str]:
+        """Returns the callers that see results now."""
+        sees = {name for name in self._callers if await self._agrees(name)}
+        assert sees == self.streams.keys()
+        return sees
+
+    async def _agrees(self, name: str) -> bool:
+        target, who = self._callers[name]
+        answer = await got(self._api, target, who)
+        if answer.status == 200:
+            await self._shows(name, await answer.json())
+            return True
+        if (stream := self.streams.pop(name, None)) is not None:
+            assert (await stream.end()).data == {"reason": REASONS[answer.status]}, name
+        watched = await self._api.get(
+            target.path, params=target.query, headers={**EVENTS, **(who or {})}
+        )
+        assert (watched.status, (await watched.json())["code"]) == (
+            answer.status,
+            (await answer.json())["code"],
+        )
+        return False
+
+    async def _shows(self, name: str, shown: Json) -> None:
+        if name not in self.streams:
+            watched = watching(self._api, *self._callers[name])
+            self.streams[name] = await self._open.enter_async_context(watched)
+            self._newest[name] = await self.streams[name].results()
+        while self._newest[name]["revision"] != shown["revision"]:
+            self._newest[name] = await self.streams[name].results()
+        assert self._newest[name] == shown
