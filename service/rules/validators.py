@@ -34,7 +34,7 @@ def of_choices(poll: PollDocument, *, shows_answer: bool) -> Parts:
 
 
 def of_results(session: SessionDocument, view: View) -> Parts | None:
-    """For ``views.content_results`` and ``views.results_of``; None if results are not shown."""
+    """For ``views.content_results``; None if results are not shown."""
     if not view.sees_results:
         return None
     counts, participants = session["results"], session["participants"]

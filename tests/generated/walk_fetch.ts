@@ -38,6 +38,7 @@ async function walk(): Promise<void> {
   const again = await api.POST("/rest/votes", { ...one, body: { optionIds: ["1"] } });
   expect(again.error?.code === "already_voted", true);
   const results = done(await api.GET("/rest/results", one));
+  if (typeof results === "string") throw new Error("without Accept: text/event-stream it is JSON");
   expect(results.results.options["2"]?.votes, 1);
   const [listed] = done(await api.GET("/rest/polls", { params: { query: { ...place, expand: "results" } } }));
   expect(listed?.results?.votes, 1);

@@ -15,9 +15,10 @@ from tests.support.casting import (
     submit,
     vote,
 )
+from tests.support.seeds import Json
 from tests.support.watching import Audience, Target, of_content, of_session
 
-END = {"endDate": "2126-01-31T13:00:00Z", "closePollOnEndDate": True}
+END: Json = {"endDate": "2126-01-31T13:00:00Z", "closePollOnEndDate": True}
 
 
 async def test_a_stream_of_a_content_poll_agrees_with_a_get_after_every_change(
@@ -81,7 +82,10 @@ async def test_a_stream_of_a_session_agrees_with_a_get_after_every_change(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     run = await course_run(api, raw, section=1, public=True, allowRevote=True)
-    enrolled = {11: (1, "StudentEnrollment"), 12: (2, "StudentEnrollment")}
+    enrolled: dict[int, tuple[int | None, str]] = {
+        11: (1, "StudentEnrollment"),
+        12: (2, "StudentEnrollment"),
+    }
     enrolled |= {13: (None, "StudentEnrollment"), 14: (None, "TeacherEnrollment")}
     for user_id, (section, kind) in enrolled.items():
         await enroll(api, user_id, section=section, kind=kind)

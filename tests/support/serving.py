@@ -54,6 +54,15 @@ class Client:
         body = await self._reader.readexactly(int(headers["content-length"]))
         return Answer(int(first.split()[1]), headers, body)
 
+    async def until(self, words: bytes) -> bytes:
+        """Everything up to these words."""
+        received = b""
+        while words not in received:
+            more = await self._reader.read(65536)
+            assert more, f"it ended before {words!r}"
+            received += more
+        return received
+
     async def call(self, data: bytes) -> Answer:
         self.send(data)
         return await self.read()
@@ -94,8 +103,14 @@ class RunningService:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    async def connect(self, limit: int = 65536) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=limit)
+    async def connect(self, limit: int = 65536, *, kernel_bytes: int | None = None) -> Client:
+        """``kernel_bytes``: how much the kernel takes for a client that does not read."""
+        connection = socket.socket()
+        if kernel_bytes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, kernel_bytes)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self._port))
+        reader, writer = await asyncio.open_connection(sock=connection, limit=limit)
         client = Client(reader, writer)
         self._clients.append(client)
         return client

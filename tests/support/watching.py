@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +16,12 @@ from tests.support.seeds import Json
 EVENTS = {"Accept": "text/event-stream"}
 SOON = 10.0
 """Within this something arrives even on a busy machine."""
+
+
+async def comes_true(condition: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+    async with asyncio.timeout(within):
+        while not await condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)
