@@ -16,6 +16,7 @@ import pytest
 from service.live import hub, watcher
 from service.server.listening import open_sockets
 from service.settings import Settings
+from service.web import scope
 from service.web.store_key import STORE
 from tests.conftest import ADMIN, Client, Raw
 from tests.support.calls import request
@@ -93,6 +94,18 @@ async def test_a_reader_that_knows_the_newest_state_hears_of_the_next(
         await answered(await vote(api, run, "1", acting=1))
         assert (await stream.results())["results"]["participants"] == 1
     async with watching(api, of_content(run), again) as stream:
+        assert (await stream.results())["results"]["participants"] == 1
+
+
+async def test_the_time_limit_of_a_request_does_not_bind_a_stream(
+    api: Client, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scope, "LIMIT_SECONDS", 0.3)
+    async with watching(api, of_content(run)) as stream:
+        await stream.results()
+        await asyncio.sleep(0.4)
+        monkeypatch.undo()
+        await answered(await vote(api, run, "1", acting=1))
         assert (await stream.results())["results"]["participants"] == 1
 
 

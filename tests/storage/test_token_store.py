@@ -10,7 +10,7 @@ from mongomock_motor import AsyncMongoMockClient
 from storage.client import Database
 from storage.errors import Conflict, NotFound
 from storage.store import Store
-from storage.tokens import token_id
+from storage.tokens import Tokens, token_id
 from tests.conftest import Clock, Raw
 
 
@@ -93,3 +93,21 @@ async def test_tokens_are_found_in_a_stand_in_for_the_database(clock: Clock) -> 
     assert await tokens.find(token_id("revoked"), clock()) is None
     assert await tokens.find("live", clock()) is None
     assert len(await tokens.all()) == 3
+
+
+async def test_of_many_tokens_those_that_have_ended_are_found(store: Store, clock: Clock) -> None:
+    """What is known of a token is 4 s old at most: a revoked one stops working within 5 s."""
+    now = [100.0]
+    tokens = Tokens(store.database, monotonic=lambda: now[0])
+    end = clock() + timedelta(seconds=10)
+    for name, expires_at in {"lives": None, "expires": end, "revoked": None}.items():
+        await store.tokens.create(name, name=name, user_id=7, now=clock(), expires_at=expires_at)
+    ids = {name: token_id(name) for name in ("lives", "expires", "revoked", "unknown")}
+    assert await tokens.find_ended(ids.values(), clock()) == {ids["unknown"]}
+    await store.tokens.revoke("revoked", clock())
+    now[0] += 3.9
+    assert await tokens.find_ended(ids.values(), clock()) == {ids["unknown"]}
+    now[0] += 0.1
+    assert await tokens.find_ended(ids.values(), clock()) == {ids["unknown"], ids["revoked"]}
+    assert await tokens.find_ended(ids.values(), end) == {*ids.values()} - {ids["lives"]}
+    assert await tokens.find(ids["lives"], clock()) is not None
