@@ -14,8 +14,11 @@ from pymongo import monitoring
 from pymongo.errors import OperationFailure
 
 from service.app import create_app
+from service.live.watcher import HEARTBEAT_SECONDS
+from service.openapi.document import build
 from service.routes import ROUTES
 from service.settings import Settings
+from service.web.accept import EVENT_STREAM
 from service.web.call import CLOCK
 from service.web.store_key import STORE
 from storage.embedded.engines import Mongod
@@ -29,6 +32,7 @@ from tests.support.processes import ROOT, eventually, failing
 
 GUIDE = (ROOT / "docs" / "deployment.md").read_text()
 COURSE = 5
+IDS = {"poll_id": "7", "course_id": "7", "poll_session_id": "7", "id": "7", "asset": "x"}
 
 
 def the_role() -> dict[str, Any]:
@@ -60,9 +64,8 @@ def test_the_guides_nginx_logs_every_route_but_those_of_votes() -> None:
     [access] = re.findall(r"access_log (.*);", GUIDE)
     assert access.endswith("polls if=$logged")
     assert re.search(r"error_log \S+ crit;", GUIDE)
-    ids = {"poll_id": "7", "course_id": "7", "poll_session_id": "7", "id": "7", "asset": "x"}
     for route in ROUTES:
-        path = route.format(**ids)
+        path = route.format(**IDS)
         about_votes = path == "/rest/votes" or "poll_submissions" in path
         for ending in ("", "/"):
             assert is_logged_by_nginx(path + ending, "anything") != about_votes
@@ -79,6 +82,20 @@ def test_the_guides_nginx_logs_no_query_and_no_header_which_may_hold_a_token() -
     assert set(re.findall(r"\$(\w+)", form)) == logged
     [access] = re.findall(r"access_log (.*);", GUIDE)
     assert access.split()[1] == "polls"
+
+
+def test_the_guides_nginx_passes_event_streams_on_at_once_and_does_not_cut_silent_ones() -> None:
+    [(pattern, body)] = re.findall(r"location ~ (\S+) \{\n(.*?)\n      \}", GUIDE, re.DOTALL)
+    settings = dict(line.strip().rstrip(";").split(" ", 1) for line in body.splitlines())
+    assert (settings["proxy_buffering"], settings["gzip"]) == ("off", "off")
+    assert int(settings["proxy_read_timeout"].removesuffix("s")) > 2 * HEARTBEAT_SECONDS
+    paths = build(ROUTES)["paths"]
+    for route in ROUTES:
+        get = paths[route].get("get", {"responses": {"200": {}}})
+        is_stream = EVENT_STREAM in get["responses"]["200"].get("content", {})
+        for ending in ("", "/"):
+            path = route.format(**IDS) + ending
+            assert bool(re.search(pattern, path)) == is_stream, path
 
 
 # MongoDB ---------------------------------------------------------------------------------------
@@ -183,6 +200,7 @@ async def every_route(api: Client, noted: Any) -> None:
         await noted(api.post("/rest", params={**votes, "as_user_id": "7"}, json=body))
     await noted(api.delete("/rest", params={**votes, "as_user_id": "7"}))
     await noted(api.post("/rest", params={**votes, "as_user_id": "8"}, json=body))
+    await noted(a_stream(api, {**votes, "type": "results"}))
     enrollment = {"user_id": 7, "type": "StudentEnrollment"}
     url = f"/api/v1/courses/{COURSE}/enrollments"
     made = await noted(api.post(url, json={"enrollment": enrollment}))
@@ -195,6 +213,15 @@ async def every_route(api: Client, noted: Any) -> None:
         await noted(api.put(f"{sessions}/{number}/{verb}"))
     await noted(api.get(sessions))
     await noted(api.get(f"/api/v1/polls/{poll_id}"))
+
+
+async def a_stream(api: Client, query: dict[str, str]) -> ClientResponse:
+    """Until its first event, if it has one."""
+    response = await api.get("/rest", params=query, headers={"Accept": EVENT_STREAM})
+    if response.status == 200:
+        await response.content.readuntil(b"data: ")
+        response.close()
+    return response
 
 
 def settings_on(uri: str) -> Settings:
