@@ -89,7 +89,7 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
         app[HUB] = Hub(
             store,
             app[METRICS],
-            ConcurrencyLimit(app[SETTINGS].max_streams, "streams"),
+            ConcurrencyLimit(app[SETTINGS].stream_limit, "event streams"),
             app[DRAINING],
             clock=app[CLOCK],
             admin_token_id=app[ADMIN_TOKEN_ID],

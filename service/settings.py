@@ -147,13 +147,18 @@ class Settings:
     traces: bool = False
     event_loop: Annotated[EventLoop, "POLLS_EVENT_LOOP", _event_loop] = "auto"
     workers: Annotated[int, "POLLS_WORKERS", _whole(1, MAX_WORKERS)] = 1
-    max_connections: Annotated[int, "POLLS_MAX_CONNECTIONS", _whole(1, 10**6)] = 10_000
+    max_connections: Annotated[int, "POLLS_MAX_CONNECTIONS", _whole(1, 10**6)] = 12_000
     max_exports: Annotated[int, "POLLS_MAX_EXPORTS", _whole(1, 100)] = 4
     max_streams: Annotated[int, "POLLS_MAX_STREAMS", _whole(0, 10**6)] = 10_000
     client_seconds: Annotated[float, "POLLS_CLIENT_SECONDS", _whole(1, 3600)] = 30
     keepalive_seconds: Annotated[float, "POLLS_KEEPALIVE_SECONDS", _whole(1, 3600)] = 75
     drain_seconds: Annotated[float, "POLLS_DRAIN_SECONDS", _whole(0, 3600)] = 0
     metrics_dir: Annotated[Path | None, "POLLS_METRICS_DIR", _writable_directory] = None
+
+    @property
+    def stream_limit(self) -> int:
+        """Event streams leave a tenth of the connections to everybody else."""
+        return min(self.max_streams, self.max_connections - self.max_connections // 10)
 
     @property
     def location(self) -> Location:

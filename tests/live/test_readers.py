@@ -141,6 +141,35 @@ async def test_beyond_the_limit_of_streams_the_next_is_asked_to_come_again(
     await comes_true(is_admitted)
 
 
+async def test_streams_leave_some_connections_to_everybody_else(
+    run: Run, settings: Settings
+) -> None:
+    assert Settings().stream_limit == 10_000
+    async with serving(replace(settings, max_connections=10)) as service:
+        readers = [await service.connect() for _ in range(10)]
+        for reader in readers[:9]:
+            reader.send(asking(run))
+            await reader.until(b"event: results")
+        assert (await readers[9].call(asking(run))).status == 503
+
+
+async def test_a_slow_reader_that_goes_on_reading_is_not_cut_off(
+    api: Client, settings: Settings
+) -> None:
+    """It is behind all the time: its next event waits whenever one is taken."""
+    run = await large_run(api)
+    limited = replace(settings, client_seconds=1)
+    async with serving(limited, sockets=small_sockets()) as service:
+        reader = await service.connect(limit=1, kernel_bytes=4096)
+        reader.send(asking(run))
+        taking = asyncio.create_task(reader.sip(1_200, every=0.05))
+        for voter in range(1, 15):
+            await answered(await vote(api, run, IDS[0], acting=voter))
+            await asyncio.sleep(0.25)
+        assert await sample(service, "polls_streams") == 1
+        taking.cancel()
+
+
 async def test_a_reader_that_goes_away_is_forgotten(run: Run, service: RunningService) -> None:
     """With the last one the changes of sessions are not followed any more."""
     readers = [await service.connect() for _ in range(2)]

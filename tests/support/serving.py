@@ -75,6 +75,11 @@ class Client:
             self._writer.write(bytes([byte]))
             await asyncio.sleep(every)
 
+    async def sip(self, size: int, every: float) -> None:
+        """Takes no more than so many bytes in so many seconds."""
+        while await self._reader.read(size):  # noqa: ASYNC110 - it is slow on purpose
+            await asyncio.sleep(every)
+
     async def rest(self) -> bytes:
         """Everything until the other side closes or resets the connection."""
         received = b""
