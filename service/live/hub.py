@@ -11,7 +11,6 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import Context
 from datetime import datetime
 
 import structlog
@@ -117,8 +116,8 @@ class Hub:
             self._store.changes.close()
         elif not self._tasks:
             work = (self._follow, self._send, self._tick, self._drain)
-            # In an empty context, or they would give up and log as the request that came first.
-            self._tasks = [self._loop.create_task(_repeat(one), context=Context()) for one in work]
+            # The context of a batch is empty: they have not the time limit of a request.
+            self._tasks = [self._loop.create_task(_repeat(one)) for one in work]
         return [None] * len(callers)
 
     def _stop(self) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -17,11 +17,14 @@ from service.live import hub, watcher
 from service.server.listening import open_sockets
 from service.settings import Settings
 from service.web import scope
+from service.web.health import DRAINING
 from service.web.store_key import STORE
+from storage.documents import SessionDocument
 from tests.conftest import ADMIN, Client, Raw
+from tests.storage.test_faults import failing
 from tests.support.calls import request
 from tests.support.casting import Run, answered, content_run, vote
-from tests.support.seeds import a_poll
+from tests.support.seeds import a_poll, refused
 from tests.support.serving import RunningService, serving, until
 from tests.support.watching import EVENTS, comes_true, got, of_content, watching
 from tests.telemetry.test_metrics import scrape, value
@@ -107,6 +110,38 @@ async def test_the_time_limit_of_a_request_does_not_bind_a_stream(
         monkeypatch.undo()
         await answered(await vote(api, run, "1", acting=1))
         assert (await stream.results())["results"]["participants"] == 1
+
+
+async def test_a_stream_is_refused_while_changes_cannot_be_followed(
+    api: Client, run: Run, raw: Raw
+) -> None:
+    target = of_content(run)
+    with failing(raw, ["aggregate"], {"errorCode": 13}):
+        answer = await api.get(target.path, params=target.query, headers=EVENTS)
+        await refused(answer, 503)
+        assert answer.headers["Retry-After"] == "1"
+    async with watching(api, target) as stream:
+        await stream.results()
+
+
+async def test_nothing_comes_behind_the_end(
+    api: Client, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the state was being read when the stream ended."""
+    sessions = api.app[STORE].sessions
+    read = sessions.find_all
+
+    async def read_amid_a_stop(numbers: Iterable[int]) -> dict[int, SessionDocument]:
+        found = await read(numbers)
+        api.app[DRAINING].set()
+        await asyncio.sleep(0.1)
+        return found
+
+    async with watching(api, of_content(run)) as stream:
+        await stream.results()
+        monkeypatch.setattr(sessions, "find_all", read_amid_a_stop)
+        await answered(await vote(api, run, "1", acting=1))
+        assert (await stream.end()).data == {"reason": "restart"}
 
 
 async def test_a_comment_comes_every_15_seconds(

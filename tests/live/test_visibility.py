@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.live import hub
 from service.web.store_key import STORE
 from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
@@ -16,7 +17,7 @@ from tests.support.casting import (
     vote,
 )
 from tests.support.seeds import Json
-from tests.support.watching import Audience, Target, of_content, of_session
+from tests.support.watching import Audience, Target, of_content, of_session, watching
 
 END: Json = {"endDate": "2126-01-31T13:00:00Z", "closePollOnEndDate": True}
 
@@ -154,6 +155,25 @@ async def test_a_token_that_ends_ends_its_streams(
         assert (await audience.streams["ends"].end()).data == {"reason": "expired"}
         await answered(await vote(api, run, "1", acting=3))
         assert (await audience.streams["admin"].results())["results"]["votes"] == 1
+
+
+async def test_nothing_is_shown_to_a_token_that_has_ended_since_it_was_last_looked_at(
+    api: Client,
+    raw: Raw,
+    clock: Clock,
+    make_token: TokenMaker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "TICK_SECONDS", 60)
+    run = await content_run(api, raw)
+    who = await make_token(name="ends")
+    async with watching(api, of_content(run), who) as stream:
+        await stream.results()
+        await api.app[STORE].tokens.revoke("ends", clock())
+        await answered(await vote(api, run, "1", acting=3))
+        event = await stream.next()
+        assert event is not None
+        assert (event.name, event.data) == ("end", {"reason": "expired"})
 
 
 async def move(api: Client, url: str, **members: object) -> None:
