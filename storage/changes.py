@@ -1,7 +1,8 @@
 """Which sessions change, in whatever process; for those that show results live.
 
 Everything that results show, who may see them and when they end is in the session itself: counts,
-rules, publication, ``rights_changes``. The deletion of a poll deletes its sessions.
+rules, publication, ``rights_changes`` while it is published. The deletion of a poll deletes its
+sessions.
 """
 
 import asyncio

@@ -39,6 +39,8 @@ RETRY_SECONDS = 0.5
 """The pause after the database could not be read."""
 PENDING_SECONDS = 0.05
 """How often a reader that did not take its event is looked at again."""
+RIGHTS_SECONDS = 4.0
+"""How old what is known of enrollments may be where no change of the session tells of their end."""
 RESTART_MS = (500, 5_000)
 """When readers connect again after a restart: not all at once."""
 NEVER = float("inf")
@@ -265,7 +267,7 @@ class Hub:
             for number, watchers in due.items()
             if number in found
             for watcher in watchers
-            if watcher.rights_state != rights_state(found[number])
+            if watcher.rights_state != rights_state(found[number]) or _ends_unheard(found[number])
         ]
         users = {
             watcher.principal.user_id
@@ -299,8 +301,15 @@ class Hub:
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_SECONDS)
         now, moment = self._loop.time(), self._clock()
-        states = [(number, session.newest) for number, session in self._sessions.items()]
-        self._mark(number for number, newest in states if newest and is_over(newest, moment))
+        self._mark(
+            number
+            for number, session in self._sessions.items()
+            if session.newest is not None
+            and (
+                is_over(session.newest, moment)
+                or (_ends_unheard(session.newest) and session.read_at + RIGHTS_SECONDS <= now)
+            )
+        )
         watchers = self._all_watchers()
         for place, watcher in enumerate(watchers, 1):
             if not place % TURN:
@@ -352,6 +361,11 @@ async def _repeat(step: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("event streams not kept up to date")
             await asyncio.sleep(RETRY_SECONDS)
+
+
+def _ends_unheard(session: SessionDocument) -> bool:
+    """Whether the end of an enrollment does not change the session: see ``Enrollments.delete``."""
+    return session["course_id"] is not None and not session["is_published"]
 
 
 def _all(due: Mapping[int, Collection[Watcher]]) -> list[Watcher]:

@@ -80,8 +80,10 @@ async def test_a_stream_of_a_content_poll_agrees_with_a_get_after_every_change(
 
 
 async def test_a_stream_of_a_session_agrees_with_a_get_after_every_change(
-    api: Client, raw: Raw, make_token: TokenMaker
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert hub.RIGHTS_SECONDS + hub.TICK_SECONDS < 5
+    monkeypatch.setattr(hub, "RIGHTS_SECONDS", 0.5)
     run = await course_run(api, raw, section=1, public=True, allowRevote=True)
     enrolled: dict[int, tuple[int | None, str]] = {
         11: (1, "StudentEnrollment"),
@@ -122,6 +124,8 @@ async def test_a_stream_of_a_session_agrees_with_a_get_after_every_change(
         await move(api, run.url, has_public_results=True)
         assert await audience.agree() == here | students
         await end_enrollment(api, 11)
+        assert await audience.agree() == {"admin", "teacher"} | students
+        await answered(await api.get(f"{run.url}/open"))
         assert await audience.agree() == {"admin", "teacher"} | students
         await end_enrollment(api, 14)
         assert await audience.agree() == {"admin"} | students
