@@ -12,7 +12,7 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 from service.polling.responses import accepted_ids
-from service.polling.spreadsheets import cell
+from service.polling.spreadsheets import cell, quoted
 from service.rules import views
 from service.web.call import CALL
 from storage.documents import BallotDocument
@@ -135,5 +135,10 @@ def _record(submission: dict[str, Any]) -> dict[str, Any]:
 
 def _lines(records: Iterable[dict[str, Any]]) -> bytes:
     """CSV lines (RFC 4180): all columns, and CRLF."""
-    rows = (map(record.get, COLUMNS) for record in records)
-    return "".join(",".join(map(cell, row)) + "\r\n" for row in rows).encode()
+    rows = ((_cell(column, record.get(column)) for column in COLUMNS) for record in records)
+    return "".join(",".join(row) + "\r\n" for row in rows).encode()
+
+
+def _cell(column: str, value: object) -> str:
+    """Times are left to programs, which read them, and to spreadsheets, which show them as such."""
+    return quoted(str(value)) if column == "created_at" and value is not None else cell(value)
