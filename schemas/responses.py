@@ -151,6 +151,13 @@ class ExpandedPollSchema(PollSchema):
     results = fields.Nested(ResultsSchema)
 
 
+class LinkSchema(ShownSchema):
+    """A link to a page. Whoever has it has its rights: keep it out of logs."""
+
+    url = fields.String()
+    expiresAt = Time()
+
+
 class VoteSchema(ShownSchema):
     """A vote in a content poll. Members that the caller may not see are null."""
 
@@ -293,6 +300,7 @@ HEALTH = HealthSchema()
 POLL = PollSchema()
 EXPANDED_POLL = ExpandedPollSchema()
 VOTE = VoteSchema()
+LINK = LinkSchema()
 RESULTS_OF_POLL = ResultsOfPollSchema()
 RESULTS_OF_SESSION = ResultsOfSessionSchema()
 SHOWN_POLL = ShownPollSchema()

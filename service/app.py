@@ -17,7 +17,7 @@ from service.settings import SETTINGS, Settings
 from service.telemetry.log import REQUEST_LOG, RequestLog, open_request_log
 from service.telemetry.metrics import METRICS, Metrics
 from service.telemetry.tracing import add_tracing
-from service.web.authentication import ADMIN_TOKEN_ID, identify
+from service.web.authentication import identify
 from service.web.call import CALL, CLOCK
 from service.web.concurrency import EXPORT_LIMIT, ConcurrencyLimit
 from service.web.cors import add_cors
@@ -26,6 +26,7 @@ from service.web.proxies import client_scheme
 from service.web.rate_limits import add_limits
 from service.web.scope import request_scope
 from service.web.store_key import STORE
+from service.web.tokens import ADMIN_TOKEN_ID
 from storage.client import SessionWatch
 from storage.documents import utc_now
 from storage.startup import open_store

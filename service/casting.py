@@ -13,7 +13,14 @@ from service.web.responses import Refused
 from service.web.store_key import STORE
 from storage.ballots import Ballots
 from storage.documents import RightsState, Settings
-from storage.errors import KeyReused, OutcomeUnknown, StorageError, Unavailable
+from storage.errors import (
+    KeyOutdated,
+    KeyReused,
+    LimitReached,
+    OutcomeUnknown,
+    StorageError,
+    Unavailable,
+)
 from storage.idempotency import IdempotencyKey
 from storage.voting import (
     AlreadyVoted,
@@ -54,6 +61,18 @@ POLLING = Api(
     ["poll_submissions[0].poll_choice_id"],
     "poll_submissions[0].comment",
 )
+PAGE = Api(
+    {**CONTENT.statuses, **dict.fromkeys((KeyReused, KeyOutdated, LimitReached), 409)},
+    {
+        SessionClosed: "Voting is closed. Your vote was not counted.",
+        UnknownOption: "is not an option of this poll any more.",
+        AlreadyVoted: "You have already voted. This poll does not allow changing a vote.",
+        KeyOutdated: "This vote was sent before, and was replaced or withdrawn since.",
+    },
+    ["Your choice"],
+    "Your comment",
+)
+"""Of the page of a link, in words for people."""
 OUTCOMES: dict[type[StorageError], str] = {
     SessionClosed: "closed",
     AlreadyVoted: "already_voted",
@@ -70,9 +89,10 @@ def note_anonymity(request: web.Request, settings: Settings) -> None:
     """Keeps the caller out of the log and the trace of a cast unless names are saved.
 
     Call it as soon as the settings are known: refused casts reveal as much. Until then the scope of
-    the request has hidden the caller.
+    the request has hidden the caller. The holder of a link stays hidden.
     """
-    request[CALL].is_anonymous = not settings["saveParticipantNames"]
+    call = request[CALL]
+    call.is_anonymous = call.principal.maker is not None or not settings["saveParticipantNames"]
 
 
 async def cast(

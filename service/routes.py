@@ -3,9 +3,10 @@
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
-from service.content import live, votes
+from service.content import links, live, votes
 from service.content import polls as content_polls
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
+from service.live import files, page
 from service.openapi import explorer
 from service.polling import choices, enrollments, polls, sessions, submissions
 from service.polling.paths import API, CHOICES, COURSE, POLL, SESSIONS, SUBMISSIONS
@@ -31,6 +32,10 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "DELETE": votes.withdraw_vote,
     },
     "/rest/results": {"GET": live.show_results},
+    "/rest/links": {"POST": links.create_link},
+    "/p/{link}": {"GET": page.show_page, "POST": page.send_form},
+    "/p/{link}/events": {"GET": page.follow_page},
+    "/pages/{file}": {"GET": files.show_file},
     f"{API}/polls": {"GET": polls.list_polls, "POST": polls.create_poll},
     POLL: {"GET": polls.show_poll, "PUT": polls.update_poll, "DELETE": polls.delete_poll},
     CHOICES: {"GET": choices.list_choices, "POST": choices.create_choice},
@@ -49,6 +54,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{SESSIONS}/{{id}}/close": dict.fromkeys(("GET", "PUT"), sessions.close_session),
     f"{SESSIONS}/{{id}}/export": {"GET": sessions.export_session},
     f"{SESSIONS}/{{id}}/results": {"GET": sessions.show_results},
+    f"{SESSIONS}/{{id}}/links": {"POST": sessions.create_link},
     SUBMISSIONS: {
         "GET": submissions.list_submissions,
         "POST": submissions.create_submission,
@@ -67,8 +73,13 @@ ROUTES: dict[str, dict[str, Handler]] = {
 UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""
 
-CASTS = frozenset((votes.cast_vote, votes.withdraw_vote, submissions.create_submission))
-"""What casts votes, also those without a name: the log must not tell who asked."""
+CASTS = frozenset(
+    (
+        *(votes.cast_vote, votes.withdraw_vote, submissions.create_submission),
+        *(page.show_page, page.send_form, page.follow_page),
+    )
+)
+"""What casts votes, also those without a name, or leads to it: the log must not tell who asked."""
 
 
 def add_routes(router: web.UrlDispatcher) -> None:

@@ -29,6 +29,11 @@ SECRET_FILES = {
 }
 """Each secret may instead be the content of the file that the second variable names."""
 ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?|\*")
+NOBODY, ITSELF = "'none'", "'self'"
+FRAME_WORDS = {"none": NOBODY, "self": ITSELF}
+ANCESTOR = re.compile(
+    rf"{NOBODY}|{ITSELF}|https?://(\*\.)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(:([0-9]{{1,5}}|\*))?"
+)
 BASE_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 BAD_TOKEN_RATE = parse("60/minute")
 EMBEDDED_URI = "POLLS_EMBEDDED_URI"
@@ -112,6 +117,15 @@ def _origins(text: str) -> frozenset[str]:
     return origins
 
 
+def _frame_ancestors(text: str) -> str:
+    """The value of the directive ``frame-ancestors`` (CSP, level 3), with its quotes."""
+    sources = [FRAME_WORDS.get(item, item) for item in text.lower().replace(",", " ").split()]
+    is_list = bool(sources) and (len(sources) == 1 or NOBODY not in sources)
+    if not is_list or not all(map(ANCESTOR.fullmatch, sources)):
+        raise ValueError("must be none, or list self and origins, such as https://*.example.com")
+    return " ".join(sources)
+
+
 def _rate(text: str) -> RateLimitItem | None:
     """One rate in the notation of the library limits; None for ``off``."""
     if text.lower() == "off":
@@ -144,6 +158,7 @@ class Settings:
     token_rate: Annotated[RateLimitItem | None, "POLLS_TOKEN_RATE", _rate] = None
     bad_token_rate: Annotated[RateLimitItem | None, "POLLS_BAD_TOKEN_RATE", _rate] = BAD_TOKEN_RATE
     cors_origins: Annotated[frozenset[str], "POLLS_CORS_ORIGINS", _origins] = frozenset()
+    frame_ancestors: Annotated[str, "POLLS_FRAME_ANCESTORS", _frame_ancestors] = NOBODY
     traces: bool = False
     event_loop: Annotated[EventLoop, "POLLS_EVENT_LOOP", _event_loop] = "auto"
     workers: Annotated[int, "POLLS_WORKERS", _whole(1, MAX_WORKERS)] = 1

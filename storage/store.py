@@ -1,8 +1,10 @@
 """The whole store as one object; ``storage.startup`` opens and closes it."""
 
+import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from storage.ballots import Ballots
 from storage.batching import Batcher
@@ -12,6 +14,7 @@ from storage.documents import utc_now
 from storage.enrollments import Enrollments
 from storage.errors import Unavailable
 from storage.exports import Exports
+from storage.idempotency import IdempotencyKey, transaction_once
 from storage.keys import Keys
 from storage.polls import Polls, touch
 from storage.purges import Purges
@@ -42,6 +45,7 @@ class Store:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.database = database
+        self._secret = secret
         self.uri = uri
         self.description = description
         self.is_new = is_new
@@ -58,6 +62,21 @@ class Store:
         self._checks: Batcher[None, None] = Batcher(self._check_writes)
         self._checked_until = 0.0
         self._refusal: str | None = None
+
+    def key_for(self, purpose: str) -> bytes:
+        """A key derived from the secret, the same in every process on this store."""
+        return hmac.digest(self._secret, f"key:{purpose}".encode(), "sha256")
+
+    async def once(
+        self, key: IdempotencyKey | None, outcome: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """``outcome``, or that of the first request under this key within 24 h.
+
+        Nothing else is stored. Raises ``KeyReused`` if that was another request.
+        """
+        if key is None:
+            return outcome
+        return await transaction_once(self.database, key, lambda _: outcome)
 
     async def check_writes(self) -> None:
         """Raises ``Unavailable`` unless the database accepts writes, as of this second."""

@@ -22,8 +22,8 @@ PACKAGES: dict[str, set[str]] = {
     },
     "service.casting": {"service.web", "service.rules", "service.telemetry", "storage"},
     "service.live": {
-        *("service.web", "service.rules", "service.telemetry", "service.settings"),
-        *("schemas", "storage"),
+        *("service.casting", "service.web", "service.rules", "service.telemetry"),
+        *("service.settings", "schemas", "storage"),
     },
     "service.content": {
         *("service.casting", "service.live", "service.web", "service.rules"),
@@ -33,8 +33,10 @@ PACKAGES: dict[str, set[str]] = {
         *("service.casting", "service.live", "service.web", "service.rules"),
         *("schemas", "storage"),
     },
-    "service.openapi": {"service.polling", "service.web", "schemas", "storage"},
-    "service.routes": {"service.content", "service.polling", "service.openapi", "service.web"},
+    "service.openapi": {"service.live", "service.polling", "service.web", "schemas", "storage"},
+    "service.routes": {
+        *("service.content", "service.live", "service.polling", "service.openapi", "service.web"),
+    },
     "service.app": {
         *("service.routes", "service.openapi", "service.live", "service.web"),
         *("service.telemetry", "service.settings", "storage"),

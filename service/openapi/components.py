@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.fields import OPTION_ID
 from schemas.responses import ProblemSchema
+from service.live.files import FILES
 from service.openapi.examples import EXAMPLES
 from service.openapi.explorer import ASSETS
 from service.openapi.fields import WHOLE_ID, either, text
@@ -105,6 +106,8 @@ IN_PATH: dict[str, Json] = {
     "poll_submissions/id": _of(WHOLE_ID, "The id of a submission to the session."),
     "enrollments/id": _of(WHOLE_ID, "The id of an enrollment in the course."),
     "users/id": _of(either(WHOLE_ID, _one_of("self")), "The id of a user, or `self`."),
+    "link": _of(text("[A-Za-z0-9_.-]+"), "The end of the URL of a link."),
+    "file": _of(_one_of(*FILES), "The name of the file."),
     "asset": _of(_one_of(*ASSETS), "The name of the file."),
 }
 """Parameters of paths by name; ``id`` with the collection before it."""

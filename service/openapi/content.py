@@ -1,7 +1,8 @@
 """The operations of the content API."""
 
 from schemas.content import NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
-from schemas.responses import EXPANDED_POLL, POLL, RESULTS_OF_POLL, VOTE
+from schemas.links import NEW_LINK
+from schemas.responses import EXPANDED_POLL, LINK, POLL, RESULTS_OF_POLL, VOTE
 from service.openapi.operation import (
     Operation,
     Operations,
@@ -21,6 +22,7 @@ POLLS = json_answer("The polls.", list_of(EXPANDED_POLL), "ETag")
 STORED_VOTE = json_answer("The vote as stored.", VOTE)
 WITHDRAWN_VOTE = json_answer("The withdrawn vote.", VOTE)
 VOTES = json_answer("A page of votes.", list_of(VOTE), "Link")
+MADE_LINK = json_answer("The link.", LINK)
 RESULTS = live_answer(RESULTS_OF_POLL)
 
 OF_NEW_POLL = {
@@ -64,6 +66,9 @@ OPERATIONS: Operations = {
     ),
     "DELETE /rest/votes": Operation(
         "withdrawVote", WITHDRAWN_VOTE, ONE_POLL, refusals={404: (Code.NO_VOTE,), 409: OF_VOTES}
+    ),
+    "POST /rest/links": Operation(
+        "createLink", MADE_LINK, ONE_POLL, body=json_content(NEW_LINK), refusals=ELSEWHERE
     ),
     "GET /rest/results": Operation(
         "getResults",

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema
 
-from schemas import content, polling, responses
+from schemas import content, links, polling, responses
 
 OF_TITLE = "What is asked."
 OF_COMMENT = "What the voter adds, where the poll allows comments."
@@ -63,6 +63,14 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     content.NewVoteSchema: {
         "optionIds": "The ids of the chosen options: one, unless the poll takes several.",
         "comment": OF_COMMENT,
+    },
+    links.NewLinkSchema: {
+        "actions": "What the link is for: `view`, or `view` and `vote`.",
+        "expiresIn": "How many seconds the link lasts.",
+    },
+    responses.LinkSchema: {
+        "url": "The page, for a browser.",
+        "expiresAt": "When the link ends at the latest.",
     },
     responses.ShownOptionSchema: {
         "id": "The id of the option, unique in its poll.",

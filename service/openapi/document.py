@@ -12,8 +12,9 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
 from schemas.responses import ProblemSchema
-from service.openapi import components, content, monitoring, polling
+from service.openapi import components, content, live, monitoring, polling
 from service.openapi.fields import CONDITIONS, describe
+from service.openapi.live import HTML, TEXT
 from service.openapi.names import component_name
 from service.openapi.operation import (
     Answer,
@@ -60,11 +61,17 @@ TAGS: dict[str, tuple[str, str]] = {
     "service.polling.choices": ("Poll choices", "The options of a poll."),
     "service.polling.sessions": ("Poll sessions", "Runs of a poll in a course."),
     "service.polling.submissions": ("Poll submissions", "Votes in a session."),
+    "service.live": ("Pages", "The pages of polls, for people with a link."),
     "service.polling.enrollments": ("Courses and users", "Who is enrolled in which course."),
     "service": ("Operation", "For operators of the service. No token is needed."),
 }
 """Name and description, by the module or the package of the handler."""
-OPERATIONS: Operations = {**monitoring.OPERATIONS, **content.OPERATIONS, **polling.OPERATIONS}
+OPERATIONS: Operations = {
+    **monitoring.OPERATIONS,
+    **content.OPERATIONS,
+    **polling.OPERATIONS,
+    **live.OPERATIONS,
+}
 
 
 class Undescribed(Exception):
@@ -221,7 +228,8 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
     }
     if answer.content:
         success["content"] = answer.content
-    links = {**operation.links, **(_links(path, answer) if method == "POST" else {})}
+    is_creation = method == "POST" and path not in PUBLIC
+    links = {**operation.links, **(_links(path, answer) if is_creation else {})}
     if links:
         success["links"] = {
             name: {"operationId": name, "parameters": parameters}
@@ -231,11 +239,18 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
     return {
         "200" if answer.content else "204": success,
         **({"304": unmodified} if _is_revalidated(method, operation) else {}),
+        **{str(status): _page(status, text) for status, text in operation.pages.items()},
         **{
             str(status): components.refusal_name(operation.id, status, codes)
             for status, codes in _refusals(f"{method} {path}", operation).items()
         },
     }
+
+
+def _page(status: int, description: str) -> Json:
+    names = ("Retry-After",) if status in (429, 503) else ()
+    headers = components.headers_of(*names)
+    return {"description": description, "headers": headers, "content": {HTML: TEXT}}
 
 
 def _links(path: str, created: Answer) -> dict[str, dict[str, str]]:
@@ -269,16 +284,16 @@ def _refusals(route: str, operation: Operation) -> dict[int, frozenset[Code]]:
     takes = {*operation.parameters}
     statuses: set[int] = set()
     refusals = [operation.refusals]
-    if "{" in path or takes & {"pollId", "onlyPollId"}:
+    if ("{" in path and not operation.pages) or takes & {"pollId", "onlyPollId"}:
         refusals.append({404: (Code.NOT_FOUND,)})
     if path not in PUBLIC:
         statuses |= {400, 403, 429, 500, 503}
         refusals.append({403: (Code.TOKEN_REQUIRED, Code.BAD_TOKEN)})
         if method != "GET":
             refusals.append({503: (Code.OUTCOME_UNKNOWN,)})
-    if method == "POST":
-        refusals.append({409: (Code.IDEMPOTENCY_KEY_REUSED,)})
-    if operation.body is not None:
+        if method == "POST":
+            refusals.append({409: (Code.IDEMPOTENCY_KEY_REUSED,)})
+    if operation.body is not None and path not in PUBLIC:
         statuses |= {408, 413, 415}
     if "If-Match" in takes:
         statuses.add(412)

@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import Schema
 
-from schemas import content, polling, responses
+from schemas import content, links, polling, responses
 
 CREATED_AT = "2014-01-07T15:16:18Z"
 QUESTION = "What is your favorite color?"
@@ -62,6 +62,11 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
         "comment": None,
         "createdAt": CREATED_AT,
         "updatedAt": CREATED_AT,
+    },
+    links.NewLinkSchema: {"actions": ["view", "vote"], "expiresIn": 86400},
+    responses.LinkSchema: {
+        "url": "https://polls.example.com/p/WzEsInBvbGwiXQ.c2lnbmF0dXJl",
+        "expiresAt": CREATED_AT,
     },
     responses.ResultsOfPollSchema: {
         "pollId": STARS_ID,

@@ -20,6 +20,7 @@ from schemas.fields import (
     Pattern,
     Title,
 )
+from schemas.links import VIEW, LinkActions
 from schemas.polling import ChoiceId, Flag, Id, NewSubmission
 from schemas.responses import Counts, ShownChoiceId, Time
 from service.openapi.descriptions import description_of
@@ -49,6 +50,12 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
         {"format": "uuid"} if field.pattern is UUID else {"pattern": f"^{field.pattern.pattern}$"}
     ),
     Title: lambda _: text(f"[^{CONTROLS}]*[^{CONTROLS}{BLANKS}][^{CONTROLS}]*"),
+    LinkActions: lambda field: {
+        "minItems": field.least,
+        "maxItems": field.most,
+        "uniqueItems": True,
+        "contains": {"type": "string", "enum": [VIEW]},
+    },
     Items: lambda field: {"minItems": field.least, "maxItems": field.most},
     # Generators parse ``date-time``, and fail where there is no time.
     Moment: lambda _: text(f"|{MOMENT}"),

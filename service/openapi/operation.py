@@ -68,6 +68,7 @@ class Operation:
 
     * ``parameters`` are names in ``components.PARAMETERS``;
     * ``refusals`` are the codes by status beyond those that ``document`` adds;
+    * ``pages`` are refusals in HTML, by status;
     * ``links`` are the parameters of other operations, as runtime expressions, by operation id.
     """
 
@@ -76,6 +77,7 @@ class Operation:
     parameters: tuple[str, ...] = ()
     body: Content | None = None
     refusals: Refusals = field(default_factory=dict)
+    pages: Mapping[int, str] = field(default_factory=dict)
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

@@ -4,6 +4,7 @@ from marshmallow import Schema
 
 from schemas import polling as received
 from schemas import responses
+from schemas.links import NEW_LINK
 from schemas.polling import CHOICES, ENROLLMENTS, POLLS, SESSIONS, SUBMISSIONS, Resource
 from service.openapi.names import component_name
 from service.openapi.operation import (
@@ -141,6 +142,11 @@ OPERATIONS: Operations = {
     f"GET {A_SESSION}/export": Operation("exportPollSession", FILE, ("format",)),
     f"GET {A_SESSION}/results": Operation(
         "getPollSessionResults", RESULTS, ("Last-Event-ID",), refusals={403: (Code.RESULTS_HIDDEN,)}
+    ),
+    f"POST {A_SESSION}/links": Operation(
+        "createPollSessionLink",
+        json_answer("The link.", responses.LINK),
+        body=json_content(NEW_LINK),
     ),
     f"GET {API}/poll_sessions/opened": _page("listOpenedPollSessions", SESSIONS, "include"),
     f"GET {API}/poll_sessions/closed": _page("listClosedPollSessions", SESSIONS, "include"),

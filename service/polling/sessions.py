@@ -7,6 +7,7 @@ from aiohttp import web
 
 from schemas.polling import NEW_SESSION, SESSION_CHANGES, SESSIONS
 from service.live.events import respond_events
+from service.live.links import respond_new_link
 from service.polling import bodies, lookups
 from service.polling import export as exports
 from service.polling.responses import polling_response, revalidated
@@ -185,6 +186,20 @@ async def export_session(request: web.Request) -> web.StreamResponse:
         async with request.app[STORE].exports.open(session["_id"]) as export:
             chunks = form.render(request, export)
             return await streams.respond(request, form.headers(export), chunks)
+
+
+async def create_link(request: web.Request) -> web.Response:
+    """Make a link to the page of a session.
+
+    For readers of the session; links that vote also need `vote`. Whoever has the link sees and does
+    in a browser what a reader may, without a token, until it expires or the token ends; with
+    `as_user_id` it is that user's. Does not let anybody manage the poll.
+    """
+    caller = await lookups.read_caller(request, policy.READ)
+    session = await lookups.find_session(request)
+    view = policy.view_of(caller, session)
+    policy.require(view.may_read, policy.NO_SESSION_ACCESS)
+    return await respond_new_link(request, session, view)
 
 
 async def delete_session(request: web.Request) -> web.Response:

@@ -133,9 +133,12 @@ def reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
 def manages(caller: Caller, key: ContainerKey, owner_id: int) -> bool:
     """Whether the caller manages a poll.
 
-    Admins always do. Polls of users are managed by their owner, content polls with ``write``.
+    Admins always do. Polls of users are managed by their owner, content polls with ``write``. The
+    holder of a link never does, also where its maker does: a link shows what readers see.
     """
     principal = caller.principal
+    if principal.maker is not None:
+        return False
     if principal.is_admin:
         return True
     if key.workspace == USERS or principal.is_acting:
@@ -181,13 +184,14 @@ class View(NamedTuple):
 def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None = None) -> View:
     """Decides everything about a session that depends on the caller (docs/api.md, 2 and 5).
 
-    ``own`` is the caller's ballot in it: None if there is none, or if it does not matter.
+    ``own`` is the caller's ballot in it: None if there is none, or if it does not matter. The
+    holder of a link may read and vote as long as its maker may.
     """
     principal, settings = caller.principal, session["rules"]["settings"]
     key = ContainerKey.of(session["container"])
     is_course = session["course_id"] is not None
     is_manager = manages(caller, key, session["owner_id"])
-    may_read = is_manager or _reads(caller, key, session)
+    may_read, may_vote = _rights(caller, key, session, is_manager=is_manager)
     open_now = is_open(session)
     reads = grants(principal, READ)
     sees_results = reads and (
@@ -198,7 +202,7 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
         user_id=principal.user_id,
         is_manager=is_manager,
         may_read=may_read,
-        may_vote=_votes(principal, key, is_course=is_course, may_read=may_read),
+        may_vote=may_vote,
         is_open=open_now,
         has_voted=own is not None,
         sees_results=sees_results,
@@ -218,10 +222,27 @@ def require_results(view: View) -> None:
 def knows_own(principal: Principal, own: BallotDocument, rules: SessionRules) -> bool:
     """Whether the caller may know the content of their own ballot.
 
-    A caller acting for a user learns only the existence of a ballot without a name.
+    A caller acting for a user learns only the existence of a ballot without a name. A link without
+    ``vote`` is for anybody to watch: it tells nothing of its maker's vote.
     """
+    if principal.maker is not None and VOTE not in principal.actions:
+        return False
     is_named = rules["settings"]["saveParticipantNames"] and own["user_id"] is not None
     return is_named or not principal.is_acting
+
+
+def _rights(
+    caller: Caller, key: ContainerKey, session: SessionDocument, *, is_manager: bool
+) -> tuple[bool, bool]:
+    """Whether the caller may read the session, and vote in it."""
+    principal, is_course = caller.principal, session["course_id"] is not None
+    if principal.maker is not None:
+        of_maker = view_of(Caller(principal.maker, caller.enrollments), session)
+        may_read = of_maker.may_read and grants(principal.maker, READ)
+        may_vote = may_read and of_maker.may_vote and grants(principal.maker, VOTE)
+        return may_read, may_vote and VOTE in principal.actions
+    may_read = is_manager or _reads(caller, key, session)
+    return may_read, _votes(principal, key, is_course=is_course, may_read=may_read)
 
 
 def _reads(caller: Caller, key: ContainerKey, session: SessionDocument) -> bool:
@@ -243,6 +264,16 @@ def _votes(principal: Principal, key: ContainerKey, *, is_course: bool, may_read
     if is_course:
         return may_read
     return VOTE in principal.actions and _covers(principal, key.workspace)
+
+
+def hidden_results(session: SessionDocument) -> Visibility:
+    """Why readers do not see the results of a session now: those of a course are published by hand.
+
+    In the words of ``resultsVisibility``; for sessions whose ``view_of`` has no ``sees_results``.
+    """
+    if session["course_id"] is not None:
+        return "private"
+    return session["rules"]["settings"]["resultsVisibility"]
 
 
 def voting_reach(caller: Caller, key: ContainerKey) -> Reach | None:

@@ -17,6 +17,7 @@ class Principal(NamedTuple):
     """The caller of one request: a token's owner, or the user that an admin token acts for.
 
     ``token_id`` is the SHA-256 of the secret; ``is_acting`` tells the two kinds of caller apart.
+    ``maker`` is set for the holder of a link: the principal that made it.
     """
 
     user_id: int
@@ -26,6 +27,7 @@ class Principal(NamedTuple):
     is_acting: bool = False
     actions: Collection[str] = frozenset()
     workspaces: Collection[str] = frozenset()
+    maker: "Principal | None" = None
 
     @classmethod
     def of(cls, token: TokenDocument) -> "Principal":
@@ -42,6 +44,13 @@ class Principal(NamedTuple):
     def acting_for(self, user_id: int) -> "Principal":
         """``user_id`` in rights and authorship, with the same token."""
         return Principal(user_id, self.token_id, self.token_name, False, True, ACTIONS)
+
+    def holder(self, actions: Collection[str]) -> "Principal":
+        """The holder of a link of this principal: the same user, with no more than ``actions``.
+
+        See ``policy.view_of``: a holder may do nothing that its maker may not, and manages nothing.
+        """
+        return self._replace(is_admin=False, actions=actions, maker=self)
 
 
 NOBODY = Principal(-1, "", "")

@@ -1,14 +1,12 @@
 """Authentication by token. Without a valid one the status is 403, never 401 (docs/api.md, 2)."""
 
-import hmac
-
 from aiohttp import hdrs, web
 from marshmallow import ValidationError
 
 from schemas.fields import ID_MESSAGE, parse_id
 from service.rules import policy
-from service.rules.principal import SERVICE_USER, Principal
-from service.web.call import CALL, CLOCK
+from service.rules.principal import Principal
+from service.web.call import CALL
 from service.web.query import TOKEN_PARAMETERS, parse_query
 from service.web.rate_limits import (
     count_bad_token,
@@ -16,14 +14,17 @@ from service.web.rate_limits import (
     require_few_bad_tokens,
 )
 from service.web.store_key import STORE
+from service.web.tokens import find_principal, is_admin_token
 from storage.errors import Code
 from storage.tokens import token_id
 
-ADMIN_TOKEN_ID: web.AppKey[str | None] = web.AppKey("admin_token_id")
 PUBLIC = frozenset(
-    {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"}
+    {
+        *("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{asset}"),
+        *("/p/{link}", "/p/{link}/events", "/pages/{file}"),
+    }
 )
-"""Routes without authentication."""
+"""Routes without a token. What a link opens authenticates it by itself: ``service.live.links``."""
 BEARER = "bearer "
 
 
@@ -74,14 +75,11 @@ def _read_secret(request: web.Request, query: dict[str, str]) -> str:
 async def _principal_of(request: web.Request, identifier: str) -> Principal:
     """The principal of the token of the environment, or of a stored one, by its hash."""
     app = request.app
-    admin_id = app[ADMIN_TOKEN_ID]
-    if admin_id is not None and hmac.compare_digest(identifier, admin_id):
-        return Principal(SERVICE_USER, identifier, "POLLS_ADMIN_TOKEN", is_admin=True)
     tokens = app[STORE].tokens
-    if not tokens.is_known(identifier):
+    if not (is_admin_token(app, identifier) or tokens.is_known(identifier)):
         require_few_bad_tokens(request)
-    token = await tokens.find(identifier, app[CLOCK]())
-    if token is None:
+    principal = await find_principal(app, tokens, identifier)
+    if principal is None:
         count_bad_token(request)
         raise BadToken("The token is unknown, revoked or expired.")
-    return Principal.of(token)
+    return principal

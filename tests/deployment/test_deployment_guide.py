@@ -32,7 +32,10 @@ from tests.support.processes import ROOT, eventually, failing
 
 GUIDE = (ROOT / "docs" / "deployment.md").read_text()
 COURSE = 5
-IDS = {"poll_id": "7", "course_id": "7", "poll_session_id": "7", "id": "7", "asset": "x"}
+IDS = {
+    **dict.fromkeys(("poll_id", "course_id", "poll_session_id", "id"), "7"),
+    **dict.fromkeys(("asset", "file", "link"), "x"),
+}
 
 
 def the_role() -> dict[str, Any]:
@@ -60,13 +63,13 @@ def is_logged_by_nginx(path: str, kind: str) -> bool:
     return next(found, "1") == "1"
 
 
-def test_the_guides_nginx_logs_every_route_but_those_of_votes() -> None:
+def test_the_guides_nginx_logs_every_route_but_those_of_votes_and_links() -> None:
     [access] = re.findall(r"access_log (.*);", GUIDE)
     assert access.endswith("polls if=$logged")
     assert re.search(r"error_log \S+ crit;", GUIDE)
     for route in ROUTES:
         path = route.format(**IDS)
-        about_votes = path == "/rest/votes" or "poll_submissions" in path
+        about_votes = path.startswith(("/rest/votes", "/p/")) or "poll_submissions" in path
         for ending in ("", "/"):
             assert is_logged_by_nginx(path + ending, "anything") != about_votes
     for path in ("/rest", "/x1/any"):

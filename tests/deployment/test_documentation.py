@@ -124,7 +124,7 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, services: Service
 
 CODE = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ROUTE = re.compile(r"`((?:GET|POST|PUT|DELETE)(?:, [A-Z]+)*) (/[^?`]*)")
-UNPREFIXED = ("/rest", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
+UNPREFIXED = ("/rest", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/p/")
 PATH = re.compile(r"`((?:service|schemas|storage|tests|bench|deploy|examples)/[\w/.-]*)`")
 
 
@@ -151,7 +151,7 @@ def test_the_contract_has_every_route_and_no_other() -> None:
         for path, methods in ROUTES.items()
         for method in methods
     }
-    beside = {("GET", "/docs/:asset"), ("GET", f"{API}/users/self")}
+    beside = {("GET", "/docs/:asset"), ("GET", "/pages/:file"), ("GET", f"{API}/users/self")}
     assert documented - beside == routes - beside
 
 

@@ -58,6 +58,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_beside_them(
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {"service/py.typed", "service/openapi/page/index.html"} <= files
+    assert "service/live/pages/poll.html" in files
     assert {name for name in wheel if ".dist-info/" not in name} == files
 
 

@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.generation.meta import TestPhase
 
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+")
-CONTENT_PATHS = ("/rest/polls", "/rest/votes", "/rest/results")
+CONTENT_PATHS = ("/rest/polls", "/rest/votes", "/rest/results", "/rest/links")
 API = "/api/v1"
 PLACE = {"workspace": "PLAT", "content": "98765", "container": "macro-1"}
 A_POLL: dict[str, Any] = {"title": "Tea?", "options": [{"title": "yes"}, {"title": "no"}]}

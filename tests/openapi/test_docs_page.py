@@ -1,26 +1,20 @@
 """The page at /docs, in a browser."""
 
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
 from service.openapi.explorer import ASSETS, PAGE
 from service.web.authentication import PUBLIC
 from tests.conftest import ADMIN, Client, Raw
+from tests.support.browsing import browser_page, needs_chromium
 from tests.support.seeds import refused, stored_polls
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TITLE = "Stars, through the page"
-
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="The page is tested in Chromium, which is not installed: apt-get install chromium",
-)
 
 
 async def test_the_page_and_its_files_are_served_without_a_token(anonymous: Client) -> None:
@@ -62,16 +56,11 @@ async def test_no_other_file_is_served(anonymous: Client, name: str) -> None:
 @asynccontextmanager
 async def browsing(url: str, console: list[str]) -> AsyncIterator[tuple[Page, set[str]]]:
     """A page, and the hosts that it has sent requests to."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM)
-        page = await browser.new_page()
-        hosts: set[str] = set()
+    hosts: set[str] = set()
+    async with browser_page(console) as page:
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-        page.on("console", lambda message: console.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: console.append(f"error: {error}"))
         await page.goto(url)
         yield page, hosts
-        await browser.close()
 
 
 @needs_chromium

@@ -34,8 +34,9 @@ def documented_codes() -> dict[str, set[int]]:
     for methods in DOCUMENT["paths"].values():
         for operation in methods.values():
             for status, response in operation["responses"].items():
-                if int(status) >= 400:
-                    [media] = resolved(response)["content"].values()
+                content = resolved(response).get("content", {})
+                if int(status) >= 400 and "text/html" not in content:  # pages have none
+                    [media] = content.values()
                     for code in resolved(media["schema"])["properties"]["code"]["enum"]:
                         found[code].add(int(status))
     return found

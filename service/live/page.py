@@ -1,0 +1,328 @@
+"""The page of a link: ``/p/:link`` (docs/api.md, section 7).
+
+It is rendered here and works without scripts; ``pages/page.js`` only moves what is there.
+"""
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from marshmallow import ValidationError
+
+from schemas.content import MAX_COMMENT, NEW_VOTE
+from service import casting
+from service.live.events import respond_events
+from service.live.files import PAGES, TAGS
+from service.live.links import Link, find_session, open_link
+from service.rules import policy, views
+from service.rules.policy import View
+from service.settings import SETTINGS
+from service.web.bodies import FORM, media_type, read_raw
+from service.web.call import CALL, CLOCK, BodyCameLate
+from service.web.conditional import tag_of
+from service.web.problems import problem_of
+from service.web.query import BODY
+from service.web.responses import Refused, in_pieces
+from service.web.store_key import STORE
+from storage.documents import ContainerKey, RightsState, SessionDocument, rights_state
+from storage.errors import Code
+from storage.idempotency import IdempotencyKey
+
+Page = Callable[[web.Request], Awaitable[web.Response]]
+
+GUARDS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "require-trusted-types-for 'script'; frame-ancestors {}",
+    "Referrer-Policy": "no-referrer",
+}
+MAX_FORM_BYTES = 64 * 1024
+MAX_FIELDS = 200
+OWN_PAGES = (None, "same-origin", "none")
+"""What ``Sec-Fetch-Site`` says of a form that is on the page itself; older browsers say nothing."""
+NO_CHOICE = "Please choose an option."
+NAMES_OF_FIELDS = {"optionIds": "Your choice", "comment": "Your comment"}
+
+_templates = Environment(
+    loader=FileSystemLoader(PAGES),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+_templates.globals["tags"] = TAGS
+POLL_PAGE = _templates.get_template("poll.html")
+REFUSAL_PAGE = _templates.get_template("refusal.html")
+
+
+class Form(NamedTuple):
+    """What was entered, and ``key``, which is another one on each page that was sent."""
+
+    options: list[str]
+    comment: str
+    withdraws: bool
+    key: str
+
+
+class Notice(NamedTuple):
+    """What came of a form. ``kept`` is what was entered, where it has to be shown again."""
+
+    status: int
+    text: str
+    kept: Form | None = None
+
+
+# Requests --------------------------------------------------------------------------------------
+
+
+def _as_pages(handler: Page) -> Page:
+    """Answers in HTML where ``problem_of`` would in JSON."""
+
+    @wraps(handler)
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except (ConnectionError, BodyCameLate):
+            raise
+        except Exception as error:
+            return _refusal(request, problem_of(request, error))
+
+    return answer
+
+
+@_as_pages
+async def show_page(request: web.Request) -> web.Response:
+    """Get the page of a poll.
+
+    For everybody who has the link. Shows what a reader of the poll sees, and with `vote` the form
+    to vote. Does not need scripts; with them the page follows the results.
+    """
+    link, _ = await open_link(request)
+    return await _respond(request, link)
+
+
+@_as_pages
+async def send_form(request: web.Request) -> web.Response:
+    """Cast, change or withdraw a vote by the form of the page.
+
+    For everybody who has the link, if it allows voting. Answers with the page, which says what came
+    of it. Does not take forms from other sites.
+    """
+    link, _ = await open_link(request)
+    policy.require(
+        request.headers.get("Sec-Fetch-Site") in OWN_PAGES,
+        "This form was sent by another site. Open the link, and vote there.",
+    )
+    policy.require(link.may_vote, "This link does not allow voting.")
+    form = await _read_form(request)
+    return await _respond(request, link, await _cast(request, link, form))
+
+
+async def follow_page(request: web.Request) -> web.StreamResponse:
+    """Follow what the page of a poll shows.
+
+    For everybody who has the link. Each event has what the page needs to be as it would be if it
+    were loaded again; `results` is null while they are hidden. Does not show anything else.
+    """
+    link, _ = await open_link(request)
+    session, _ = await find_session(request, link)
+    return await respond_events(request, session["_id"], shown_on_page, until=link.expires_at)
+
+
+async def _read_form(request: web.Request) -> Form:
+    raw = await read_raw(request)
+    if media_type(request) != FORM:
+        raise web.HTTPUnsupportedMediaType(text=f"Send the form as {FORM}.")
+    if len(raw) > MAX_FORM_BYTES:
+        raise web.HTTPRequestEntityTooLarge(
+            MAX_FORM_BYTES,
+            len(raw),
+            text=f"The form is over the limit of {MAX_FORM_BYTES:,} bytes.",
+        )
+    try:
+        fields = parse_qsl(raw.decode(), True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        message = f"must be a form in UTF-8 with at most {MAX_FIELDS} fields"
+        raise ValidationError(message, BODY) from error
+    values = dict(fields)
+    return Form(
+        options=[value for name, value in fields if name == "option"],
+        # A browser sends each line break as two characters, and counts it as one.
+        comment=values.get("comment", "").replace("\r\n", "\n"),
+        withdraws=values.get("action") == "withdraw",
+        key=values.get("key", ""),
+    )
+
+
+async def _cast(request: web.Request, link: Link, form: Form) -> Notice:
+    """Casts what was entered; a refusal that the voter can do something about is a notice."""
+    try:
+        cast = partial(
+            casting.cast,
+            *(request, casting.PAGE, link.session_id),
+            rights_state=await _require_voter(request, link),
+            check_rights=partial(_require_voter, request, link),
+        )
+        if form.withdraws:
+            await cast(None)
+            return Notice(200, "Your vote was withdrawn.")
+        sent = {"optionIds": form.options, "comment": form.comment.strip() or None}
+        vote = NEW_VOTE.load(sent)
+        key = _key_of(request, form, vote)
+        outcome = await cast(vote["optionIds"], comment=vote["comment"], idempotency_key=key)
+    except ValidationError as error:
+        name, messages = next(iter(error.normalized_messages().items()))  # type: ignore[no-untyped-call] # marshmallow's
+        return Notice(400, f"{NAMES_OF_FIELDS.get(name, name)} {messages[0]}", form)
+    except Refused as refusal:
+        is_empty = refusal.code is Code.INVALID_VOTE and not form.options
+        return Notice(refusal.status, NO_CHOICE if is_empty else str(refusal), form)
+    if outcome.is_replay:
+        return Notice(200, "Your vote was counted. Sending it again changes nothing.")
+    return Notice(200, "Your vote was counted.")
+
+
+async def _require_voter(request: web.Request, link: Link) -> RightsState:
+    """Raises ``Forbidden`` unless the holder may vote; returns what that was decided on."""
+    session, caller = await find_session(request, link)
+    policy.require(policy.view_of(caller, session).may_vote, policy.NO_SESSION_ACCESS)
+    return rights_state(session)
+
+
+def _key_of(request: web.Request, form: Form, vote: dict[str, Any]) -> IdempotencyKey | None:
+    """A form that is sent twice casts one vote; one that was changed in between, another one."""
+    if not form.key:
+        return None
+    content = json.dumps([form.key, vote["optionIds"], vote["comment"]])
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    key = f"{request[CALL].principal.token_id} {fingerprint}"
+    return IdempotencyKey(key, fingerprint, sent_at=request.app[CLOCK]())
+
+
+# Answers ---------------------------------------------------------------------------------------
+
+
+async def _respond(request: web.Request, link: Link, notice: Notice | None = None) -> web.Response:
+    """The page as of now, with what came of a form."""
+    store = request.app[STORE]
+    session, caller = await find_session(request, link)
+    key = ContainerKey.of(session["container"])
+    poll, own = await asyncio.gather(
+        store.polls.get(key, session["poll_id"]),
+        store.ballots.find(session["_id"], caller.principal.user_id),
+    )
+    view = policy.view_of(caller, session, own)
+    body = POLL_PAGE.render(
+        poll=poll,
+        options=_options(views.content_poll(poll)["options"], session, view, notice),
+        settings=session["rules"]["settings"],
+        view=view,
+        can_vote=_can_vote(session, view),
+        participants=session["participants"] if view.sees_results else None,
+        hidden=policy.hidden_results(session),
+        layout=layout_of(session, view),
+        closes_at=_closes_at(session),
+        notice=notice,
+        comment=_comment(view, notice),
+        max_comment=MAX_COMMENT,
+        key=secrets.token_urlsafe(16),
+        name=request.match_info["link"],
+    )
+    return _html(request, body, 200 if notice is None else notice.status)
+
+
+def _options(
+    options: list[dict[str, Any]], session: SessionDocument, view: View, notice: Notice | None
+) -> list[dict[str, Any]]:
+    """Each with what the holder sees of it; ``votes`` and ``percentage`` are None where hidden."""
+    results = views.content_results(session, view)["options"] if view.sees_results else {}
+    most = max((result["percentage"] for result in results.values()), default=0)
+    own = set(view.own["choices"]) if view.own is not None else set()
+    entered = set(notice.kept.options) if notice is not None and notice.kept is not None else own
+    unseen = {"votes": None, "percentage": None}
+    return [
+        {
+            "id": option["id"],
+            "title": option["title"],
+            "is_own": option["id"] in own,
+            "is_checked": option["id"] in entered,
+            **(found := results.get(option["id"], unseen)),
+            "leads": bool(most) and found["percentage"] == most,
+        }
+        for option in options
+    ]
+
+
+def _can_vote(session: SessionDocument, view: View) -> bool:
+    may_change = not view.has_voted or session["rules"]["settings"]["allowRevote"]
+    return view.may_vote and view.is_open and may_change
+
+
+def _comment(view: View, notice: Notice | None) -> str:
+    if notice is not None and notice.kept is not None:
+        return notice.kept.comment
+    return (view.own["comment"] or "") if view.own is not None else ""
+
+
+def _closes_at(session: SessionDocument) -> dict[str, str] | None:
+    closes_at = session["rules"]["closes_at"]
+    if closes_at is None:
+        return None
+    return {"iso": views.time(closes_at), "text": f"{closes_at.day} {closes_at:%B %Y, %H:%M} UTC"}
+
+
+def layout_of(session: SessionDocument, view: View) -> str:
+    """Is another one where more of the page has changed than numbers, and whether it is open.
+
+    Of ``has_voted`` nothing is part of it: streams look for ballots only where results depend on
+    them.
+    """
+    rules = session["rules"]
+    shown = [rules["options"], rules["settings"], _closes_at(session)]
+    return tag_of(session["_id"], shown, view.sees_results, view.hides_counts, view.may_vote)
+
+
+def shown_on_page(session: SessionDocument, view: View) -> dict[str, Any] | None:
+    """What the stream of the page sends: ``results`` are null while they are hidden."""
+    if not view.may_read:
+        return None
+    return {
+        "closed": not view.is_open,
+        "layout": layout_of(session, view),
+        "results": views.content_results(session, view) if view.sees_results else None,
+    }
+
+
+def _refusal(request: web.Request, refused: web.Response) -> web.Response:
+    """A page that says what a problem document says, with its headers."""
+    problem = json.loads(refused.body or b"{}")  # type: ignore[arg-type] # bytes, as problem() makes
+    status = refused.status
+    body = REFUSAL_PAGE.render(
+        status=status, phrase=HTTPStatus(status).phrase, detail=problem["detail"]
+    )
+    answer = _html(request, body, status)
+    if "Retry-After" in refused.headers:
+        answer.headers["Retry-After"] = refused.headers["Retry-After"]
+    if refused.keep_alive is False:
+        answer.force_close()
+    return answer
+
+
+def _html(request: web.Request, body: str, status: int) -> web.Response:
+    ancestors = request.app[SETTINGS].frame_ancestors
+    headers = {name: value.format(ancestors) for name, value in GUARDS.items()}
+    return web.Response(
+        body=in_pieces(body.encode()),
+        status=status,
+        content_type="text/html",
+        charset="utf-8",
+        headers=headers,
+    )
