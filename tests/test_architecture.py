@@ -33,8 +33,12 @@ PACKAGES: dict[str, set[str]] = {
         *("service.casting", "service.live", "service.web", "service.rules"),
         *("schemas", "storage"),
     },
+    "service.tokens": {"service.web", "service.rules", "schemas", "storage"},
     "service.openapi": {"service.polling", "service.web", "schemas", "storage"},
-    "service.routes": {"service.content", "service.polling", "service.openapi", "service.web"},
+    "service.routes": {
+        *("service.content", "service.polling", "service.tokens", "service.openapi"),
+        "service.web",
+    },
     "service.app": {
         *("service.routes", "service.openapi", "service.live", "service.web"),
         *("service.telemetry", "service.settings", "storage"),
