@@ -68,6 +68,8 @@ TABLE: dict[tuple[str, str], Row] = {
     ("PUT", f"{SESSION}/open"): Row(MANAGERS),
     ("GET", f"{SESSION}/close"): Row(MANAGERS),
     ("PUT", f"{SESSION}/close"): Row(MANAGERS),
+    # Published to nobody else.
+    ("GET", f"{SESSION}/results"): Row(MANAGERS),
     ("GET", f"{SESSION}/export"): Row(MANAGERS, query="?format=json"),
     ("GET", f"{API}/poll_sessions/opened"): Row(ALL, elsewhere=ALL, nowhere=ALL),
     ("GET", f"{API}/poll_sessions/closed"): Row(ALL, elsewhere=ALL, nowhere=ALL),
