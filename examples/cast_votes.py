@@ -2,9 +2,10 @@
 
     POLLS_TOKEN=polls_… python examples/cast_votes.py http://127.0.0.1:8080 --votes 1000
 
-It creates a poll, opens a session of it in a course, casts one vote for each of many users, reads
-the results, and holds them against what it cast. It needs aiohttp, nothing else of this repository,
-and an admin token, since it votes for others (``as_user_id``).
+It creates a poll, enrolls many users in a course, opens a session of the poll there, casts one vote
+for each user, reads the results, and holds them against what it cast. It needs aiohttp, nothing
+else of this repository, and an admin token, since it enrolls users and votes for them
+(``as_user_id``).
 
 All that makes it reliable is in ``Polls.ask``:
 
@@ -37,6 +38,8 @@ ATTEMPT_SECONDS = 10.0
 """The service itself answers within 5 s also where its database does not."""
 REQUEST_SECONDS = 120.0
 PAUSE_SECONDS = (0.1, 5.0)
+MAX_ENROLLMENTS = 100
+"""In one request."""
 RETRIED = frozenset({429, 502, 503, 504})
 """502 and 504 are what a proxy says while no service is behind it."""
 
@@ -124,6 +127,14 @@ async def open_poll(polls: Polls, course_id: int) -> tuple[str, list[str]]:
     return session, [option["id"] for option in poll["options"]]
 
 
+async def enroll(polls: Polls, course_id: int, users: int) -> None:
+    """Makes the users from 1 to this one students of the course: only they may vote there."""
+    for first in range(1, users + 1, MAX_ENROLLMENTS):
+        some = range(first, min(first + MAX_ENROLLMENTS, users + 1))
+        body = {"enrollments": [{"user_id": user_id} for user_id in some]}
+        await polls.ask("POST", f"/api/v1/courses/{course_id}/enrollments", body=body)
+
+
 async def cast(polls: Polls, session: str, choices: Sequence[str], at_once: int) -> None:
     """Casts ``choices[n]`` for user n + 1, so many at a time; returns when all were answered."""
     voters = enumerate(choices, start=1)
@@ -153,6 +164,7 @@ async def run(url: str, token: str, options: argparse.Namespace) -> bool:
         polls = Polls(http, options.request_seconds)
         session, ids = await open_poll(polls, options.course)
         print(f"Open: {session}", flush=True)
+        await enroll(polls, options.course, options.votes)
 
         choices = random.choices(ids, k=options.votes)
         begun = time.monotonic()

@@ -110,8 +110,8 @@ class Text(String):
 class Title(Text):
     """What a poll asks, or an option says, in one line that can be seen; the same in both APIs."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(least=1, most=255, **options)
+    def __init__(self, *, most: int = 255, **options: Any) -> None:
+        super().__init__(least=1, most=most, **options)
         self.validators = [*self.validators, _require_visible]
 
 
@@ -142,6 +142,28 @@ def as_whole(value: Any) -> Any:
     if not isinstance(value, float) or not value.is_integer() or abs(value) > MAX_ID:
         return value
     return value if value == 0 and math.copysign(1, value) < 0 else int(value)
+
+
+class Id(fields.Field[int | None]):
+    """A whole number from 1 to 2^53-1, as a number or a string of digits.
+
+    Where it ``clears``, an empty string is the id of nothing, None.
+    """
+
+    default_error_messages = {**MESSAGES, "invalid": ID_MESSAGE}
+
+    def __init__(self, *, clears: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.clears = clears
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | None:
+        if self.clears and value == "":
+            return None
+        value = as_whole(value)
+        number = parse_id(str(value)) if type(value) in (int, str) else None
+        if number is None:
+            raise self.make_error("invalid")
+        return number
 
 
 class Int32(fields.Integer):

@@ -17,17 +17,16 @@ from schemas.content import (
     completed,
 )
 from schemas.fields import (
-    ID_MESSAGE,
     MAX_ID,
     MESSAGES,
     Choice,
+    Id,
     Int32,
     Items,
     ReceivedSchema,
     Text,
     Title,
     as_whole,
-    parse_id,
 )
 
 ENROLLMENT_TYPES = ("StudentEnrollment", "TeacherEnrollment", "TaEnrollment")
@@ -48,28 +47,6 @@ CHOICES = Resource("poll_choices", "poll_choice")
 SESSIONS = Resource("poll_sessions", "poll_session")
 SUBMISSIONS = Resource("poll_submissions", "poll_submission")
 ENROLLMENTS = Resource("enrollments", "enrollment")
-
-
-class Id(fields.Field[int | None]):
-    """A whole number from 1 to 2^53-1, as a number or a string of digits.
-
-    Where it ``clears``, an empty string is the id of nothing, None.
-    """
-
-    default_error_messages = {**MESSAGES, "invalid": ID_MESSAGE}
-
-    def __init__(self, *, clears: bool = False, **options: Any) -> None:
-        super().__init__(**options)
-        self.clears = clears
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | None:
-        if self.clears and value == "":
-            return None
-        value = as_whole(value)
-        number = parse_id(str(value)) if type(value) in (int, str) else None
-        if number is None:
-            raise self.make_error("invalid")
-        return number
 
 
 class Flag(fields.Field[bool]):

@@ -9,6 +9,7 @@ from typing import Any
 
 from marshmallow import fields, validate
 
+from schemas.actions import ALL_ACTIONS, ANY
 from schemas.content import SettingsSchema
 from schemas.fields import MAX_ID, UUID, Items, Pattern, StrictSchema
 from schemas.polling import ENROLLMENT_TYPES
@@ -44,6 +45,17 @@ class ShownChoiceId(fields.Field[Any]):
         if not isinstance(value, int | str):
             raise self.make_error("invalid")
         return value
+
+
+class ShownCourse(fields.Field[Any]):
+    """The id of a course that a token covers, or ``*``."""
+
+    default_error_messages = {"invalid": "is not the id of a course"}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | str:
+        if not isinstance(value, int) and value != ANY:
+            raise self.make_error("invalid")
+        return value  # type: ignore[no-any-return] # one or the other
 
 
 class Count(fields.Integer):
@@ -296,6 +308,29 @@ class CourseSchema(ShownSchema):
     name = fields.String()
 
 
+# Tokens ----------------------------------------------------------------------------------------
+
+
+class TokenSchema(ShownSchema):
+    """A token, without its secret."""
+
+    name = fields.String()
+    userId = ShownId()
+    admin = fields.Boolean()
+    actions = fields.List(fields.String(validate=validate.OneOf(ALL_ACTIONS)))
+    workspaces = fields.List(fields.String())
+    courses = fields.List(ShownCourse())
+    polls = fields.List(Pattern(UUID, "must be a UUID"))
+    createdAt = Time()
+    expiresAt = Time(allow_none=True)
+
+
+class CreatedTokenSchema(TokenSchema):
+    """A new token. The secret is null where an `Idempotency-Key` was answered before."""
+
+    secret = fields.String(allow_none=True)
+
+
 HEALTH = HealthSchema()
 POLL = PollSchema()
 EXPANDED_POLL = ExpandedPollSchema()
@@ -311,3 +346,5 @@ EXPORT = ExportSchema()
 ENROLLMENT = EnrollmentSchema()
 USER = UserSchema()
 COURSE = CourseSchema()
+TOKEN = TokenSchema()
+CREATED_TOKEN = CreatedTokenSchema()

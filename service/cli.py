@@ -3,9 +3,8 @@
 import argparse
 import asyncio
 import os
-import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -13,10 +12,19 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
+from marshmallow import ValidationError
 
+from schemas.actions import ALL_ACTIONS
 from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
+from schemas.tokens import (
+    COURSE_MESSAGE,
+    POLL_MESSAGE,
+    parse_course,
+    parse_poll,
+    require_effect,
+)
 from service.app import create_app, document
-from service.rules.principal import ACTIONS, ANY_WORKSPACE, SERVICE_USER
+from service.rules.principal import ACTIONS, ANY, SERVICE_USER
 from service.rules.views import time
 from service.server.runner import run, serve
 from service.server.supervisor import run as run_workers
@@ -28,13 +36,24 @@ from storage.documents import USERS, TokenDocument, has_passed, utc_now
 from storage.errors import StartupRefused, StorageError
 from storage.startup import open_store
 from storage.store import Store
+from storage.tokens import new_secret
 
 log = structlog.get_logger(__name__)
 
 REFUSED = 1
 MISUSED = 2
 INTERRUPTED = 130
-TOKEN_COLUMNS = ("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CREATED", "EXPIRES")
+TOKEN_COLUMNS = (
+    *("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "COURSES", "POLLS"),
+    *("CREATED", "EXPIRES"),
+)
+FLAGS = {
+    "actions": "--action",
+    "workspaces": "--workspace",
+    "courses": "--course",
+    "polls": "--poll",
+}
+"""By the member of a token that they set."""
 
 DESCRIPTION = """\
 Polls attached to content, run in sessions, counted exactly.
@@ -76,6 +95,8 @@ USER = _argument(parse_id, ID_MESSAGE)
 WORKSPACE = _argument(
     _parse_workspace, f"must have 1 to 255 printable characters, and not be {USERS}"
 )
+COURSE = _argument(parse_course, COURSE_MESSAGE)
+POLL = _argument(parse_poll, POLL_MESSAGE)
 EXPIRY = _argument(parse_rfc3339, "must be a time such as 2027-01-31T18:00:00+01:00")
 
 
@@ -142,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--user", required=True, type=USER, metavar="ID", help=text)
     text = (
         "allow everything, and acting for other users with as_user_id; not to be combined with "
-        "--workspace or --action"
+        "what would limit it"
     )
     create.add_argument("--admin", action="store_true", help=text)
     text = (
@@ -152,8 +173,17 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--workspace", action="append", default=[], type=WORKSPACE, metavar="W", help=text
     )
-    text = f"an allowed action: {', '.join(ACTIONS)}; repeatable; default: all three"
-    create.add_argument("--action", action="append", choices=ACTIONS, metavar="A", help=text)
+    text = (
+        f"an allowed action: {', '.join(ALL_ACTIONS)}; repeatable; default: {', '.join(ACTIONS)}; "
+        "act is as_user_id, within the workspaces and courses of the token"
+    )
+    create.add_argument("--action", action="append", choices=ALL_ACTIONS, metavar="A", help=text)
+    text = "a course in which the token may act for users, or '*' for all; repeatable"
+    create.add_argument(
+        "--course", action="append", default=[], type=COURSE, metavar="ID", help=text
+    )
+    text = "a poll that the token is bound to, by its UUID; repeatable; default: not bound"
+    create.add_argument("--poll", action="append", default=[], type=POLL, metavar="ID", help=text)
     text = "when the token expires, such as 2027-01-31T18:00:00+01:00; default: never"
     create.add_argument("--expires", type=EXPIRY, metavar="T", help=text)
     _command(tokens, "list", _list_tokens, "list all tokens, without their secrets")
@@ -195,7 +225,7 @@ async def _announce(settings: Settings, store: Store, url: str) -> None:
     that fails, or whose output nobody can read, creates none: it would be lost.
     """
     if settings.mongodb_uri is None and settings.admin_token is None and await store.is_empty():
-        secret = _new_secret()
+        secret = new_secret()
         if await asyncio.to_thread(show, f"Admin token, shown this once: {secret}"):
             await store.tokens.create(
                 secret,
@@ -203,7 +233,7 @@ async def _announce(settings: Settings, store: Store, url: str) -> None:
                 user_id=SERVICE_USER,
                 now=utc_now(),
                 admin=True,
-                workspaces=[ANY_WORKSPACE],
+                workspaces=[ANY],
                 actions=ACTIONS,
             )
         else:
@@ -215,16 +245,18 @@ async def _announce(settings: Settings, store: Store, url: str) -> None:
 
 
 async def _create_token(settings: Settings, options: argparse.Namespace) -> None:
-    if options.admin and (options.workspace or options.action):
-        raise Misused(
-            "--admin cannot be combined with --workspace or --action: an admin token may do "
-            "everything, in every workspace."
-        )
+    limits = {
+        "actions": options.action,
+        "workspaces": options.workspace,
+        "courses": options.course,
+        "polls": options.poll,
+    }
+    _require_effect({"admin": options.admin, **limits})
     if has_passed(options.expires, utc_now()):
         raise Misused("--expires must be in the future.")
     if sys.stdout is None:
         raise OSError("Standard output is closed, so no token was created: nobody would see it.")
-    secret = _new_secret()
+    secret = new_secret()
     async with open_store(settings.location, holder="command") as store:
         if store.is_new:
             print(f"polls: created a new store: {store.description}", file=sys.stderr)
@@ -234,8 +266,7 @@ async def _create_token(settings: Settings, options: argparse.Namespace) -> None
             name=options.name,
             user_id=options.user,
             admin=options.admin,
-            workspaces=options.workspace,
-            actions=options.action or ACTIONS,
+            **{**limits, "actions": options.action or ACTIONS},
             expires_at=options.expires,
         )
         try:
@@ -248,9 +279,11 @@ async def _create_token(settings: Settings, options: argparse.Namespace) -> None
             ) from error
 
 
-def _new_secret() -> str:
-    """256 random bits, and a prefix for secret scanners."""
-    return f"polls_{secrets.token_urlsafe(32)}"
+def _require_effect(token: Mapping[str, Any]) -> None:
+    try:
+        require_effect(token)
+    except ValidationError as error:
+        raise Misused(f"{FLAGS[error.field_name]} {error.messages[0]}.") from error
 
 
 def _existing_store(settings: Settings) -> AbstractAsyncContextManager[Store]:
@@ -281,7 +314,9 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
         state,
         "yes" if token["admin"] else "no",
         ",".join(token["actions"]),
-        ANY_WORKSPACE if token["admin"] else ",".join(token["workspaces"]) or "-",
+        ANY if token["admin"] else ",".join(token["workspaces"]) or "-",
+        ANY if token["admin"] else ",".join(map(str, token.get("courses", ()))) or "-",
+        ",".join(token.get("polls", ())) or "-",
         time(token["created_at"]),
         time(expires_at) if expires_at else "-",
     )

@@ -3,6 +3,7 @@
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from service import tokens
 from service.content import links, live, votes
 from service.content import polls as content_polls
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
@@ -10,6 +11,7 @@ from service.live import files, page
 from service.openapi import explorer
 from service.polling import choices, enrollments, polls, sessions, submissions
 from service.polling.paths import API, CHOICES, COURSE, POLL, SESSIONS, SUBMISSIONS
+from service.tokens import TOKEN, TOKENS
 from service.web import health
 
 ROUTES: dict[str, dict[str, Handler]] = {
@@ -69,6 +71,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     },
     f"{COURSE}/enrollments/{{id}}": {"DELETE": enrollments.delete_enrollment},
     f"{API}/users/{{id}}": {"GET": enrollments.show_user},
+    TOKENS: {"GET": tokens.list_tokens, "POST": tokens.create_token},
+    TOKEN: {"DELETE": tokens.revoke_token},
 }
 UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""
@@ -85,7 +89,9 @@ CASTS = frozenset(
 def add_routes(router: web.UrlDispatcher) -> None:
     resources = {path: router.add_resource(path) for path in ROUTES}
     # After all others, which are matched first.
-    slashed = {path: SlashedResource(path) for path in ROUTES if path.startswith(("/rest/", API))}
+    slashed = {
+        path: SlashedResource(path) for path in ROUTES if path.startswith(("/rest/", API, TOKENS))
+    }
     for path, resource in [*resources.items(), *slashed.items()]:
         for method, handler in ROUTES[path].items():
             resource.add_route(method, handler, expect_handler=_accept_expectation)

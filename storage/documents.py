@@ -27,6 +27,8 @@ NUMBERED_ID_DIGITS = 18
 
 Visibility = Literal["alwaysPublic", "afterVote", "afterClose", "private"]
 
+UserId = int
+
 
 class Settings(TypedDict):
     allowSelectionOfMultipleOptions: bool
@@ -229,15 +231,25 @@ class EnrollmentDocument(TypedDict):
     created_at: datetime
 
 
+Course = int | Literal["*"]
+"""A course that a token covers, or ``*`` for all."""
+
+
 class TokenDocument(TypedDict):
-    """``_id`` is the SHA-256 of the secret, in hex; ``live_names`` holds the names in use."""
+    """``_id`` is the SHA-256 of the secret, in hex; ``live_names`` holds the names in use.
+
+    ``courses`` limits acting for users; ``polls``, unless it is empty, is all that the token
+    reaches. Version 0.1 stored neither.
+    """
 
     _id: str
     name: str
-    user_id: int
+    user_id: UserId
     admin: bool
     workspaces: list[str]
     actions: list[str]
+    courses: NotRequired[list[Course]]
+    polls: NotRequired[list[str]]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

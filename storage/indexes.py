@@ -6,6 +6,8 @@ from storage.documents import IDEMPOTENCY_SECONDS
 ATTEMPT_SECONDS = 60 * 60
 KEYS = IndexModel("requests.at", sparse=True)
 """Of the votes that were cast with Idempotency-Keys; others cost it nothing."""
+EXPIRED_SECONDS = 24 * 60 * 60
+"""How long an expired token is listed: short ones are made by the thousand."""
 
 INDEXES: dict[str, list[IndexModel]] = {
     "containers": [IndexModel([("owner_id", 1), ("number", -1)])],
@@ -18,8 +20,8 @@ INDEXES: dict[str, list[IndexModel]] = {
     "purges": [],
     "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
     "courses": [],
-    "tokens": [],
-    "live_names": [],
+    "tokens": [IndexModel("expires_at", expireAfterSeconds=EXPIRED_SECONDS)],
+    "live_names": [IndexModel("expires_at", expireAfterSeconds=EXPIRED_SECONDS)],
     "sequences": [],
     "idempotency": [IndexModel("created_at", expireAfterSeconds=IDEMPOTENCY_SECONDS), KEYS],
     "attempts": [IndexModel("created_at", expireAfterSeconds=ATTEMPT_SECONDS)],

@@ -6,7 +6,7 @@ decided on. A poll is looked up within its container only: its id alone is not a
 
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -45,6 +45,9 @@ from storage.totals import read_totals, totals_by_poll
 
 Revisions = frozenset[str]
 """Revisions that a caller accepts; see ``documents.revision``."""
+
+CheckCourses = Callable[[Iterable[int | None]], None]
+"""Is given the courses of all sessions of a poll, and raises unless the caller may change these."""
 
 NO_POLLS = Container([])
 
@@ -159,6 +162,7 @@ class Polls:
         *,
         if_match: Revisions | None = None,
         idempotency_key: IdempotencyKey | None = None,
+        check: CheckCourses | None = None,
     ) -> PollDocument:
         """Stores what the pure function ``change`` makes of the poll, and raises its version.
 
@@ -167,10 +171,12 @@ class Polls:
         container comes last, so that a session that is created meanwhile conflicts. Raises
         ``NotFound``, also if another poll has taken the id since, ``PreconditionFailed`` if the
         stored revision is not in ``if_match``, ``OptionHasVotes`` if one would be dropped,
-        ``LimitReached`` if the container would grow too large, and what ``change`` raises.
+        ``LimitReached`` if the container would grow too large, and what ``change`` and ``check``
+        raise.
         """
 
         def work(transaction: Transaction) -> PollDocument:
+            _check_courses(transaction, located, check)
             container, poll = _read_poll(transaction, located, if_match)
             changed: PollDocument = {
                 **change(poll),
@@ -189,12 +195,17 @@ class Polls:
             return await transaction_once(self._database, idempotency_key, work)
 
     async def delete(
-        self, located: LocatedPoll, *, if_match: Revisions | None = None
+        self,
+        located: LocatedPoll,
+        *,
+        if_match: Revisions | None = None,
+        check: CheckCourses | None = None,
     ) -> PollDocument:
         """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``."""
         key, poll_id = located.key, located.poll["id"]
 
         def work(transaction: Transaction) -> PollDocument:
+            _check_courses(transaction, located, check)
             _, poll = _read_poll(transaction, located, if_match)
             sessions = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
             self._purges.note(transaction, [one["_id"] for one in sessions])
@@ -241,6 +252,15 @@ def _read_poll(
     if if_match is not None and revision(poll) not in if_match:
         raise PreconditionFailed("If-Match does not name the current version of the poll.")
     return container, poll
+
+
+def _check_courses(
+    transaction: Transaction, located: LocatedPoll, check: CheckCourses | None
+) -> None:
+    """A session that comes meanwhile conflicts: it changes the container of the poll as well."""
+    if check is not None:
+        found = transaction.find("sessions", {"poll_id": located.poll["id"]}, {"course_id": 1})
+        check([one["course_id"] for one in found])
 
 
 def _change(transaction: Transaction, key: ContainerKey, update: dict[str, Any]) -> None:

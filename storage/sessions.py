@@ -97,9 +97,15 @@ class Sessions:
         read = found[0].pop("ballots")
         return cast(SessionDocument, found[0]), cast(list[BallotDocument], read)
 
-    async def of_poll(self, poll_id: str, window: Window) -> Page[SessionDocument]:
-        """The sessions of a poll by number, which is the bookmark."""
-        return await self._read_page({"poll_id": poll_id}, window)
+    async def of_poll(
+        self, poll_id: str, window: Window, courses: Collection[int] | None = None
+    ) -> Page[SessionDocument]:
+        """The sessions of a poll by number, which is the bookmark.
+
+        ``courses`` are those that the caller reaches, None for all; here and below the standing
+        session is always among them.
+        """
+        return await self._read_page({"poll_id": poll_id, **_in(courses)}, window)
 
     async def within(self, reach: Reach, window: Window, *, is_open: bool) -> Page[SessionDocument]:
         """The sessions that a user reaches and that are open, or that are not; by number."""
@@ -157,17 +163,21 @@ class Sessions:
             return await self._exists({**of_poll, **OPEN})
         return bool(reach) and await self._exists({**of_poll, **OPEN, **_reached(reach)})
 
-    async def closed_with_votes(self, poll_id: str) -> list[int]:
+    async def closed_with_votes(
+        self, poll_id: str, courses: Collection[int] | None = None
+    ) -> list[int]:
         """The numbers of the sessions of a poll that are closed and have votes."""
-        query = {"poll_id": poll_id, "participants": {"$gt": 0}, "$nor": [OPEN]}
+        query = {"poll_id": poll_id, "participants": {"$gt": 0}, "$nor": [OPEN], **_in(courses)}
         with round_trip():
             found = await self._sessions.find(query, {"_id": 1}).to_list(None)
         return [one["_id"] for one in found]
 
-    async def total_results(self, polls: Collection[PollDocument]) -> dict[str, dict[str, int]]:
+    async def total_results(
+        self, polls: Collection[PollDocument], courses: Collection[int] | None = None
+    ) -> dict[str, dict[str, int]]:
         """By poll, the sum over its sessions of the votes of each option; no poll without votes."""
         options = sorted({option["id"] for poll in polls for option in poll["options"]})
-        pipeline = totals_by_poll([poll["id"] for poll in polls], options)
+        pipeline = totals_by_poll([poll["id"] for poll in polls], options, _in(courses))
         with round_trip():
             rows = await self._sessions.aggregate(pipeline).to_list(None)
         return read_totals(rows, options)
@@ -312,6 +322,10 @@ def _reached(reach: Reach) -> dict[str, Any]:
         if sections is not None
     ]
     return {"$or": parts}
+
+
+def _in(courses: Collection[int] | None) -> dict[str, Any]:
+    return {} if courses is None else {"course_id": {"$in": [None, *courses]}}
 
 
 def _require_course(session: SessionDocument) -> None:

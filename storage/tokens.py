@@ -5,7 +5,7 @@ look-up by hash takes reveals nothing.
 """
 
 import hashlib
-import shlex
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -13,8 +13,10 @@ from typing import NamedTuple, cast
 
 from storage.batching import Reader
 from storage.client import Database, Transaction, round_trip
-from storage.documents import TokenDocument, has_passed
-from storage.errors import Conflict, NotFound
+from storage.documents import Course, TokenDocument, UserId, has_passed
+from storage.errors import Conflict, NotFound, require
+from storage.idempotency import IdempotencyKey, transaction_once
+from storage.pagination import Page, Window, read_page
 
 FRESH_SECONDS = 4.0
 MAX_RECENT = 10_000
@@ -23,6 +25,11 @@ MAX_RECENT = 10_000
 def token_id(secret: str) -> str:
     """The SHA-256 of a secret, in hex: what is stored and looked up."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def new_secret() -> str:
+    """256 random bits, and a prefix for secret scanners."""
+    return f"polls_{secrets.token_urlsafe(32)}"
 
 
 class _Read(NamedTuple):
@@ -50,11 +57,13 @@ class Tokens:
     def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._tokens = database.collection("tokens")
+        self._live_names = database.collection("live_names")
         self._reader: Reader[str, TokenDocument] = Reader(self._tokens)
         self._monotonic = monotonic
         # Two, so that guessing many secrets does not push out valid ones.
         self._known = _Recent()
         self._unknown = _Recent()
+        self._revocations = 0
 
     async def find(self, identifier: str, now: datetime) -> TokenDocument | None:
         """The token that is valid at ``now``: it exists and is neither revoked nor expired.
@@ -67,9 +76,11 @@ class Tokens:
             identifier, asked_at
         )
         if recent is None:
+            revocations = self._revocations
             found = await self._reader.get(identifier)
             recent = _Read(found, asked_at)
-            (self._unknown if found is None else self._known).keep(identifier, recent)
+            if revocations == self._revocations:  # else it may have been read before that
+                (self._unknown if found is None else self._known).keep(identifier, recent)
         return recent.token if _is_valid(recent.token, now) else None
 
     async def find_ended(self, identifiers: Iterable[str], now: datetime) -> set[str]:
@@ -83,11 +94,13 @@ class Tokens:
                 asked.append(identifier)
             else:
                 known[identifier] = recent.token
+        revocations = self._revocations
         found = await self._reader.get_all(asked)
         for identifier in asked:
             known[identifier] = token = found.get(identifier)
-            kept = self._unknown if token is None else self._known
-            kept.keep(identifier, _Read(token, asked_at))
+            if revocations == self._revocations:
+                kept = self._unknown if token is None else self._known
+                kept.keep(identifier, _Read(token, asked_at))
         return {identifier for identifier, token in known.items() if not _is_valid(token, now)}
 
     def is_known(self, identifier: str) -> bool:
@@ -99,14 +112,20 @@ class Tokens:
         secret: str,
         *,
         name: str,
-        user_id: int,
+        user_id: UserId,
         now: datetime,
         admin: bool = False,
         workspaces: Sequence[str] = (),
         actions: Sequence[str] = (),
+        courses: Sequence[Course] = (),
+        polls: Sequence[str] = (),
         expires_at: datetime | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> TokenDocument:
-        """Raises ``Conflict`` if a token of that name is neither revoked nor expired."""
+        """The new token, or the one that was made under this key: then it has another secret.
+
+        Raises ``Conflict`` if a token of that name is neither revoked nor expired.
+        """
         token: TokenDocument = {
             "_id": token_id(secret),
             "name": name,
@@ -114,26 +133,35 @@ class Tokens:
             "admin": admin,
             "workspaces": list(workspaces),
             "actions": list(actions),
+            "courses": list(courses),
+            "polls": list(polls),
             "created_at": now,
             "expires_at": expires_at,
             "revoked_at": None,
         }
 
-        def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction) -> TokenDocument:
             # What must be unique is an _id. A name is unique among live tokens only, and no shard
             # could enforce an index of these.
             holder = transaction.find_one("live_names", {"_id": name})
             if holder is not None and not has_passed(holder["expires_at"], now):
                 raise Conflict(
-                    f"A token named {name!r} already exists. Choose another name, or revoke it: "
-                    f"token revoke {shlex.quote(name)}."
+                    f"A token named {name!r} already exists. Choose another name, or revoke it."
                 )
             held = {"_id": name, "token": token["_id"], "expires_at": expires_at}
             transaction.put("live_names", held)
             transaction.insert("tokens", dict(token))
+            return token
 
-        await self._database.transaction(work)
-        return token
+        return await transaction_once(self._database, idempotency_key, work)
+
+    async def live(self, window: Window, now: datetime) -> Page[TokenDocument]:
+        """The tokens that are neither revoked nor expired, by name, which is the bookmark."""
+        query = {"$or": [{"expires_at": None}, {"expires_at": {"$gt": now}}]}
+        names = await read_page(self._live_names, query, window, "_id")
+        found = await self._reader.get_all(one["token"] for one in names.rows)
+        rows = [found[one["token"]] for one in names.rows if one["token"] in found]
+        return Page(rows, names.next_after)
 
     async def all(self) -> list[TokenDocument]:
         """All tokens, oldest first, including revoked and expired ones."""
@@ -141,21 +169,28 @@ class Tokens:
             found = await self._tokens.find({}).sort("created_at", 1).to_list(None)
         return cast(list[TokenDocument], found)
 
-    async def revoke(self, name: str, now: datetime) -> None:
-        """Revokes the live token of that name; raises ``NotFound`` if there is none."""
+    async def revoke(self, name: str, now: datetime) -> TokenDocument:
+        """Revokes the live token of that name; raises ``NotFound`` if there is none.
 
-        def work(transaction: Transaction) -> None:
+        In this process it stops working at once.
+        """
+
+        def work(transaction: Transaction) -> TokenDocument:
             holder = transaction.find_one("live_names", {"_id": name})
             if holder is None:
                 raise NotFound(f"There is no live token named {name!r}.")
             transaction.delete("live_names", {"_id": name})
+            found = transaction.find_one("tokens", {"_id": holder["token"]})
             transaction.update("tokens", {"_id": holder["token"]}, {"$set": {"revoked_at": now}})
+            return cast(TokenDocument, require(found, "token"))
 
-        await self._database.transaction(work)
+        revoked = await self._database.transaction(work)
         self.forget()
+        return revoked
 
     def forget(self) -> None:
         """Makes the next look-ups ask the database, as they would after 4 s."""
+        self._revocations += 1
         self._known.clear()
         self._unknown.clear()
 

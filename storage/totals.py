@@ -9,14 +9,17 @@ from typing import Any
 from storage.client import Document
 
 
-def totals_by_poll(poll_ids: Collection[str], options: Sequence[str]) -> list[Document]:
+def totals_by_poll(
+    poll_ids: Collection[str], options: Sequence[str], condition: Document | None = None
+) -> list[Document]:
     """The pipeline over ``sessions`` that adds up the votes of these options; for ``read_totals``.
 
     Polls without votes have no row.
     """
     sums = {f"n{place}": {"$sum": f"$results.{option}"} for place, option in enumerate(options)}
+    counted = {"poll_id": {"$in": list(poll_ids)}, "participants": {"$gt": 0}}
     return [
-        {"$match": {"poll_id": {"$in": list(poll_ids)}, "participants": {"$gt": 0}}},
+        {"$match": {**counted, **(condition or {})}},
         {"$group": {"_id": "$poll_id", **sums}},
     ]
 

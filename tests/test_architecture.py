@@ -33,9 +33,11 @@ PACKAGES: dict[str, set[str]] = {
         *("service.casting", "service.live", "service.web", "service.rules"),
         *("schemas", "storage"),
     },
+    "service.tokens": {"service.web", "service.rules", "schemas", "storage"},
     "service.openapi": {"service.live", "service.polling", "service.web", "schemas", "storage"},
     "service.routes": {
-        *("service.content", "service.live", "service.polling", "service.openapi", "service.web"),
+        *("service.content", "service.live", "service.polling", "service.tokens"),
+        *("service.openapi", "service.web"),
     },
     "service.app": {
         *("service.routes", "service.openapi", "service.live", "service.web"),

@@ -20,7 +20,7 @@ async def create_link(request: web.Request) -> web.Response:
     """
     key, poll_id = read_poll_address(request, "links")
     caller = Caller(request[CALL].principal)
-    policy.require_content(caller.principal, policy.READ, key)
+    policy.require_content(caller.principal, policy.READ, key, poll_id)
     store = request.app[STORE]
     poll = await store.polls.get(key, poll_id)
     if poll["standing_session"] is None:

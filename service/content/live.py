@@ -25,7 +25,7 @@ async def show_results(request: web.Request) -> web.StreamResponse:
     """
     key, poll_id = read_poll_address(request, "results")
     caller = Caller(request[CALL].principal)
-    policy.require_content(caller.principal, policy.READ, key)
+    policy.require_content(caller.principal, policy.READ, key, poll_id)
     store = request.app[STORE]
     poll = await store.polls.get(key, poll_id)
     if poll["standing_session"] is None:

@@ -29,7 +29,7 @@ async def list_polls(request: web.Request) -> web.Response:
     with ``expand`` and only where the caller may see them.
     """
     query = read_content_query(request)
-    policy.require_content(request[CALL].principal, policy.READ, query.key)
+    policy.require_content(request[CALL].principal, policy.READ, query.key, query.poll_id)
     polls = request.app[STORE].polls
     if query.poll_id is None:
         container = await polls.in_container(query.key)
@@ -114,7 +114,12 @@ async def replace_poll(request: web.Request) -> web.Response:
         return redefined(poll, complete(poll))
 
     complete(located.poll)  # a body that is refused is so before If-Match is looked at
-    poll = await request.app[STORE].polls.edit(located, replaced, if_match=read_if_match(request))
+    poll = await request.app[STORE].polls.edit(
+        located,
+        replaced,
+        if_match=read_if_match(request),
+        check=policy.check_of(request[CALL].principal),
+    )
     return _respond(poll)
 
 
@@ -125,14 +130,18 @@ async def delete_poll(request: web.Request) -> web.Response:
     the request that made the poll: under its ``Idempotency-Key`` that is kept for 24 hours.
     """
     located = await _changeable(request)
-    poll = await request.app[STORE].polls.delete(located, if_match=read_if_match(request))
+    poll = await request.app[STORE].polls.delete(
+        located,
+        if_match=read_if_match(request),
+        check=policy.check_of(request[CALL].principal),
+    )
     return _respond(poll)
 
 
 async def _changeable(request: web.Request) -> LocatedPoll:
     """A poll that the caller may change."""
     key, poll_id = read_poll_address(request)
-    policy.require_content(request[CALL].principal, policy.WRITE, key)
+    policy.require_content(request[CALL].principal, policy.WRITE, key, poll_id)
     poll = await request.app[STORE].polls.get(key, poll_id)
     policy.require_change(request[CALL].principal, poll)
     return LocatedPoll(key, poll)

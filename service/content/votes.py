@@ -99,7 +99,7 @@ def _own_vote(
 async def _find_poll(request: web.Request) -> PollDocument:
     """The poll of the query, for callers that may vote there."""
     key, poll_id = read_poll_address(request, "votes")
-    policy.require_content(request[CALL].principal, policy.VOTE, key)
+    policy.require_content(request[CALL].principal, policy.VOTE, key, poll_id)
     poll = await request.app[STORE].polls.get(key, poll_id)
     casting.note_anonymity(request, poll["settings"])
     return poll

@@ -61,7 +61,9 @@ IN_QUERY: dict[str, Json] = {
     "page": _of(PAGE, "A page number, or the cursor in the `next` link of the previous page."),
     "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),
     "as_user_id": _of(
-        WHOLE_ID, "The user an admin token acts for, with that user's rights and authorship."
+        WHOLE_ID,
+        "The user to act for, with that user's rights and authorship: for admin tokens, and for "
+        "tokens with the action `act` within their workspaces and courses.",
     ),
 }
 IN_HEADER: dict[str, Json] = {
@@ -108,6 +110,7 @@ IN_PATH: dict[str, Json] = {
     "users/id": _of(either(WHOLE_ID, _one_of("self")), "The id of a user, or `self`."),
     "link": _of(text("[A-Za-z0-9_.-]+"), "The end of the URL of a link."),
     "file": _of(_one_of(*FILES), "The name of the file."),
+    "name": _of({**STRING, "minLength": 1, "maxLength": 100}, "The name of a live token."),
     "asset": _of(_one_of(*ASSETS), "The name of the file."),
 }
 """Parameters of paths by name; ``id`` with the collection before it."""
@@ -168,7 +171,7 @@ SECURITY_SCHEMES: dict[str, Json] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token created with `python -m service token create`.",
+        "description": "A token created with `python -m service token create` or `POST /tokens`.",
     },
     "token": _token_in_query("token", "The same token, for clients of the content API."),
     "access_token": _token_in_query("access_token", "The same token, for polling API clients."),

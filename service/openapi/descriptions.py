@@ -2,7 +2,7 @@
 
 from marshmallow import Schema
 
-from schemas import content, links, polling, responses
+from schemas import content, links, polling, responses, tokens
 
 OF_TITLE = "What is asked."
 OF_COMMENT = "What the voter adds, where the poll allows comments."
@@ -12,6 +12,7 @@ OF_VISIBLE = "Whether all readers of the session see its results; otherwise mana
 OF_ENROLLED = "The section that the user is enrolled in; null for the course as a whole."
 OF_CORRECT = "Whether this is a right answer."
 OF_POSITION = "The place of the choice among the others, in ascending order."
+OF_NAME = "Unique among live tokens; the log shows it."
 OF_SHARE = "The share of the participants who chose it, in percent."
 
 MEMBERS: dict[type[Schema], dict[str, str]] = {
@@ -225,6 +226,33 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     responses.CourseSchema: {
         "id": "The id of the course.",
         "name": "A name made of the id: there is no directory of courses.",
+    },
+    # Tokens.
+    tokens.NewTokenSchema: {
+        "name": OF_NAME,
+        "userId": "The user that the token belongs to.",
+        "admin": "Whether the token may do everything, everywhere; then it has no limits.",
+        "actions": "What the token allows; left out, `read`, `write` and `vote`.",
+        "workspaces": "The workspaces of `/rest` that the token covers, or `*`; left out, none.",
+        "courses": "The courses that the action `act` is for, or `*`; left out, none.",
+        "polls": "The ids of the only polls that the token reaches; left out, it is not so bound.",
+        "expiresIn": "In how many seconds the token expires; left out, `expiresAt` counts.",
+        "expiresAt": "When the token expires, as RFC 3339 with an offset; empty or left out, "
+        "never.",
+    },
+    responses.TokenSchema: {
+        "name": OF_NAME,
+        "userId": "The user that the token belongs to.",
+        "admin": "Whether the token may do everything, everywhere.",
+        "actions": "What the token allows.",
+        "workspaces": "The workspaces of `/rest` that the token covers, or `*`.",
+        "courses": "The courses that the action `act` is for, or `*`.",
+        "polls": "The ids of the only polls that the token reaches; empty if it is not so bound.",
+        "createdAt": "When the token was created.",
+        "expiresAt": "When the token expires; null for never.",
+    },
+    responses.CreatedTokenSchema: {
+        "secret": "What requests carry; shown this once, null when the request is repeated.",
     },
 }
 

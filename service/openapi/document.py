@@ -12,7 +12,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
 from schemas.responses import ProblemSchema
-from service.openapi import components, content, live, monitoring, polling
+from service.openapi import components, content, live, monitoring, polling, tokens
 from service.openapi.fields import CONDITIONS, describe
 from service.openapi.live import HTML, TEXT
 from service.openapi.names import component_name
@@ -63,6 +63,7 @@ TAGS: dict[str, tuple[str, str]] = {
     "service.polling.submissions": ("Poll submissions", "Votes in a session."),
     "service.live": ("Pages", "The pages of polls, for people with a link."),
     "service.polling.enrollments": ("Courses and users", "Who is enrolled in which course."),
+    "service.tokens": ("Tokens", "Who may do what, for how long. For admins."),
     "service": ("Operation", "For operators of the service. No token is needed."),
 }
 """Name and description, by the module or the package of the handler."""
@@ -71,6 +72,7 @@ OPERATIONS: Operations = {
     **content.OPERATIONS,
     **polling.OPERATIONS,
     **live.OPERATIONS,
+    **tokens.OPERATIONS,
 }
 
 
@@ -123,7 +125,7 @@ def _require_agreement(table: Table) -> None:
     for route in sorted(routed - OPERATIONS.keys()):
         raise Undescribed(
             f"{route} is routed but not described: add an Operation beside its neighbours in "
-            "service/openapi/content.py, polling.py or monitoring.py."
+            "service/openapi/content.py, polling.py, tokens.py or monitoring.py."
         )
     for route in sorted(OPERATIONS.keys() - routed):
         raise Undescribed(f"{route} is described in service/openapi but not routed.")
@@ -254,12 +256,17 @@ def _page(status: int, description: str) -> Json:
 
 
 def _links(path: str, created: Answer) -> dict[str, dict[str, str]]:
-    """To the operations on what was created: their paths add its id, and no other."""
+    """To the operations on what was created: their paths add its id or name, and no other."""
     shape = created.content[JSON]["schema"]
-    pointer = f"/{shape.member}/0/id" if isinstance(shape, Envelope) else "/id"
+    place = f"/{shape.member}/0" if isinstance(shape, Envelope) else ""
     known = {f"path.{name}": f"$request.path.{name}" for name in _ids(path)}
     return {
-        operation.id: {**known, f"path.{_ids(route)[-1]}": f"$response.body#{pointer}"}
+        operation.id: {
+            **known,
+            f"path.{_ids(route)[-1]}": (
+                f"$response.body#{place}/{'name' if path == '/tokens' else 'id'}"
+            ),
+        }
         for route, operation in OPERATIONS.items()
         if f" {path}/{{" in route and len(_ids(route)) == len(known) + 1
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import Schema
 
-from schemas import content, links, polling, responses
+from schemas import content, links, polling, responses, tokens
 
 CREATED_AT = "2014-01-07T15:16:18Z"
 QUESTION = "What is your favorite color?"
@@ -39,6 +39,21 @@ STARS: dict[str, Any] = {
 STARS_ID = "ee9107b5-5041-4c15-8c76-f14404fa1fad"
 STORED_STARS = {**STARS, "id": STARS_ID}
 STARS_RESULTS = {"4": {"votes": 3, "percentage": 37.5}, "5": {"votes": 5, "percentage": 62.5}}
+
+NEW_TOKEN: dict[str, Any] = {
+    "name": "PLAT-254604, user 42, 1",
+    "userId": 42,
+    "actions": ["read", "vote"],
+    "workspaces": ["PLAT"],
+    "polls": [STARS_ID],
+}
+SHOWN_TOKEN = {
+    **NEW_TOKEN,
+    "admin": False,
+    "courses": [],
+    "createdAt": CREATED_AT,
+    "expiresAt": "2014-01-07T15:31:18Z",
+}
 
 EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     responses.ProblemSchema: {
@@ -120,4 +135,8 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     responses.EnrollmentSchema: {**STUDENT, **SECTION, "id": 1, "enrollment_state": "active"},
     responses.UserSchema: {"id": 4555, "name": "User 4555"},
     responses.CourseSchema: {"id": 1111, "name": "Course 1111"},
+    # Tokens.
+    tokens.NewTokenSchema: {**NEW_TOKEN, "expiresIn": 900},
+    responses.TokenSchema: SHOWN_TOKEN,
+    responses.CreatedTokenSchema: {**SHOWN_TOKEN, "secret": "polls_…"},
 }

@@ -15,14 +15,16 @@ from schemas.fields import (
     MAX_ID,
     OPTION_ID,
     UUID,
+    Id,
     Items,
     Moment,
     Pattern,
     Title,
 )
 from schemas.links import VIEW, LinkActions
-from schemas.polling import ChoiceId, Flag, Id, NewSubmission
-from schemas.responses import Counts, ShownChoiceId, Time
+from schemas.polling import ChoiceId, Flag, NewSubmission
+from schemas.responses import Counts, ShownChoiceId, ShownCourse, Time
+from schemas.tokens import Course, Workspace
 from service.openapi.descriptions import description_of
 from service.openapi.operation import Json
 
@@ -43,6 +45,7 @@ def either(*shapes: Json) -> Json:
 
 
 CHOICE_ID = either(WHOLE_ID, text(OPTION_ID.pattern))
+COURSE = either(WHOLE_ID, text(r"\*"))
 
 KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Time: lambda field: {"format": "date-time", "pattern": f"^{field.pattern.pattern}$"},
@@ -63,6 +66,9 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Id: lambda _: WHOLE_ID,
     ChoiceId: lambda _: CHOICE_ID,
     ShownChoiceId: lambda _: CHOICE_ID,
+    Course: lambda _: COURSE,
+    ShownCourse: lambda _: COURSE,
+    Workspace: lambda _: text(f"[^{CONTROLS}]*"),
     Counts: lambda _: {"propertyNames": text(OPTION_ID.pattern), "maxProperties": MAX_OPTIONS},
 }
 """By class of the field; the most derived class counts."""

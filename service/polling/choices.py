@@ -75,6 +75,7 @@ async def create_choice(request: web.Request) -> web.Response:
         located,
         lambda poll: choices.added(poll, wanted, most=MAX_OPTIONS),
         idempotency_key=idempotency_key,
+        check=policy.check_of(caller.principal),
     )
     # The new choices have the highest numbers, also in the poll that an idempotency key replays.
     highest = poll["highest_option"]
@@ -94,6 +95,7 @@ async def update_choice(request: web.Request) -> web.Response:
         located,
         lambda poll: choices.changed(poll, option_id, changes),
         if_match=read_if_match(request),
+        check=policy.check_of(caller.principal),
     )
     return _respond(request, [choices.of(poll, option_id)], poll)
 
@@ -109,6 +111,7 @@ async def delete_choice(request: web.Request) -> web.Response:
         located,
         lambda poll: choices.removed(poll, option_id),
         if_match=read_if_match(request),
+        check=policy.check_of(caller.principal),
     )
     return web.Response(status=204)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from schemas.fields import UUID, parse_id
 from service.rules import policy
 from service.rules.policy import Caller, View
+from service.rules.principal import Principal
 from service.web.call import CALL
 from service.web.store_key import STORE
 from storage import choices
@@ -19,11 +20,23 @@ from storage.errors import NotFound
 
 
 async def read_caller(request: web.Request, action: str) -> Caller:
-    """The caller with its enrollments; raises ``Forbidden`` unless the token grants ``action``."""
-    principal = request[CALL].principal
-    policy.require_action(principal, action)
+    """The caller with its enrollments.
+
+    Raises ``Forbidden`` unless the token grants ``action``; one that is bound to polls grants it
+    below the paths of these alone: ``find_poll`` and ``find_session`` say which.
+    """
+    principal = require_action(request, action)
     enrollments = await request.app[STORE].enrollments.of_user(principal.user_id)
     return Caller(principal, tuple(enrollments))
+
+
+def require_action(request: web.Request, action: str) -> Principal:
+    """The caller without enrollments; raises as ``read_caller``."""
+    principal = request[CALL].principal
+    policy.require_action(principal, action)
+    if "poll_id" not in request.match_info:
+        policy.require_poll(principal, None)
+    return principal
 
 
 def teacher(caller: Caller) -> Teacher:
@@ -59,7 +72,9 @@ async def find_poll(request: web.Request) -> LocatedPoll:
     number = parse_id(text)
     if number is None and not UUID.fullmatch(text):
         raise NotFound("There is no such poll.")
-    return await request.app[STORE].polls.find(number or text.lower())
+    located = await request.app[STORE].polls.find(number or text.lower())
+    policy.require_poll(request[CALL].principal, located.poll["id"])
+    return located
 
 
 async def find_managed_poll(request: web.Request, caller: Caller) -> LocatedPoll:
@@ -74,7 +89,7 @@ async def require_poll_reader(request: web.Request, caller: Caller, located: Loc
     owner_id = located.poll["owner_id"]
     if policy.manages(caller, located.key, owner_id):
         return True
-    reach = policy.reach(caller.enrollments)
+    reach = policy.reach(caller)
     reads = await request.app[STORE].sessions.reaches(located.poll["id"], reach)
     policy.require_poll_reader(caller, located.key, owner_id, reads_a_session=reads)
     return False
@@ -99,7 +114,8 @@ async def shows_answers(request: web.Request, caller: Caller, located: LocatedPo
     store = request.app[STORE]
     if await store.sessions.has_open(located.poll, policy.voting_reach(caller, located.key)):
         return False
-    closed = await store.sessions.closed_with_votes(located.poll["id"])
+    courses = policy.courses_of(caller.principal)
+    closed = await store.sessions.closed_with_votes(located.poll["id"], courses)
     return await store.ballots.has_any(closed, caller.principal.user_id)
 
 
@@ -109,6 +125,7 @@ async def find_session(request: web.Request, name: str = "id") -> SessionDocumen
     reference = request.match_info["poll_id"].lower()
     if reference not in (session["poll_id"], str(session["poll_number"])):
         raise NotFound("There is no such poll session.")
+    policy.require_poll(request[CALL].principal, session["poll_id"])
     return session
 
 

@@ -18,10 +18,10 @@ async def list_polls(request: web.Request) -> web.Response:
 
     For every user. Does not list content polls, or polls of others.
     """
-    policy.require_action(request[CALL].principal, policy.READ)
+    principal = lookups.require_action(request, policy.READ)
     paging = pagination.read_paging(request)
-    user_id = request[CALL].principal.user_id
-    page = await request.app[STORE].polls.made_by(user_id, paging.window)
+    policy.require_own_polls(principal)
+    page = await request.app[STORE].polls.made_by(principal.user_id, paging.window)
     headers = pagination.link_header(request, paging, page)
     return await _respond(request, [located.poll for located in page.rows], headers=headers)
 
@@ -36,7 +36,8 @@ async def show_poll(request: web.Request) -> web.Response:
     located = await lookups.find_poll(request)
     poll, totals = located.poll, None
     if await lookups.require_poll_reader(request, caller, located):
-        found = await request.app[STORE].sessions.total_results([poll])
+        courses = policy.courses_of(caller.principal)
+        found = await request.app[STORE].sessions.total_results([poll], courses)
         totals = found.get(poll["id"], {})
     parts = validators.of_poll(poll, totals)
     headers = revalidated(request, parts, revision=revision(poll))
@@ -74,7 +75,10 @@ async def update_poll(request: web.Request) -> web.Response:
     located = await lookups.find_managed_poll(request, caller)
     changes = await bodies.read_changes(request, POLLS, POLL_CHANGES)
     poll = await request.app[STORE].polls.edit(
-        located, lambda poll: {**poll, **changes}, if_match=read_if_match(request)
+        located,
+        lambda poll: {**poll, **changes},
+        if_match=read_if_match(request),
+        check=policy.check_of(caller.principal),
     )
     return await _respond(request, [poll])
 
@@ -87,7 +91,9 @@ async def delete_poll(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
-    await request.app[STORE].polls.delete(located, if_match=read_if_match(request))
+    await request.app[STORE].polls.delete(
+        located, if_match=read_if_match(request), check=policy.check_of(caller.principal)
+    )
     return web.Response(status=204)
 
 
@@ -95,8 +101,10 @@ async def _respond(
     request: web.Request, polls: list[PollDocument], *, headers: dict[str, str] | None = None
 ) -> web.Response:
     """As managers see them, with their results if the token may read."""
-    if policy.grants(request[CALL].principal, policy.READ):
-        totals = await request.app[STORE].sessions.total_results(polls)
+    principal = request[CALL].principal
+    if policy.grants(principal, policy.READ):
+        courses = policy.courses_of(principal)
+        totals = await request.app[STORE].sessions.total_results(polls, courses)
         data = [views.poll(poll, totals.get(poll["id"], {})) for poll in polls]
     else:
         data = [views.poll(poll, None) for poll in polls]

@@ -36,7 +36,8 @@ async def list_sessions(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     located = await lookups.find_managed_poll(request, caller)
-    page = await request.app[STORE].sessions.of_poll(located.poll["id"], paging.window)
+    courses = policy.courses_of(caller.principal)
+    page = await request.app[STORE].sessions.of_poll(located.poll["id"], paging.window, courses)
     return await _respond_page(request, caller, paging, page)
 
 
@@ -61,7 +62,7 @@ async def _list_reached(request: web.Request, *, is_open: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
     paging = pagination.read_paging(request)
     page = await request.app[STORE].sessions.within(
-        policy.reach(caller.enrollments), paging.window, is_open=is_open
+        policy.reach(caller), paging.window, is_open=is_open
     )
     return await _respond_page(request, caller, paging, page)
 

@@ -3,11 +3,12 @@
 Each ``require…`` returns, or raises ``Forbidden`` with a sentence for the caller.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
-from service.rules.principal import ANY_WORKSPACE, READ, VOTE, WRITE, Principal
+from service.rules.principal import ACT, ANY, READ, VOTE, WRITE, Principal
 from storage.documents import (
     USERS,
     BallotDocument,
@@ -17,6 +18,7 @@ from storage.documents import (
     Reach,
     SessionDocument,
     SessionRules,
+    UserId,
     Visibility,
     is_open,
 )
@@ -24,6 +26,7 @@ from storage.errors import Code
 
 MANAGERS_ONLY = "Only managers of the poll may do this."
 NO_SESSION_ACCESS = "You do not have access to this poll session."
+BOUND = "This token reaches only the polls that it is bound to."
 TEACHING = frozenset({"TeacherEnrollment", "TaEnrollment"})
 
 __all__ = ["READ", "VOTE", "WRITE", "Caller", "Forbidden"]
@@ -43,10 +46,17 @@ class ResultsHidden(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A principal with the enrollments of its user."""
+    """A principal with the enrollments of its user: all of them, also beyond the token's reach."""
 
     principal: Principal
     enrollments: tuple[EnrollmentDocument, ...] = ()
+
+    @property
+    def counted(self) -> Sequence[EnrollmentDocument]:
+        """The enrollments that give the caller rights: those in courses that the token covers."""
+        if not self.principal.is_limited:
+            return self.enrollments
+        return [one for one in self.enrollments if covers_course(self.principal, one["course_id"])]
 
 
 def require(is_allowed: bool, reason: str) -> None:
@@ -59,7 +69,8 @@ def require(is_allowed: bool, reason: str) -> None:
 
 
 def require_acting(principal: Principal) -> None:
-    require(principal.is_admin, "Only admin tokens may use as_user_id.")
+    may_act = principal.is_admin or ACT in principal.actions
+    require(may_act, "Only admin tokens and tokens with the action act may use as_user_id.")
 
 
 def require_action(principal: Principal, action: str) -> None:
@@ -74,27 +85,72 @@ def grants(principal: Principal, action: str) -> bool:
 
 
 def _covers(principal: Principal, workspace: str) -> bool:
-    return workspace in principal.workspaces or ANY_WORKSPACE in principal.workspaces
+    return workspace in principal.workspaces or ANY in principal.workspaces
+
+
+def _reaches(principal: Principal, workspace: str) -> bool:
+    """Whether the caller has rights in a workspace; a user whom an admin acts for has some in all.
+
+    That is for workspaces of content: it says nothing of the polls of users.
+    """
+    is_everywhere = principal.is_acting and not principal.is_limited
+    return is_everywhere or _covers(principal, workspace)
+
+
+def covers_course(principal: Principal, course_id: int) -> bool:
+    """Whether the token covers a course; only tokens that act for users are limited so."""
+    if not principal.is_acting or principal.courses is None:
+        return True
+    return course_id in principal.courses or ANY in principal.courses
+
+
+def courses_of(principal: Principal) -> Collection[int] | None:
+    """The courses whose sessions the token reaches; None for all, as most tokens do."""
+    if not principal.is_acting or principal.courses is None or ANY in principal.courses:
+        return None
+    return [course for course in principal.courses if isinstance(course, int)]
+
+
+def require_courses(principal: Principal, course_ids: Iterable[int | None]) -> None:
+    """For what changes all sessions of a poll: the token must cover the courses of all of them."""
+    missed = next(
+        (one for one in course_ids if one is not None and not covers_course(principal, one)), 0
+    )
+    reason = f"This poll has sessions in the course {missed}, which this token does not cover."
+    require(not missed, reason)
+
+
+def check_of(principal: Principal) -> Callable[[Iterable[int | None]], None] | None:
+    """``require_courses`` for this caller; None for callers that it would never refuse."""
+    return partial(require_courses, principal) if principal.is_limited else None
+
+
+def require_poll(principal: Principal, poll_id: str | None) -> None:
+    """A token that is bound to polls reaches nothing else; None stands for anything else."""
+    require(not principal.polls or poll_id in principal.polls, BOUND)
 
 
 # Content polls ---------------------------------------------------------------------------------
 
 
-def require_content(principal: Principal, action: str, key: ContainerKey) -> None:
-    """Requires ``action`` on a container of the content API.
+def require_content(
+    principal: Principal, action: str, key: ContainerKey, poll_id: str | None = None
+) -> None:
+    """Requires ``action`` on a container of the content API, or on one poll in it.
 
-    No grant covers the workspace ``users``, not even ``*``: its polls belong to single users. A
-    caller acting for a user has ``read`` and ``vote`` everywhere, and ``write`` as far as
-    ``require_change`` allows.
+    No grant covers the workspace ``users``, not even ``*``: its polls belong to single users, and
+    only admins act for these. A caller that an admin acts for has ``read`` and ``vote`` everywhere,
+    and ``write`` as far as ``require_change`` allows. A token that is bound to polls must name one.
     """
     require_action(principal, action)
     if principal.is_admin:
         return
+    require_poll(principal, poll_id)
     if key.workspace == USERS:
-        is_owner = key.content == str(principal.user_id)
+        is_owner = key.content == str(principal.user_id) and not principal.is_limited
         require(is_owner, "Only the user who created these polls has access to them.")
     else:
-        is_covered = principal.is_acting or _covers(principal, key.workspace)
+        is_covered = _reaches(principal, key.workspace)
         require(is_covered, f"This token does not cover the workspace {key.workspace}.")
 
 
@@ -113,7 +169,12 @@ def require_change(principal: Principal, poll: PollDocument) -> None:
 # The polling API -------------------------------------------------------------------------------
 
 
-def reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
+def reach(caller: Caller) -> Reach:
+    """The sessions that a caller's enrollments make readable; see ``_reach``."""
+    return _reach(caller.counted)
+
+
+def _reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
     """The sessions that these enrollments make readable, by course id: sections, or None for all.
 
     Teachers enrolled without a section read every session of the course. Everybody else reads the
@@ -133,17 +194,29 @@ def reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
 def manages(caller: Caller, key: ContainerKey, owner_id: int) -> bool:
     """Whether the caller manages a poll.
 
-    Admins always do. Polls of users are managed by their owner, content polls with ``write``. The
-    holder of a link never does, also where its maker does: a link shows what readers see.
+    Admins always do. Polls of users are managed by their owner, content polls with ``write``, and
+    where a token acts for a user, by the user who made them. Of their sessions a caller manages
+    those that ``view_of`` says. The holder of a link never does, also where its maker does: a link
+    shows what readers see.
     """
     principal = caller.principal
     if principal.maker is not None:
         return False
     if principal.is_admin:
         return True
-    if key.workspace == USERS or principal.is_acting:
-        return owner_id == principal.user_id
-    return WRITE in principal.actions and _covers(principal, key.workspace)
+    if key.workspace == USERS:
+        return owner_id == principal.user_id and reaches_users(principal)
+    is_maker = not principal.is_acting or owner_id == principal.user_id
+    return is_maker and WRITE in principal.actions and _reaches(principal, key.workspace)
+
+
+def reaches_users(principal: Principal) -> bool:
+    """Whether a token may act for users in the polls that they made: they run in courses."""
+    return not principal.is_limited or bool(principal.courses)
+
+
+def require_own_polls(principal: Principal) -> None:
+    require(reaches_users(principal), "This token does not cover any course.")
 
 
 def reads_content(caller: Caller, key: ContainerKey) -> bool:
@@ -151,7 +224,7 @@ def reads_content(caller: Caller, key: ContainerKey) -> bool:
     principal = caller.principal
     if key.workspace == USERS:
         return False
-    return principal.is_acting or (READ in principal.actions and _covers(principal, key.workspace))
+    return READ in principal.actions and _reaches(principal, key.workspace)
 
 
 class View(NamedTuple):
@@ -189,8 +262,10 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
     """
     principal, settings = caller.principal, session["rules"]["settings"]
     key = ContainerKey.of(session["container"])
-    is_course = session["course_id"] is not None
-    is_manager = manages(caller, key, session["owner_id"])
+    course_id = session["course_id"]
+    is_course = course_id is not None
+    is_reached = _reaches_session(principal, key, course_id)
+    is_manager = is_reached and manages(caller, key, session["owner_id"])
     may_read, may_vote = _rights(caller, key, session, is_manager=is_manager)
     open_now = is_open(session)
     reads = grants(principal, READ)
@@ -209,7 +284,20 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
         hides_counts=hides_counts,
         sees_submissions=reads,
         sees_all_submissions=sees_results and (is_manager or (is_course and not hides_counts)),
-        own=own if own is not None and knows_own(principal, own, session["rules"]) else None,
+        own=own
+        if own is not None and is_reached and knows_own(principal, own, session["rules"])
+        else None,
+    )
+
+
+def _reaches_session(principal: Principal, key: ContainerKey, course_id: int | None) -> bool:
+    """Whether a session is within the limits of a token that acts for a user."""
+    if not principal.is_acting:
+        return True
+    return (
+        _reaches(principal, key.workspace)
+        if course_id is None
+        else covers_course(principal, course_id)
     )
 
 
@@ -250,20 +338,20 @@ def _reads(caller: Caller, key: ContainerKey, session: SessionDocument) -> bool:
     course_id = session["course_id"]
     if course_id is None:
         return reads_content(caller, key)
-    sections = reach(caller.enrollments).get(course_id, frozenset())
+    sections = reach(caller).get(course_id, frozenset())
     return sections is None or session["course_section_id"] in sections
 
 
 def _votes(principal: Principal, key: ContainerKey, *, is_course: bool, may_read: bool) -> bool:
     """The standing session needs the grant ``vote``, others the right to read them.
 
-    Voting for another user needs no enrollment: the acting service vouches for the user.
+    So does a vote for another user: acting gives no right that the user does not have.
     """
-    if principal.is_admin or principal.is_acting:
+    if principal.is_admin:
         return True
     if is_course:
         return may_read
-    return VOTE in principal.actions and _covers(principal, key.workspace)
+    return VOTE in principal.actions and _reaches(principal, key.workspace)
 
 
 def hidden_results(session: SessionDocument) -> Visibility:
@@ -276,15 +364,15 @@ def hidden_results(session: SessionDocument) -> Visibility:
     return session["rules"]["settings"]["resultsVisibility"]
 
 
-def voting_reach(caller: Caller, key: ContainerKey) -> Reach | None:
-    """The sessions of a poll that a caller may vote in without managing it; None means all.
+def voting_reach(caller: Caller, key: ContainerKey) -> Reach:
+    """The sessions of a poll that a user may vote in without managing it.
 
-    As ``view_of`` says of each of them, for polls with very many.
+    As ``view_of`` says of each of them, for polls with very many. Where a token acts for the user,
+    those beyond its limits count too: the user may vote there in another way.
     """
-    if caller.principal.is_acting:
-        return None
-    reached = dict(reach(caller.enrollments))
-    if _votes(caller.principal, key, is_course=False, may_read=False):
+    reached = dict(_reach(caller.enrollments))
+    is_acting = caller.principal.is_acting
+    if is_acting or _votes(caller.principal, key, is_course=False, may_read=False):
         reached[None] = None
     return reached
 
@@ -311,7 +399,7 @@ def depends_on_vote(session: SessionDocument) -> bool:
 def teaches(caller: Caller, course_id: int) -> bool:
     return caller.principal.is_admin or any(
         enrollment["course_id"] == course_id and enrollment["type"] in TEACHING
-        for enrollment in caller.enrollments
+        for enrollment in caller.counted
     )
 
 
@@ -319,13 +407,13 @@ def require_admin(caller: Caller) -> None:
     require(caller.principal.is_admin, "Only admins may do this.")
 
 
-def require_self(caller: Caller, user_id: int) -> None:
+def require_self(caller: Caller, user_id: UserId) -> None:
     is_self = caller.principal.user_id == user_id
     require(is_self or caller.principal.is_admin, "You may only read your own user.")
 
 
 def require_enrolled(caller: Caller, course_id: int) -> None:
-    is_enrolled = any(one["course_id"] == course_id for one in caller.enrollments)
+    is_enrolled = any(one["course_id"] == course_id for one in caller.counted)
     require(is_enrolled or caller.principal.is_admin, "You are not enrolled in this course.")
 
 
@@ -333,7 +421,7 @@ def require_teacher(caller: Caller) -> int | None:
     """A teacher is a user who teaches any course. Returns such a course; None for admins."""
     if caller.principal.is_admin:
         return None
-    taught = [one["course_id"] for one in caller.enrollments if one["type"] in TEACHING]
+    taught = [one["course_id"] for one in caller.counted if one["type"] in TEACHING]
     require(bool(taught), "Only teachers may create polls.")
     return taught[0]
 

@@ -3,31 +3,39 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from storage.documents import TokenDocument
+from schemas.actions import ACT, ACTIONS, ANY, READ, VOTE, WRITE
+from storage.documents import Course, TokenDocument, UserId
 
-READ, WRITE, VOTE = "read", "write", "vote"
-ACTIONS = (READ, WRITE, VOTE)
-ANY_WORKSPACE = "*"
+__all__ = ["ACT", "ACTIONS", "ANY", "READ", "VOTE", "WRITE", "Principal"]
 
 SERVICE_USER = 0
 """The user id of tokens that belong to no user. No request or command may name it."""
 
 
 class Principal(NamedTuple):
-    """The caller of one request: a token's owner, or the user that an admin token acts for.
+    """The caller of one request: a token's owner, or the user that a token acts for.
 
     ``token_id`` is the SHA-256 of the secret; ``is_acting`` tells the two kinds of caller apart.
+    ``courses`` are those that the token may act in, None for all, everywhere, as admins may.
+    ``polls`` are the ids of all that the token reaches, or empty where it is not bound to polls.
     ``maker`` is set for the holder of a link: the principal that made it.
     """
 
-    user_id: int
+    user_id: UserId
     token_id: str
     token_name: str
     is_admin: bool = False
     is_acting: bool = False
     actions: Collection[str] = frozenset()
     workspaces: Collection[str] = frozenset()
+    courses: Collection[Course] | None = None
+    polls: Collection[str] = ()
     maker: "Principal | None" = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Acts for a user, within the token's workspaces and courses only."""
+        return self.is_acting and self.courses is not None
 
     @classmethod
     def of(cls, token: TokenDocument) -> "Principal":
@@ -39,11 +47,16 @@ class Principal(NamedTuple):
             is_admin=token["admin"],
             actions=token["actions"],
             workspaces=token["workspaces"],
+            courses=None if token["admin"] else token.get("courses", ()),
+            polls=token.get("polls", ()),
         )
 
-    def acting_for(self, user_id: int) -> "Principal":
-        """``user_id`` in rights and authorship, with the same token."""
-        return Principal(user_id, self.token_id, self.token_name, False, True, ACTIONS)
+    def acting_for(self, user_id: UserId) -> "Principal":
+        """``user_id`` in rights and authorship, with the same token and within its limits."""
+        if self.is_admin:
+            return Principal(user_id, self.token_id, self.token_name, False, True, ACTIONS)
+        actions = [action for action in self.actions if action != ACT]
+        return self._replace(user_id=user_id, is_acting=True, actions=actions)
 
     def holder(self, actions: Collection[str]) -> "Principal":
         """The holder of a link of this principal: the same user, with no more than ``actions``.

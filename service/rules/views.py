@@ -16,6 +16,7 @@ from storage.documents import (
     PollDocument,
     SessionDocument,
     SessionRules,
+    TokenDocument,
     day_of,
     is_open,
 )
@@ -239,6 +240,25 @@ def submission(
     if settings["allowComment"] or comment is not None:
         data["comment"] = comment
     return data
+
+
+# Tokens ----------------------------------------------------------------------------------------
+
+
+def token(document: TokenDocument) -> dict[str, Any]:
+    """A token without its secret; version 0.1 stored neither courses nor polls."""
+    expires_at = document["expires_at"]
+    return {
+        "name": document["name"],
+        "userId": document["user_id"],
+        "admin": document["admin"],
+        "actions": document["actions"],
+        "workspaces": document["workspaces"],
+        "courses": document.get("courses", []),
+        "polls": document.get("polls", []),
+        "createdAt": time(document["created_at"]),
+        "expiresAt": time(expires_at) if expires_at else None,
+    }
 
 
 # Exports ---------------------------------------------------------------------------------------

@@ -208,6 +208,29 @@ async def test_a_vote_is_refused_when_the_enrollment_of_the_user_ends(
     assert tally(raw, run) == before
 
 
+@pytest.mark.parametrize("service", ["an admin token", "a token with act"])
+@pytest.mark.parametrize("change_enrollment", [leave, change_section])
+async def test_a_vote_for_a_user_is_refused_when_the_enrollment_of_the_user_ends(
+    api: Client,
+    raw: Raw,
+    make_token: TokenMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    change_enrollment: Callable[[Client, Raw], Awaitable[None]],
+    service: str,
+) -> None:
+    run = await course_run(api, raw, section=2)
+    await enroll(api, 7, section=2)
+    limited = await make_token(user_id=99, actions=["act", "vote"], courses=[COURSE])
+    who = None if service == "an admin token" else limited
+    once_in_thread(
+        monkeypatch, api.app[STORE].ballots, "_write", lambda: change_enrollment(api, raw)
+    )
+    answer = await submit(api, run, 2, who=who, acting=7, enrolls=False)
+    problem = await refused(answer, 403)
+    assert problem["detail"] == "You do not have access to this poll session."
+    assert tally(raw, run) == {}
+
+
 @pytest.mark.parametrize("when", ["before its transaction", "within its transaction"])
 async def test_a_vote_counts_when_another_enrollment_ends(
     api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch, when: str

@@ -15,7 +15,11 @@ from tests.support.processes import Finished, Service, Services, services_in, un
 
 Captured = pytest.CaptureFixture[str]
 
-COLUMNS = ["NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "CREATED", "EXPIRES"]
+COLUMNS = [
+    *("NAME", "USER", "STATE", "ADMIN", "ACTIONS", "WORKSPACES", "COURSES", "POLLS"),
+    *("CREATED", "EXPIRES"),
+]
+POLL_ID = "ee9107b5-5041-4c15-8c76-f14404fa1fad"
 
 
 class Running:
@@ -80,10 +84,12 @@ def test_a_token_made_beside_a_running_service_works_there_at_once_and_until_it_
 
 def test_what_a_token_may_do_is_what_was_asked_for(running: Running) -> None:
     url = running.service.url
-    narrow, none, admin = running.tokens(
+    narrow, none, admin, _, _ = running.tokens(
         "--name narrow --user 9007199254740991 --action read --workspace PLAT --workspace OPS",
         "--name none --user 7",
         "--name chief --user 7 --admin",
+        "--name service --user 8 --action act --action vote --course 5 --course 6",
+        f"--name page --user 42 --action vote --workspace PLAT --poll {POLL_ID.upper()}",
     )
     assert call(url, "GET", place("PLAT-9"), token=narrow).status == 200
     assert call(url, "POST", place("PLAT-9"), token=narrow, body=POLL).status == 403
@@ -92,9 +98,11 @@ def test_what_a_token_may_do_is_what_was_asked_for(running: Running) -> None:
     assert call(url, "GET", place("PLAT-9"), token=none).status == 403
     assert call(url, "GET", place("PLAT-9", as_user_id="3"), token=admin).status == 200
     listed = rows(running.token("list"))
-    assert listed["narrow"][1:6] == ["9007199254740991", "live", "no", "read", "PLAT,OPS"]
-    assert listed["none"][1:6] == ["7", "live", "no", "read,write,vote", "-"]
-    assert listed["chief"][1:6] == ["7", "live", "yes", "read,write,vote", "*"]
+    assert listed["narrow"][1:8] == ["9007199254740991", "live", "no", "read", "PLAT,OPS", "-", "-"]
+    assert listed["none"][1:8] == ["7", "live", "no", "read,write,vote", "-", "-", "-"]
+    assert listed["chief"][1:8] == ["7", "live", "yes", "read,write,vote", "*", "*", "-"]
+    assert listed["service"][1:8] == ["8", "live", "no", "act,vote", "-", "5,6", "-"]
+    assert listed["page"][1:8] == ["42", "live", "no", "vote", "PLAT", "-", POLL_ID]
 
 
 def test_a_name_is_unique_among_live_tokens_and_free_again_after_them(running: Running) -> None:
@@ -103,8 +111,7 @@ def test_a_name_is_unique_among_live_tokens_and_free_again_after_them(running: R
     taken = running.token(*create)
     assert taken.status == 1
     assert taken.sentence == (
-        "A token named 'again' already exists. Choose another name, or revoke it: "
-        "token revoke again."
+        "A token named 'again' already exists. Choose another name, or revoke it."
     )
     assert running.token("revoke", "again").status == 0
     secret_of(running.token(*create))
@@ -124,7 +131,7 @@ def test_the_list_shows_no_secret_and_no_hash(running: Running) -> None:
         assert hashlib.sha256(hidden.encode()).hexdigest()[:8] not in listed.out
     shown = rows(listed)
     assert shown["admin"][1:4] == ["0", "live", "yes"]
-    assert shown["ünï cödé"][7] == "2999-01-31T17:00:00Z"
+    assert shown["ünï cödé"][9] == "2999-01-31T17:00:00Z"
 
 
 def test_only_the_sha_256_of_a_secret_is_stored(running: Running) -> None:
@@ -277,6 +284,8 @@ BAD = {
     ),
     "an empty workspace": (["--name", "bad", "--user", "7", "--workspace", ""], "1 to 255"),
     "an unknown action": (["--name", "bad", "--user", "7", "--action", "admin"], "invalid choice"),
+    "no course": (["--name", "bad", "--user", "7", "--course", "x"], "2^53-1, or *"),
+    "no poll": (["--name", "bad", "--user", "7", "--poll", "x"], "must be the UUID of a poll"),
     "a moment without an offset": (
         ["--name", "bad", "--user", "7", "--expires", "2027-01-31T18:00:00"],
         "must be a time such as 2027-01-31T18:00:00+01:00",
@@ -300,15 +309,39 @@ def test_a_misused_command_says_why(
     assert sentence in said.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("limit", [["--workspace", "PLAT"], ["--action", "read"]], ids=" ".join)
-def test_an_admin_token_with_limits_that_would_not_hold_is_refused(
-    limit: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path
+NO_LIMIT = "would not limit an admin token, which may do everything, everywhere."
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--admin", "--workspace", "PLAT"], f"--workspace {NO_LIMIT}"),
+        (["--admin", "--action", "read"], f"--action {NO_LIMIT}"),
+        (["--admin", "--course", "5"], f"--course {NO_LIMIT}"),
+        (["--admin", "--poll", POLL_ID], f"--poll {NO_LIMIT}"),
+        (["--course", "5"], "--course would limit nothing without the action act."),
+        (
+            ["--action", "act", "--course", "*"],
+            "--action must have read, write or vote beside act.",
+        ),
+        (
+            ["--action", "act", "--action", "vote"],
+            "--action must not have act without a workspace or a course to act in.",
+        ),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else None,
+)
+def test_a_token_with_limits_that_would_not_hold_is_refused(
+    options: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("POLLS_DATA_DIR", str(tmp_path / "data"))
-    assert main(["token", "create", "--name", "bad", "--user", "7", "--admin", *limit]) == 2
+    assert main(["token", "create", "--name", "bad", "--user", "7", *options]) == 2
     said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("polls: --admin cannot be combined with --workspace or --action: ")
+    assert (said.out, said.err) == ("", f"polls: {sentence}\n")
     assert not (tmp_path / "data").exists()
 
 
@@ -336,7 +369,7 @@ def test_misuse_ends_the_process_with_status_2_and_touches_no_store(services: Se
     [
         ([], ["serve", "token", "POLLS_DATA_DIR"]),
         (["token"], ["create", "list", "revoke"]),
-        (["token", "create"], ["--name", "--user", "--admin", "--workspace", "--action"]),
+        (["token", "create"], ["--admin", "--workspace", "--action", "--course", "--poll"]),
         (["token", "list"], ["usage"]),
         (["token", "revoke"], ["NAME"]),
     ],

@@ -124,7 +124,10 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, services: Service
 
 CODE = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ROUTE = re.compile(r"`((?:GET|POST|PUT|DELETE)(?:, [A-Z]+)*) (/[^?`]*)")
-UNPREFIXED = ("/rest", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/p/")
+UNPREFIXED = (
+    *("/rest", "/tokens", "/p/"),
+    *("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"),
+)
 PATH = re.compile(r"`((?:service|schemas|storage|tests|bench|deploy|examples)/[\w/.-]*)`")
 
 

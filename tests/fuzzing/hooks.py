@@ -156,8 +156,19 @@ def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
     """The poll decides which submissions and votes are valid."""
     if case.path.endswith("/poll_submissions") and is_free(case) and world.tosses():
         case.body = {"poll_submissions": [{"poll_choice_id": world.choice_id}]}
+    elif case.path == "/tokens":
+        complete_token(body)
     elif case.path in CONTENT_PATHS and is_good(case, ParameterLocation.QUERY):
         complete_content_body(case, body)
+
+
+def complete_token(body: dict[str, Any]) -> None:
+    """What may be combined, and which times are in the future, the document does not say."""
+    for name in ("admin", "courses", "expiresAt"):
+        body.pop(name, None)
+    body["workspaces"] = ["PLAT"]
+    if body.get("actions"):
+        body["actions"] = [*body["actions"][:3], "read"]
 
 
 def complete_content_body(case: AnyCase, body: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from polls_service_client.api.poll_sessions import (
     open_poll_session_by_put,
 )
 from polls_service_client.api.poll_submissions import create_poll_submission
+from polls_service_client.api.tokens import create_token, list_tokens, revoke_token
 from polls_service_client.models import (
     CastVoteConflict,
     CastVoteConflictCode,
@@ -34,6 +35,8 @@ from polls_service_client.models import (
     NewPollSessionBody,
     NewPollSubmission,
     NewPollSubmissionBody,
+    NewToken,
+    NewTokenActionsType0Item,
 )
 
 PLACE = {"workspace": "PLAT", "content": "PLAT-1"}
@@ -75,6 +78,20 @@ def walk(api: Any) -> None:
     assert "Coffee" in files[ExportPollSessionFormat.CSV]
     exported = json.loads(files[ExportPollSessionFormat.JSON])
     assert exported["poll_choices"][0]["votes"] == 1
+
+    wanted = NewToken(
+        name="page of user 42",
+        user_id=42,
+        actions=[NewTokenActionsType0Item.READ, NewTokenActionsType0Item.ACT],
+        courses=[1, "*"],
+        polls=[poll.id],
+        expires_in=900,
+    )
+    token = create_token.sync(client=api, body=wanted)
+    assert token.secret.startswith("polls_")
+    [shown] = [one for one in list_tokens.sync(client=api) if one.name == token.name]
+    assert (shown.user_id, shown.courses, shown.polls) == (42, [1, "*"], [poll.id])
+    assert revoke_token.sync(token.name, client=api).expires_at == token.expires_at
 
 
 if __name__ == "__main__":

@@ -72,6 +72,17 @@ async function walk(): Promise<void> {
   const exported = done(await api.GET(exporting, inForm("json")));
   if (typeof exported === "string") throw new Error("JSON is an object");
   expect(exported.poll_choices[0]?.votes, 1);
+
+  const token = done(
+    await api.POST("/tokens", {
+      body: { name: "page of user 43", userId: 43, actions: ["read"], polls: [poll.id], expiresIn: 900 },
+    }),
+  );
+  expect(token.secret?.startsWith("polls_"), true);
+  const revoked = done(
+    await api.DELETE("/tokens/{name}", { params: { path: { name: token.name } } }),
+  );
+  expect(revoked.userId, 43);
 }
 
 void walk();

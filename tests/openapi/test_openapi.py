@@ -267,7 +267,7 @@ async def address(api: Client, path: str, operation: Json) -> tuple[str, dict[st
     path = path.replace("{poll_id}", str(poll["id"])).replace(
         "{poll_session_id}", str(session["id"])
     )
-    path = path.replace("{course_id}", "1").replace("{id}", "1")
+    path = path.replace("{course_id}", "1").replace("{id}", "1").replace("{name}", "bot")
     query: dict[str, str] = {}
     if any(resolved(one)["name"] == "workspace" for one in operation["parameters"]):
         async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:

@@ -268,10 +268,28 @@ async def test_readers_of_an_open_session_may_vote(
         else:
             await refused(response, 403)
     assert tally(raw, run) == {"1": len(may)}
-    # The acting service vouches for the user.
-    assert (await submitted(api, run, 2, acting=15))["user_id"] == 15
     await submitted(api, run, 2)
-    assert tally(raw, run) == {"1": len(may), "2": 2}
+    assert tally(raw, run) == {"1": len(may), "2": 1}
+
+
+@pytest.mark.parametrize("section", [None, 3], ids=["no section", "a section"])
+async def test_a_vote_for_a_user_needs_what_the_users_own_would(
+    api: Client, raw: Raw, section: int | None
+) -> None:
+    run = await course_run(api, raw, section=section)
+    await enroll(api, 10)
+    await enroll(api, 11, section=3)
+    may = {10, 11} if section is None else {11}
+    for user in (10, 11, 12):
+        response = await submit(api, run, 1, acting=user, enrolls=False)
+        if user in may:
+            assert (await answered(response))["poll_submissions"][0]["user_id"] == user
+        else:
+            problem = await refused(response, 403)
+            assert problem["detail"] == "You do not have access to this poll session."
+    assert tally(raw, run) == {"1": len(may)}
+    standing = await content_run(api, raw, saveParticipantNames=True)
+    await submitted(api, standing, 1, acting=12)
 
 
 async def test_submissions_need_the_action_vote(

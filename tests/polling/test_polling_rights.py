@@ -6,46 +6,59 @@ import pytest
 
 from service.polling.paths import API, CHOICES, COURSE, POLL, SESSIONS
 from service.routes import ROUTES
+from service.web.store_key import STORE
 from tests.conftest import Client, TokenMaker
 from tests.support import classroom
-from tests.support.classroom import ACTING, ROLES, Classroom, Target
+from tests.support.classroom import (
+    ACTING,
+    ELSEWHERE,
+    NOWHERE,
+    ROLES,
+    WITHIN,
+    Classroom,
+    Target,
+)
 
 TEACHERS = frozenset({"owner", "colleague", "assistant", "section teacher", "outside teacher"})
 ENROLLED = frozenset(ROLES) - {"outside teacher", "stranger"}
 OF_SECTION = frozenset({"owner", "colleague", "assistant", "student"})
 ALL = frozenset(ROLES)
 MANAGERS = frozenset({"owner"})
+OUTSIDE = frozenset({"outside teacher"})
 NOBODY: frozenset[str] = frozenset()
 
 
 class Row(NamedTuple):
     """The roles that are answered, besides admins; all others get 403.
 
-    ``json`` is the body to send, ``query`` what must follow the path.
+    ``json`` is the body to send, ``query`` what must follow the path. ``elsewhere`` and ``nowhere``
+    are the roles that are answered where a token acts for them that covers another course, or none.
     """
 
     who: frozenset[str]
     json: dict[str, object] | None = None
     status: int = 200
     query: str = ""
+    elsewhere: frozenset[str] = frozenset()
+    nowhere: frozenset[str] = frozenset()
 
 
 CHOICE, SESSION = f"{CHOICES}/{{id}}", f"{SESSIONS}/{{id}}"
 ENROLLMENTS = f"{COURSE}/enrollments"
 
 TABLE: dict[tuple[str, str], Row] = {
-    ("GET", f"{API}/polls"): Row(ALL),
-    ("POST", f"{API}/polls"): Row(TEACHERS, {"poll": {"question": "Milk?"}}),
+    ("GET", f"{API}/polls"): Row(ALL, elsewhere=ALL),
+    ("POST", f"{API}/polls"): Row(TEACHERS, {"poll": {"question": "Milk?"}}, elsewhere=OUTSIDE),
     # One of its sessions is for the whole course.
-    ("GET", POLL): Row(ENROLLED),
+    ("GET", POLL): Row(ENROLLED, elsewhere=MANAGERS),
     ("PUT", POLL): Row(MANAGERS, {"poll": {"question": "Milk?"}}),
     ("DELETE", POLL): Row(MANAGERS, status=204),
-    ("GET", CHOICES): Row(ENROLLED),
+    ("GET", CHOICES): Row(ENROLLED, elsewhere=MANAGERS),
     ("POST", CHOICES): Row(MANAGERS, {"poll_choice": {"text": "no"}}),
-    ("GET", CHOICE): Row(ENROLLED),
+    ("GET", CHOICE): Row(ENROLLED, elsewhere=MANAGERS),
     ("PUT", CHOICE): Row(MANAGERS, {"poll_choice": {"text": "no"}}),
     ("DELETE", CHOICE): Row(MANAGERS, status=204),
-    ("GET", SESSIONS): Row(MANAGERS),
+    ("GET", SESSIONS): Row(MANAGERS, elsewhere=MANAGERS),
     ("POST", SESSIONS): Row(MANAGERS, {"poll_session": {"course_id": classroom.COURSE}}),
     # That of the section; that of the course has a test of its own.
     ("GET", SESSION): Row(OF_SECTION),
@@ -55,9 +68,11 @@ TABLE: dict[tuple[str, str], Row] = {
     ("PUT", f"{SESSION}/open"): Row(MANAGERS),
     ("GET", f"{SESSION}/close"): Row(MANAGERS),
     ("PUT", f"{SESSION}/close"): Row(MANAGERS),
+    # Published to nobody else.
+    ("GET", f"{SESSION}/results"): Row(MANAGERS),
     ("GET", f"{SESSION}/export"): Row(MANAGERS, query="?format=json"),
-    ("GET", f"{API}/poll_sessions/opened"): Row(ALL),
-    ("GET", f"{API}/poll_sessions/closed"): Row(ALL),
+    ("GET", f"{API}/poll_sessions/opened"): Row(ALL, elsewhere=ALL, nowhere=ALL),
+    ("GET", f"{API}/poll_sessions/closed"): Row(ALL, elsewhere=ALL, nowhere=ALL),
     ("GET", COURSE): Row(ENROLLED),
     ("GET", ENROLLMENTS): Row(NOBODY),
     ("POST", ENROLLMENTS): Row(NOBODY, {"enrollment": {"user_id": 60}}),
@@ -88,7 +103,7 @@ async def room(api: Client, make_token: TokenMaker) -> Classroom:
 
 
 def test_every_route_of_the_polling_api_has_its_row() -> None:
-    """Submissions have rules of their own (404 to strangers, acting vouches), and their tests."""
+    """Submissions have rules of their own (404 to strangers), and their tests."""
     routes = {
         (method, path)
         for path, methods in ROUTES.items()
@@ -105,6 +120,12 @@ async def test_each_role_may_do_what_its_row_says(room: Classroom, route: tuple[
     target = await room.target()
     expected = {role: row.status if role in row.who else 403 for role in ROLES}
     expected |= {ACTING + role: status for role, status in expected.items()}
+    for prefix, who in (
+        (WITHIN, row.who - (OUTSIDE if row.elsewhere == OUTSIDE else NOBODY)),
+        (ELSEWHERE, row.elsewhere),
+        (NOWHERE, row.nowhere),
+    ):
+        expected |= {prefix + role: row.status if role in who else 403 for role in ROLES}
     expected["admin"] = row.status
     answered = {}
     for role in expected:
@@ -178,6 +199,107 @@ async def test_an_admin_needs_no_actions(room: Classroom, make_token: TokenMaker
         path = path_of(pattern, await room.target())
         status, _ = await room.ask("bare admin", method, path, json=row.json)
         assert (method, pattern, status) == (method, pattern, row.status)
+
+
+async def test_a_token_that_is_bound_to_polls_reaches_these_alone(
+    room: Classroom, make_token: TokenMaker
+) -> None:
+    other = await room.target()
+    for (method, pattern), row in TABLE.items():
+        target = await room.target()
+        for poll_id, is_bound in ((target.poll_id, True), (other.poll_id, False)):
+            located = await room.api.app[STORE].polls.find(poll_id)
+            polls = [located.poll["id"]]
+            for role in ("owner", "student", "stranger"):
+                user_id, _ = ROLES[role]
+                room.headers["bound"] = await make_token(user_id=user_id, polls=polls)
+                status, _ = await room.ask("bound", method, path_of(pattern, target), json=row.json)
+                is_allowed = is_bound and "{poll_id}" in pattern and role in row.who
+                expected = row.status if is_allowed else 403
+                assert (method, pattern, role, status) == (method, pattern, role, expected)
+                if method == "DELETE" and is_allowed:
+                    target = await room.target()
+                    break
+
+
+async def test_a_limited_service_sees_nothing_of_the_sessions_in_other_courses(
+    room: Classroom,
+) -> None:
+    """Nor do the polls that its user made tell of them."""
+    target = await room.target()
+    await room.enroll(classroom.OWNER, classroom.OTHER_COURSE, None, "TeacherEnrollment")
+    poll = f"/polls/{target.poll_id}"
+    there = await room.made(
+        "owner", f"{poll}/poll_sessions", course_id=classroom.OTHER_COURSE, has_public_results=True
+    )
+    own: dict[int, int] = {}
+    for session, voter in ((there["id"], "outside teacher"), (target.whole_id, "student")):
+        await room.ask("owner", "PUT", f"{poll}/poll_sessions/{session}/open")
+        submissions = f"{poll}/poll_sessions/{session}/poll_submissions"
+        for user in (voter, "owner"):
+            vote = await room.made(user, submissions, poll_choice_id=target.choice_id)
+        own[session] = vote["id"]
+
+    async def seen(prefix: str) -> tuple[set[int], Any, Any]:
+        _, listed = await room.ask(f"{prefix}owner", "GET", f"{poll}/poll_sessions")
+        _, shown = await room.ask(f"{prefix}owner", "GET", poll)
+        _, mine = await room.ask(f"{prefix}owner", "GET", "/polls")
+        totals = [one["polls"][0]["total_results"] for one in (shown, mine)]
+        return {one["id"] for one in listed["poll_sessions"]}, *totals
+
+    choice = str(target.choice_id)
+    both = {target.whole_id, target.section_id}
+    assert await seen(ACTING) == ({*both, there["id"]}, {choice: 4}, {choice: 4})
+    assert await seen(WITHIN) == (both, {choice: 2}, {choice: 2})
+    assert await seen(ELSEWHERE) == ({there["id"]}, {choice: 2}, {choice: 2})
+    for prefix, session in ((WITHIN, there["id"]), (ELSEWHERE, target.whole_id)):
+        one = f"{poll}/poll_sessions/{session}"
+        vote_path = f"{one}/poll_submissions/{own[session]}"
+        assert (await room.ask(f"{ACTING}owner", "GET", vote_path))[0] == 200
+        assert (await room.ask(f"{prefix}owner", "GET", vote_path))[0] == 404
+        for method, path in (
+            ("GET", one),
+            ("GET", f"{one}/export?format=json"),
+            ("GET", f"{one}/poll_submissions"),
+            ("PUT", f"{one}/close"),
+            ("DELETE", one),
+        ):
+            status, _ = await room.ask(f"{prefix}owner", method, path)
+            assert (prefix, method, path, status) == (prefix, method, path, 403)
+
+
+async def test_a_limited_service_does_not_change_what_runs_in_another_course(
+    room: Classroom,
+) -> None:
+    """The poll of its user, which has sessions in two courses, is not its alone."""
+    target = await room.target()
+    await room.enroll(classroom.OWNER, classroom.OTHER_COURSE, None, "TeacherEnrollment")
+    poll = f"/polls/{target.poll_id}"
+    choice = f"{poll}/poll_choices/{target.choice_id}"
+    changes: list[tuple[str, str, Any]] = [
+        ("PUT", poll, {"poll": {"question": "Milk?"}}),
+        ("POST", f"{poll}/poll_choices", {"poll_choice": {"text": "no"}}),
+        ("PUT", choice, {"poll_choice": {"text": "no"}}),
+        ("DELETE", choice, None),
+        ("DELETE", poll, None),
+    ]
+    sessions = f"{poll}/poll_sessions"
+    await room.made("owner", sessions, course_id=classroom.OTHER_COURSE)
+    for prefix, course in ((WITHIN, classroom.OTHER_COURSE), (ELSEWHERE, classroom.COURSE)):
+        for method, path, body in changes:
+            status, problem = await room.ask(f"{prefix}owner", method, path, json=body)
+            assert (method, path, status) == (method, path, 403)
+            assert f"sessions in the course {course}," in problem["detail"]
+        status, _ = await room.ask(
+            f"{prefix}owner", "POST", sessions, json={"poll_session": {"course_id": course}}
+        )
+        assert status == 403
+        moved = {"poll_session": {"course_id": course}}
+        _, listed = await room.ask(f"{prefix}owner", "GET", sessions)
+        own = f"{sessions}/{listed['poll_sessions'][0]['id']}"
+        assert (await room.ask(f"{prefix}owner", "PUT", own, json=moved))[0] == 403
+        assert (await room.ask(f"{prefix}owner", "PUT", f"{own}/open"))[0] == 200
+    assert (await room.ask(f"{ACTING}owner", "PUT", poll, json=changes[0][2]))[0] == 200
 
 
 async def test_without_a_token_every_route_answers_403(room: Classroom) -> None:
@@ -261,7 +383,7 @@ async def test_a_poll_that_runs_in_a_section_alone_is_for_that_section(room: Cla
 
 async def test_everybody_may_ask_for_oneself(room: Classroom) -> None:
     for role, (user_id, _) in ROLES.items():
-        for asking in (role, ACTING + role):
+        for asking in (role, ACTING + role, WITHIN + role, NOWHERE + role):
             for name in ("self", str(user_id)):
                 status, body = await room.ask(asking, "GET", f"/users/{name}")
                 assert (status, body["id"]) == (200, user_id)

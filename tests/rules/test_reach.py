@@ -76,7 +76,7 @@ async def test_the_database_selects_what_the_rules_allow(
     raw.sessions.insert_many([dict(session) for session in sessions])
     enrollments = tuple(enrolled(USER, place) for place in places)
     caller = Caller(Principal(USER, "hash", "name"), enrollments)
-    reach = policy.reach(enrollments)
+    reach = policy.reach(caller)
 
     expected = {
         session["_id"] for session in sessions if any(is_for(one, session) for one in enrollments)
@@ -112,7 +112,8 @@ async def test_a_session_past_the_end_of_its_poll_is_listed_as_closed(
     session["rules"] = {**session["rules"], "closes_at": NOW}
     raw.sessions.insert_one(dict(session))
     moment = NOW + timedelta(seconds=seconds)
-    reach = policy.reach([enrolled(USER, (10, None, "StudentEnrollment"))])
+    enrollments = (enrolled(USER, (10, None, "StudentEnrollment")),)
+    reach = policy.reach(Caller(Principal(USER, "hash", "name"), enrollments))
     async with open_store(settings.location, clock=lambda: moment) as store:
         for asked in (True, False):
             page = await store.sessions.within(reach, Window(), is_open=asked)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError, fields
 
-from schemas.fields import Int32, Title, parse_rfc3339
-from schemas.polling import ChoiceId, FormInt32, Id
+from schemas.fields import Id, Int32, Title, parse_rfc3339
+from schemas.polling import ChoiceId, FormInt32
 from storage.documents import OptionDefinition, OptionDocument, number_options
 from storage.errors import Conflict
 

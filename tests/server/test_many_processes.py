@@ -38,6 +38,14 @@ async def make_session(fleet: Fleet, place: int, poll: Poll) -> int:
     return session_id
 
 
+async def enroll(fleet: Fleet, users: int) -> None:
+    """The users from 1 to this one, in the course of the sessions; up to a hundred at once."""
+    for first in range(1, users + 1, 100):
+        some = range(first, min(first + 100, users + 1))
+        body = {"enrollments": [{"user_id": user_id} for user_id in some]}
+        await fleet.made(0, "POST", "/api/v1/courses/1/enrollments", json=body)
+
+
 async def vote(fleet: Fleet, place: int, poll: Poll, user_id: int, option: str) -> Answer:
     """In the standing session."""
     body = {"optionIds": [option]}
@@ -136,6 +144,7 @@ async def test_each_of_many_sessions_takes_one_of_three_votes_at_once(
     async with fleet_of(scale.processes, mongodb_uri, tmp_path) as fleet:
         poll = await make_poll(fleet)
         session_ids = [await make_session(fleet, n, poll) for n in range(scale.sessions)]
+        await enroll(fleet, scale.session_users)
 
         async def submit_thrice(user_id: int, session_id: int) -> None:
             votes = [
@@ -181,6 +190,7 @@ async def test_no_vote_is_taken_after_a_close_was_answered(
     async with fleet_of(scale.processes, mongodb_uri, tmp_path) as fleet:
         poll = await make_poll(fleet, allowRevote=True)
         session_id = await make_session(fleet, 0, poll)
+        await enroll(fleet, 2 * pairs)
 
         async def cross(pair: int, closed: asyncio.Event, enough: asyncio.Event) -> int:
             taken = refused_after = 0
@@ -224,6 +234,7 @@ async def test_no_session_keeps_the_old_rules_of_a_poll_that_changes_meanwhile(
 ) -> None:
     async with fleet_of(scale.processes, mongodb_uri, tmp_path) as fleet:
         poll = await make_poll(fleet)
+        await enroll(fleet, 2)
         [body] = await fleet.made(0, "GET", "/rest", params=poll.query)
         for number in range(scale.rounds):
             settings = {**body["settings"], "allowRevote": number % 2 == 0}

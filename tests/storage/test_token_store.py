@@ -9,6 +9,8 @@ from mongomock_motor import AsyncMongoMockClient
 
 from storage.client import Database
 from storage.errors import Conflict, NotFound
+from storage.idempotency import IdempotencyKey
+from storage.pagination import Window
 from storage.store import Store
 from storage.tokens import Tokens, token_id
 from tests.conftest import Clock, Raw
@@ -25,6 +27,46 @@ async def test_a_name_is_free_again_once_its_token_has_expired(store: Store, clo
     with pytest.raises(Conflict):
         await store.tokens.create("3", name="bot", user_id=7, now=clock())
     assert [token["name"] for token in await store.tokens.all()] == ["bot", "bot"]
+
+
+@pytest.mark.usefixtures("store")
+def test_the_database_removes_tokens_and_their_names_a_day_after_they_expired(raw: Raw) -> None:
+    """It does so once a minute, which no test waits for."""
+    for name in ("tokens", "live_names"):
+        [index] = [one for one in raw[name].list_indexes() if "expireAfterSeconds" in one]
+        assert (dict(index["key"]), index["expireAfterSeconds"]) == ({"expires_at": 1}, 86_400)
+
+
+async def test_live_tokens_are_listed_by_name_without_those_that_ended(
+    store: Store, clock: Clock, raw: Raw
+) -> None:
+    soon = clock() + timedelta(seconds=1)
+    for name in "edcba":
+        await store.tokens.create(name, name=name, user_id=7, now=clock())
+    await store.tokens.create("f", name="bb", user_id=7, now=clock(), expires_at=soon)
+    await store.tokens.revoke("c", clock())
+    raw.tokens.update_many({}, {"$unset": {"courses": "", "polls": ""}})  # as version 0.1 wrote
+    page = await store.tokens.live(Window(limit=3), clock())
+    assert ([token["name"] for token in page.rows], page.next_after) == (["a", "b", "bb"], "bb")
+    clock.advance(seconds=1)
+    page = await store.tokens.live(Window(limit=3), clock())
+    assert ([token["name"] for token in page.rows], page.next_after) == (["a", "b", "d"], "d")
+    page = await store.tokens.live(Window(after="d", limit=3), clock())
+    assert ([token["name"] for token in page.rows], page.next_after) == (["e"], None)
+
+
+async def test_under_one_idempotency_key_one_token_is_made(
+    store: Store, clock: Clock, raw: Raw
+) -> None:
+    key = IdempotencyKey("token 1", "the request", sent_at=clock())
+    made = await asyncio.gather(
+        *(
+            store.tokens.create(str(n), name="bot", user_id=7, now=clock(), idempotency_key=key)
+            for n in range(10)
+        )
+    )
+    assert len({token["_id"] for token in made}) == 1
+    assert raw.tokens.count_documents({}) == 1
 
 
 async def test_a_name_is_free_again_once_its_token_is_revoked(

@@ -140,9 +140,12 @@ async def submit(
     who: Headers | None = None,
     key: str | None = None,
     acting: int | None = None,
+    enrolls: bool = True,
     **members: Any,
 ) -> ClientResponse:
-    """Casts under ``/api/v1``."""
+    """Casts under ``/api/v1``; whoever is acted for in a course is enrolled in it before."""
+    if acting is not None and enrolls and run.place["workspace"] == "users":
+        await enroll(api, acting)
     objects = [{"poll_choice_id": choice, **members} for choice in choices]
     headers = {**(who or {}), **({"Idempotency-Key": key} if key else {})}
     params = {} if acting is None else {"as_user_id": str(acting)}

@@ -14,6 +14,15 @@ SECTION, OTHER_SECTION = 101, 102
 
 ACTING = "acting: "
 """Before a role: an admin token acts for its user, in place of the user's own token."""
+WITHIN = "within the course: "
+ELSEWHERE = "in another course: "
+NOWHERE = "in a workspace: "
+"""So does a token with ``act`` that covers the course, another course, or only workspaces."""
+SERVICES: dict[str, dict[str, Any]] = {
+    WITHIN: {"courses": [COURSE]},
+    ELSEWHERE: {"courses": [OTHER_COURSE]},
+    NOWHERE: {"workspaces": ["*"]},
+}
 
 STUDENT: EnrollmentType = "StudentEnrollment"
 TEACHER: EnrollmentType = "TeacherEnrollment"
@@ -57,6 +66,16 @@ class Classroom:
             if place is not None:
                 await self.enroll(user_id, *place)
 
+        for prefix, limits in SERVICES.items():
+            self.headers[prefix] = await self.make_token(
+                **{
+                    "user_id": 99,
+                    "workspaces": [],
+                    "actions": ["read", "write", "vote", "act"],
+                    **limits,
+                }
+            )
+
     async def enroll(
         self, user_id: int, course_id: int, section_id: int | None, kind: EnrollmentType
     ) -> int:
@@ -76,10 +95,11 @@ class Classroom:
         **request: Any,
     ) -> tuple[int, Any]:
         """The status and the body of a request of ``path`` under ``/api/v1``."""
-        if role.startswith(ACTING):
-            user_id, _ = ROLES[role.removeprefix(ACTING)]
+        prefix, colon, acted_for = role.partition(": ")
+        if colon:
+            user_id, _ = ROLES[acted_for]
             request["params"] = {**request.get("params", {}), "as_user_id": str(user_id)}
-            role = "admin"
+            role = "admin" if prefix + colon == ACTING else prefix + colon
         sent = {**self.headers[role], **(headers or {})}
         response = await self.api.request(method, f"/api/v1{path}", headers=sent, **request)
         return response.status, await response.json() if response.status != 204 else None

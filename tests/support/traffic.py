@@ -112,6 +112,11 @@ class Callers:
         """So that the machine has time for elections."""
         await asyncio.sleep(random.uniform(0, PAUSE_SECONDS))
 
+    async def enroll(self, user_id: int) -> None:
+        body = {"enrollment": {"user_id": user_id}}
+        path = "/api/v1/courses/1/enrollments"
+        await self.insist("POST", path, json=body, headers=self.new_key())
+
     async def make_poll(self, place: Json, **settings: Any) -> Poll:
         body = {**a_poll(settings=settings), "options": CHOICES}
         made = await self.insist("POST", "/rest", params=place, json=body, headers=self.new_key())
@@ -169,6 +174,7 @@ class Room:
 
     async def change_their_minds(self) -> None:
         user_id = self._callers.new_user()
+        await self._callers.enroll(user_id)
         while not self._callers.is_over:
             option, is_late = random.choice(OPTIONS), self._is_closed
             self._late += is_late
