@@ -20,7 +20,7 @@ ROUTES_OF_CONTENT = [
     (method, path) for path in ROUTES if path.startswith("/rest/") for method in ROUTES[path]
 ]
 ONE = frozenset(ROUTES_OF_CONTENT) - {("POST", "/rest/polls")}
-READS = frozenset({("GET", "/rest/polls"), ("GET", "/rest/results")})
+READS = frozenset({("GET", "/rest/polls"), ("GET", "/rest/results"), ("POST", "/rest/links")})
 VOTES = frozenset(route for route in ROUTES_OF_CONTENT if route[1] == "/rest/votes")
 WRITES = frozenset(ROUTES_OF_CONTENT) - READS - VOTES
 CHANGES = WRITES & ONE
@@ -52,7 +52,11 @@ async def request(
     api: Client, route: tuple[str, str], query: dict[str, str], headers: dict[str, str]
 ) -> Any:
     method, path = route
-    body = {"optionIds": ["1"]} if path == "/rest/votes" else a_poll(title="Anew")
+    bodies = {
+        "/rest/votes": {"optionIds": ["1"]},
+        "/rest/links": {"actions": ["view"], "expiresIn": 60},
+    }
+    body = bodies.get(path, a_poll(title="Anew"))
     sent: Json = {"json": body} if method in ("POST", "PUT") else {}
     return await api.request(method, path, params=query, headers=headers, **sent)
 
