@@ -8,7 +8,13 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from schemas.content import MAX_OPTIONS, NewPollSchema, SettingsSchema
+from schemas.content import (
+    ISSUE_KEY,
+    MAX_OPTIONS,
+    NewPollSchema,
+    PollReferenceSchema,
+    SettingsSchema,
+)
 from schemas.fields import (
     BLANKS,
     CONTROLS,
@@ -18,6 +24,7 @@ from schemas.fields import (
     Id,
     Items,
     Moment,
+    Name,
     Pattern,
     Title,
 )
@@ -52,6 +59,7 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Pattern: lambda field: (
         {"format": "uuid"} if field.pattern is UUID else {"pattern": f"^{field.pattern.pattern}$"}
     ),
+    Name: lambda _: text(f"[^{CONTROLS}]*"),
     Title: lambda _: text(f"[^{CONTROLS}]*[^{CONTROLS}{BLANKS}][^{CONTROLS}]*"),
     LinkActions: lambda field: {
         "minItems": field.least,
@@ -75,7 +83,25 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
 
 CLOSES = {"properties": {"closePollOnEndDate": {"const": True}}, "required": ["closePollOnEndDate"]}
 ENDS = {"properties": {"endDate": {"type": "string", "minLength": 1}}, "required": ["endDate"]}
+OF_ISSUE = {"properties": {"container": {"type": ["string", "null"], "maxLength": 0}}}
+OF_PAGE = {
+    "required": ["container"],
+    "properties": {"container": {"type": "string", "minLength": 1}},
+}
 CONDITIONS: dict[type[Schema], Json] = {
+    PollReferenceSchema: {
+        "if": {"properties": {"pollId": {"type": "string"}}, "required": ["pollId"]},
+        "then": {
+            "properties": {name: {"type": "null"} for name in ("workspace", "content", "container")}
+        },
+        "else": {
+            "required": ["workspace", "content"],
+            "properties": {name: {"type": "string"} for name in ("workspace", "content")},
+            "if": {"properties": {"content": {"pattern": f"^({ISSUE_KEY.pattern})$"}}},
+            "then": OF_ISSUE,
+            "else": OF_PAGE,
+        },
+    },
     SettingsSchema: {"if": CLOSES, "then": {"properties": ENDS["properties"]}},
     # In a PUT the end date may be the one that the poll has.
     NewPollSchema: {
