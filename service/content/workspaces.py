@@ -20,6 +20,9 @@ from storage.listings import Filters, Place
 from storage.pagination import Window
 
 STATES = {"open": True, "closed": False}
+PLACES = frozenset({"content", "container", "pollId"})
+FILTERS = ("state", "updatedSince", "createdBy", "limit", "cursor")
+NOT_HERE = "is for the polls of a workspace: leave content, container and pollId out"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_MS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
@@ -33,9 +36,16 @@ class WorkspaceQuery(NamedTuple):
 
 
 def is_of_workspace(request: web.Request) -> bool:
-    """Whether the query names a workspace, and no content in it."""
+    """Whether the query names a workspace, and no content in it.
+
+    Raises a ``ValidationError`` where it names both a content and what only such a list takes.
+    """
     names = {name for name, _ in request[CALL].query}
-    return "workspace" in names and not names & {"content", "container", "pollId"}
+    if "workspace" in names and not names & PLACES:
+        return True
+    if not names.isdisjoint(FILTERS):
+        raise ValidationError({name: [NOT_HERE] for name in FILTERS if name in names})
+    return False
 
 
 async def list_polls(request: web.Request) -> web.Response:

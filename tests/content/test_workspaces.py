@@ -217,6 +217,8 @@ FAULTS: list[tuple[str, list[str]]] = [
     ("cursor=MA", ["cursor"]),
     ("cursor=WzEsMV0", ["cursor"]),
     ("cursor=MQ&updatedSince=2026-01-31T18:00:00Z", ["cursor"]),
+    ("content=PLAT-1&state=open&limit=1", ["state", "limit"]),
+    ("content=PLAT-1&cursor=MQ&createdBy=7", ["cursor", "createdBy"]),
     ("expand=votes", ["expand"]),
     ("type=votes", ["type"]),
     ("content=", ["content"]),
