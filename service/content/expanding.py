@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from service.content.query import Expansion
 from service.rules import policy, views
 from service.rules.policy import Caller, View
+from service.web.concurrency import in_turns
 from storage.documents import BallotDocument, ContainerKey, PollDocument, SessionDocument
 from storage.sessions import Sessions
 
@@ -32,7 +33,7 @@ async def see(
     """Each of the polls with its standing session; one round trip, however many there are."""
     numbers = [number for _, poll in polls if (number := poll["standing_session"]) is not None]
     sessions, ballots = await sessions_of.find_all(numbers, caller.principal.user_id)
-    return [_seen(caller, key, poll, sessions, ballots) for key, poll in polls]
+    return [_seen(caller, key, poll, sessions, ballots) async for key, poll in in_turns(polls)]
 
 
 def _seen(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -45,18 +46,23 @@ async def query_polls(request: web.Request) -> web.Response:
     places = [place for one in found if isinstance(one, Sequence) for place in one]
     if len(places) > MAX_ANSWERED:
         raise LimitReached(f"One answer has at most {MAX_ANSWERED:,} polls: ask for less.")
-    sessions = request.app[STORE].sessions
-    seen = iter(await see(sessions, caller, places)) if expansion != NOTHING else None
-    answer: list[Any] = []
-    async for one in in_turns(found):
-        if not isinstance(one, Sequence):
-            answer.append(problem_within(one))
-            continue
-        added = [part_of(next(seen), expansion) if seen else {} for _ in one]
-        answer.append(
-            [views.content_poll(poll) | more for (_, poll), more in zip(one, added, strict=True)]
-        )
-    return json_response(answer)
+    shown = iter(await _show(request, caller, places, expansion))
+    return json_response(
+        [
+            [*islice(shown, len(one))] if isinstance(one, Sequence) else problem_within(one)
+            for one in found
+        ]
+    )
+
+
+async def _show(
+    request: web.Request, caller: Caller, places: Sequence[Place], expansion: Expansion
+) -> list[dict[str, Any]]:
+    """Each of the polls as ``GET`` returns it."""
+    if expansion == NOTHING:
+        return [views.content_poll(poll) async for _, poll in in_turns(places)]
+    seen = await see(request.app[STORE].sessions, caller, places)
+    return [views.content_poll(one.poll) | part_of(one, expansion) async for one in in_turns(seen)]
 
 
 def _reference(given: dict[str, str]) -> ContainerKey | str:

@@ -7,14 +7,19 @@ from typing import Any
 from pymongo import monitoring
 
 
+OF_TASKS = ("purges", "meta")
+"""The collections that background tasks look into, at any time."""
+
+
 class Heard(monitoring.CommandListener):
-    """The commands that are sent to the database."""
+    """The commands that requests send to the database."""
 
     def __init__(self) -> None:
         self.commands: list[dict[str, Any]] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if event.command_name not in ("hello", "ping"):
+        is_of_task = event.command[event.command_name] in OF_TASKS
+        if event.command_name not in ("hello", "ping") and not is_of_task:
             self.commands.append(dict(event.command))
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
