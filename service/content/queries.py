@@ -88,15 +88,18 @@ async def _find(request: web.Request, references: Sequence[ContainerKey | str]) 
         listed = polls.get(reference)
         if listed is None:
             return NotFound("There is no such poll.")
-        return _refusal(principal, listed.key) or [(listed.key, listed.poll)]
+        refusal = _refusal(principal, listed.key, listed.poll["id"])
+        return refusal or [(listed.key, listed.poll)]
 
     return [find(one) for one in references]
 
 
-def _refusal(principal: Principal, key: ContainerKey) -> Forbidden | None:
-    """Why a ``GET`` of this container would be refused."""
+def _refusal(
+    principal: Principal, key: ContainerKey, poll_id: str | None = None
+) -> Forbidden | None:
+    """Why a ``GET`` of this container, or of one poll in it, would be refused."""
     try:
-        policy.require_content(principal, policy.READ, key)
+        policy.require_content(principal, policy.READ, key, poll_id)
     except Forbidden as refusal:
         return refusal
     return None

@@ -9,14 +9,13 @@ from schemas.responses import ProblemSchema
 from service.live.files import FILES
 from service.openapi.examples import EXAMPLES
 from service.openapi.explorer import ASSETS
-from service.openapi.fields import MOMENT, WHOLE_ID, either, text
+from service.openapi.fields import MOMENT, STRING, WHOLE_ID, either, text
 from service.openapi.operation import Json
 from service.polling.export import FORMATS
 from service.web.pagination import DEFAULT_LIMIT, DEFAULT_PER_PAGE, MAX_PER_PAGE
 from service.web.responses import PROBLEM_TYPE
 from storage.errors import Code
 
-STRING: Json = {"type": "string"}
 NAME = text(r"[^\u0000-\u001f\u007f-\u009f]+", minLength=1, maxLength=255)
 NAME_OR_EMPTY = text(r"[^\u0000-\u001f\u007f-\u009f]*", maxLength=255)
 UUID: Json = {**STRING, "format": "uuid"}
@@ -74,9 +73,10 @@ IN_QUERY: dict[str, Json] = {
         "In the list of a workspace, only polls that this user created.",
     ),
     "limit": _of(
-        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
-        f"In the list of a workspace, polls per page; over {MAX_PER_PAGE} counts as "
-        f"{MAX_PER_PAGE}.",
+        # Without a default: generated clients would send it with every request.
+        {"type": "integer", "minimum": 1},
+        f"In the list of a workspace, polls per page, {DEFAULT_LIMIT} unless given; over "
+        f"{MAX_PER_PAGE} counts as {MAX_PER_PAGE}.",
     ),
     "cursor": _of(
         text("[A-Za-z0-9_-]+", maxLength=255),
@@ -89,9 +89,7 @@ IN_QUERY: dict[str, Json] = {
         name="include[]",
     ),
     "format": _of(_one_of(*FORMATS), "CSV for spreadsheets, JSON for programs.", required=True),
-    "as_admin": _of(
-        {"type": "boolean", "default": False}, "For admins: those of all users, not only their own."
-    ),
+    "as_admin": _of({"type": "boolean"}, "For admins: those of all users, not only their own."),
     # Both.
     "page": _of(PAGE, "A page number, or the cursor in the `next` link of the previous page."),
     "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),

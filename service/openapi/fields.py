@@ -40,6 +40,7 @@ MOMENT = (
     r"([Zz]|[+-][0-9]{2}:?[0-9]{2})"
 )
 
+STRING: Json = {"type": "string"}
 WHOLE_ID: Json = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
 
 
@@ -83,23 +84,28 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
 
 CLOSES = {"properties": {"closePollOnEndDate": {"const": True}}, "required": ["closePollOnEndDate"]}
 ENDS = {"properties": {"endDate": {"type": "string", "minLength": 1}}, "required": ["endDate"]}
-OF_ISSUE = {"properties": {"container": {"type": ["string", "null"], "maxLength": 0}}}
-OF_PAGE = {
-    "required": ["container"],
-    "properties": {"container": {"type": "string", "minLength": 1}},
-}
+
+
+def reference(required: tuple[str, ...] = (), **members: Json) -> Json:
+    """Of a reference. Names all members, since linters take each part for the whole."""
+    shapes: Json = {name: members.get(name, {}) for name in PollReferenceSchema().fields}
+    return {"properties": shapes, **({"required": [*required]} if required else {})}
+
+
+NOTHING: Json = {"type": "null"}
+OF_POLL = reference(("pollId",), pollId=STRING)
+OF_ISSUE = reference(content={"pattern": f"^({ISSUE_KEY.pattern})$"})
+NO_CONTAINER = reference(container={"type": ["string", "null"], "maxLength": 0})
+A_CONTAINER = reference(("container",), container={**STRING, "minLength": 1})
 CONDITIONS: dict[type[Schema], Json] = {
     PollReferenceSchema: {
-        "if": {"properties": {"pollId": {"type": "string"}}, "required": ["pollId"]},
-        "then": {
-            "properties": {name: {"type": "null"} for name in ("workspace", "content", "container")}
-        },
+        "if": OF_POLL,
+        "then": reference(workspace=NOTHING, content=NOTHING, container=NOTHING),
         "else": {
-            "required": ["workspace", "content"],
-            "properties": {name: {"type": "string"} for name in ("workspace", "content")},
-            "if": {"properties": {"content": {"pattern": f"^({ISSUE_KEY.pattern})$"}}},
-            "then": OF_ISSUE,
-            "else": OF_PAGE,
+            **reference(("workspace", "content"), workspace=STRING, content=STRING),
+            "if": OF_ISSUE,
+            "then": NO_CONTAINER,
+            "else": A_CONTAINER,
         },
     },
     SettingsSchema: {"if": CLOSES, "then": {"properties": ENDS["properties"]}},

@@ -6,7 +6,6 @@ from typing import Any
 
 from pymongo import monitoring
 
-
 OF_TASKS = ("purges", "meta")
 """The collections that background tasks look into, at any time."""
 
