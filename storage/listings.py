@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import structlog
@@ -35,8 +36,10 @@ AT_A_TIME = 500
 PAUSE_SECONDS = 1.0
 """Before another look, where another process completes them."""
 FILLING = "The list of polls is being prepared after an upgrade; nothing was changed."
-UNFILLED = {"workspace": None}
-"""The query of addresses that version 0.1 made: they have nothing but number and container."""
+MARGIN = 1_000
+"""How far behind the last address that was completed others may still appear: polls get their
+numbers before they are stored."""
+BY_STATE = index_of(OF_ALL, BY_NUMBER)
 OF_NUMBERS: dict[str, Any] = {"number": {"$gt": 0}}
 
 Place = tuple[datetime, int]
@@ -74,6 +77,7 @@ class Listings:
         self._addresses = database.collection("addresses")
         self._note_ends = note_ends
         self._clock = clock
+        self._filled_to = 0
 
     async def find_polls(self, poll_ids: Collection[str]) -> dict[str, ListedPoll]:
         """The polls that exist, by id; one round trip."""
@@ -199,16 +203,35 @@ class Listings:
 
     async def _fill_some(self) -> int:
         """How many were completed."""
+        query = _unfilled(self._filled_to)
         with round_trip():
-            found = await self._addresses.find_one(UNFILLED, {"_id": 1})
-        return 0 if found is None else await self._database.transaction(_fill, max_conflicts=2)
+            if await self._addresses.find_one(query, {"_id": 1}, hint=BY_STATE) is None:
+                return 0
+        filled, last = await self._database.transaction(partial(_fill, query), max_conflicts=2)
+        self._filled_to = max(self._filled_to, last - MARGIN)
+        return filled
 
 
-def _fill(transaction: Transaction) -> int:
-    """What it reads conflicts with every change of these polls: each writes the address too."""
-    with transaction.find("addresses", UNFILLED, batch_size=AT_A_TIME + 1).limit(
-        AT_A_TIME
-    ) as cursor:
+def _unfilled(after: int) -> Document:
+    """The query of addresses that version 0.1 made: they have nothing but number and container.
+
+    Without ``after`` it would pass all those that were completed: for some minutes the database
+    keeps the index entries of what they were.
+    """
+    return {
+        "workspace": None,
+        "is_open": {"$in": [None, True, False]},
+        "number": {"$gt": after},
+    }
+
+
+def _fill(query: Document, transaction: Transaction) -> tuple[int, int]:
+    """How many were completed, and the highest number of them.
+
+    What it reads conflicts with every change of these polls: each writes the address too.
+    """
+    rows = transaction.find("addresses", query, batch_size=AT_A_TIME + 1)
+    with rows.sort("number", 1).hint([*BY_STATE.items()]).limit(AT_A_TIME) as cursor:
         addresses = {one["_id"]: one for one in cursor}
     places = [*{one["container"] for one in addresses.values()}]
     made = transaction.aggregate(
@@ -237,7 +260,7 @@ def _fill(transaction: Transaction) -> int:
         for poll_id, address in addresses.items()
     ]
     transaction.bulk_write("addresses", writes)
-    return len(writes)
+    return len(writes), max((one["number"] for one in addresses.values()), default=0)
 
 
 def _filled(

@@ -17,7 +17,7 @@ class Heard(monitoring.CommandListener):
         self.commands: list[dict[str, Any]] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        is_of_task = event.command[event.command_name] in OF_TASKS
+        is_of_task = event.command.get(event.command_name) in OF_TASKS
         if event.command_name not in ("hello", "ping") and not is_of_task:
             self.commands.append(dict(event.command))
 
