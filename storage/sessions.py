@@ -71,7 +71,12 @@ class Sessions:
             return found
         return require((await self._ended([found])).get(session_id), "poll session")
 
-    async def find_all(
+    async def find_all(self, session_ids: Iterable[int]) -> dict[int, SessionDocument]:
+        """The sessions that exist, by number."""
+        found = await self._reader.get_all(session_ids)
+        return {**found, **await self._ended(found.values())}
+
+    async def find_with_own(
         self, session_ids: Iterable[int], user_id: int
     ) -> tuple[dict[int, SessionDocument], dict[int, BallotDocument]]:
         """The sessions that exist, and the ballots of a user in them, both by number of session.
@@ -79,12 +84,12 @@ class Sessions:
         One round trip: all are of one moment. The ballots come without their ``requests``.
         """
         ballot_ids = {number: self._ballot_id(number, user_id) for number in session_ids}
-        found = await self._read_all(ballot_ids)
+        found = await self._read_with_own(ballot_ids)
         if await self._note(found[0].values()):
-            found = await self._read_all(ballot_ids)
+            found = await self._read_with_own(ballot_ids)
         return found
 
-    async def _read_all(
+    async def _read_with_own(
         self, ballot_ids: Mapping[int, str]
     ) -> tuple[dict[int, SessionDocument], dict[int, BallotDocument]]:
         if not ballot_ids:

@@ -32,7 +32,7 @@ async def see(
 ) -> list[Seen]:
     """Each of the polls with its standing session; one round trip, however many there are."""
     numbers = [number for _, poll in polls if (number := poll["standing_session"]) is not None]
-    sessions, ballots = await sessions_of.find_all(numbers, caller.principal.user_id)
+    sessions, ballots = await sessions_of.find_with_own(numbers, caller.principal.user_id)
     return [_seen(caller, key, poll, sessions, ballots) async for key, poll in in_turns(polls)]
 
 
