@@ -106,6 +106,19 @@ async def test_a_caller_that_acts_for_a_user_is_shown_what_the_user_may_see(
         assert (poll["vote"] or {}).get("optionIds") is None
 
 
+async def test_a_token_that_is_bound_to_polls_gets_these_alone(
+    api: Client, raw: Raw, make_token: TokenMaker
+) -> None:
+    runs = [await content_run(api, raw) for _ in range(2)]
+    bound = await make_token(user_id=7, polls=[runs[0].poll_id], **READER)
+    asked = [*({"pollId": run.poll_id} for run in runs), place_of(ISSUE)]
+    [[poll], *others] = await answered(await post(api, *asked, who=bound, expand=["vote"]))
+    assert (poll["id"], poll["canVote"]) == (runs[0].poll_id, True)
+    assert [one["status"] for one in others] == [403, 403]
+    listing = await api.get("/rest/polls", params={"workspace": "PLAT"}, headers=bound)
+    await refused(listing, 403)
+
+
 async def test_a_token_without_the_action_read_is_refused_before_the_body(
     api: Client, make_token: TokenMaker
 ) -> None:
