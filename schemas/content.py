@@ -1,5 +1,6 @@
 """Input of the content API (docs/api.md, section 3); ``shown`` has the output."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from schemas.fields import (
     Int32,
     Items,
     Moment,
+    Name,
     Pattern,
     ReceivedSchema,
     StrictBoolean,
@@ -26,6 +28,18 @@ VISIBILITIES = ("alwaysPublic", "afterVote", "afterClose", "private")
 MAX_OPTIONS = 100
 MAX_DESCRIPTION = 4000
 MAX_COMMENT = 1000
+MAX_REFERENCES = 200
+EXPANSIONS = ("results", "vote")
+ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
+"""Content that has no container."""
+NO_CONTAINER = "must be empty or absent for an issue"
+SHOWN_MEMBERS = frozenset(
+    {
+        *("results", "vote", "hasVoted", "canVote", "canChange", "canWrite"),
+        *("workspace", "content", "container", "createdBy", "createdAt", "updatedAt", "state"),
+    }
+)
+"""What answers add to a poll; ignored where a poll is sent back."""
 DEFAULT_SETTINGS: dict[str, Any] = {
     "allowSelectionOfMultipleOptions": False,
     "resultsVisibility": VISIBILITIES[0],
@@ -106,11 +120,22 @@ class PollReplacementSchema(NewPollSchema):
 
     options = _options(least=0)
     results = fields.Raw(load_only=True)
+    vote = fields.Raw(load_only=True)
+    hasVoted = fields.Raw(load_only=True)
+    canVote = fields.Raw(load_only=True)
+    canChange = fields.Raw(load_only=True)
+    canWrite = fields.Raw(load_only=True)
+    workspace = fields.Raw(load_only=True)
+    content = fields.Raw(load_only=True)
+    container = fields.Raw(load_only=True)
+    createdBy = fields.Raw(load_only=True)
+    createdAt = fields.Raw(load_only=True)
+    updatedAt = fields.Raw(load_only=True)
+    state = fields.Raw(load_only=True)
 
     @post_load
     def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
-        poll.pop("results", None)
-        return _ordered(poll)
+        return _ordered({name: poll[name] for name in poll if name not in SHOWN_MEMBERS})
 
 
 def _ordered(poll: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +164,44 @@ def completed(
     return {"description": description, **definition, "settings": settings, "closes_at": ends}
 
 
+class PollReferenceSchema(ReceivedSchema):
+    """One poll by its id, or all polls of a content."""
+
+    workspace = Name()
+    content = Name()
+    container = Name(least=0)
+    pollId = Pattern(UUID, "must be a UUID")
+
+    @validates_schema
+    def _require_one_kind(self, given: dict[str, str], **_: Any) -> None:
+        faults: dict[str, list[str]] = {}
+        container = given.get("container")
+        if "pollId" in given:
+            place = [name for name in given if name != "pollId"]
+            faults = {name: ["must be absent beside pollId"] for name in place}
+        elif missing := [name for name in ("workspace", "content") if name not in given]:
+            faults = {name: ["is missing"] for name in missing}
+        elif ISSUE_KEY.fullmatch(given["content"]):
+            if container:
+                faults["container"] = [NO_CONTAINER]
+        elif not container:
+            faults["container"] = ["is missing" if container is None else "must not be empty"]
+        if faults:
+            raise ValidationError(faults)
+
+
+class PollsQuerySchema(ReceivedSchema):
+    """Which polls, and what to add to them."""
+
+    polls = Items(
+        fields.Nested(PollReferenceSchema, error_messages=MESSAGES),
+        required=True,
+        least=0,
+        most=MAX_REFERENCES,
+    )
+    expand = Items(Choice(EXPANSIONS), load_default=(), least=0, most=len(EXPANSIONS))
+
+
 class NewVoteSchema(ReceivedSchema):
     """A vote in a content poll. The poll decides how many options it may name."""
 
@@ -146,6 +209,7 @@ class NewVoteSchema(ReceivedSchema):
     comment = Text(load_default=None, most=MAX_COMMENT)
 
 
+POLLS_QUERY = PollsQuerySchema()
 NEW_VOTE = NewVoteSchema()
 NEW_POLL = NewPollSchema()
 POLL_REPLACEMENT = PollReplacementSchema()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unicodedata import category
 
 from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
@@ -105,6 +106,19 @@ class Text(String):
         bounds = f"{least} to {most:,}" if least else f"at most {most:,}"
         length = validate.Length(least, most, error=f"must have {bounds} characters")
         super().__init__(validate=length, **options)
+
+
+class Name(Text):
+    """What a caller calls a place: no control characters, and valid as UTF-8."""
+
+    def __init__(self, *, least: int = 1, **options: Any) -> None:
+        super().__init__(least=least, most=255, **options)
+        self.validators = [*self.validators, _require_printable]
+
+
+def _require_printable(name: str) -> None:
+    if not name.isprintable() and any(category(one) in ("Cc", "Cs") for one in name):
+        raise ValidationError("must be UTF-8 without control characters")
 
 
 class Title(Text):

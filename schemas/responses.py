@@ -155,14 +155,6 @@ class ResultsOfPollSchema(ShownSchema):
     revision = fields.String()
 
 
-class ExpandedPollSchema(PollSchema):
-    """A poll in a list, with ``results`` for ``expand=results`` if the caller may see them."""
-
-    sometimes = frozenset({"results"})
-
-    results = fields.Nested(ResultsSchema)
-
-
 class LinkSchema(ShownSchema):
     """A link to a page. Whoever has it has its rights: keep it out of logs."""
 
@@ -179,6 +171,48 @@ class VoteSchema(ShownSchema):
     comment = fields.String(allow_none=True)
     createdAt = Time(allow_none=True)
     updatedAt = Time(allow_none=True)
+
+
+class ExpandedPollSchema(PollSchema):
+    """A poll in a list, with what ``expand`` adds to it.
+
+    ``results`` is there for ``results``, if the caller may see them; ``vote``, ``hasVoted`` and
+    what the caller can do now for ``vote``.
+    """
+
+    sometimes = frozenset({"results", "vote", "hasVoted", "canVote", "canChange", "canWrite"})
+
+    results = fields.Nested(ResultsSchema)
+    vote = fields.Nested(VoteSchema, allow_none=True)
+    hasVoted = fields.Boolean()
+    canVote = fields.Boolean()
+    canChange = fields.Boolean()
+    canWrite = fields.Boolean()
+
+
+class WorkspacePollSchema(ExpandedPollSchema):
+    """A poll in the list of a workspace, with its place."""
+
+    workspace = fields.String()
+    content = fields.String()
+    container = fields.String()
+    createdBy = Count()
+    createdAt = Time()
+    updatedAt = Time()
+    state = fields.String(validate=validate.OneOf(("open", "closed")), allow_none=True)
+
+
+class WorkspacePollsSchema(ShownSchema):
+    """A page of the polls of a workspace."""
+
+    polls = fields.List(fields.Nested(WorkspacePollSchema))
+    nextCursor = fields.String(allow_none=True)
+
+
+class QueryProblemSchema(ProblemSchema):
+    """Why the caller does not get what one reference of a query leads to."""
+
+    code = fields.String(validate=validate.OneOf(("forbidden", "not_found")))
 
 
 # The polling API -------------------------------------------------------------------------------
@@ -334,6 +368,9 @@ class CreatedTokenSchema(TokenSchema):
 HEALTH = HealthSchema()
 POLL = PollSchema()
 EXPANDED_POLL = ExpandedPollSchema()
+WORKSPACE_POLL = WorkspacePollSchema()
+WORKSPACE_POLLS = WorkspacePollsSchema()
+QUERY_PROBLEM = QueryProblemSchema()
 VOTE = VoteSchema()
 LINK = LinkSchema()
 RESULTS_OF_POLL = ResultsOfPollSchema()

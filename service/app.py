@@ -95,11 +95,12 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
             clock=app[CLOCK],
             admin_token_id=app[ADMIN_TOKEN_ID],
         )
-        sweepers = [asyncio.create_task(one.run()) for one in (store.purges, store.keys)]
+        work = (store.purges.run(), store.keys.run(), store.listings.fill())
+        tasks = [asyncio.create_task(one) for one in work]
         yield
-        for sweeper in sweepers:
-            sweeper.cancel()
-        await asyncio.gather(*sweepers, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await store.ballots.drain()
     app[REQUEST_LOG].flush()
     app[METRICS].share()

@@ -4,7 +4,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from service import tokens
-from service.content import links, live, votes
+from service.content import links, live, queries, votes
 from service.content import polls as content_polls
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
 from service.live import files, page
@@ -33,6 +33,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "POST": votes.cast_vote,
         "DELETE": votes.withdraw_vote,
     },
+    "/rest/query": {"POST": queries.query_polls},
     "/rest/results": {"GET": live.show_results},
     "/rest/links": {"POST": links.create_link},
     "/p/{link}": {"GET": page.show_page, "POST": page.send_form},

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from storage import voting
+from storage import addresses, voting
 from storage.batching import Batcher, Reader
 from storage.client import (
     BulkWriteError,
@@ -225,6 +225,9 @@ class Ballots:
         updates = tally.session_updates()
         if transaction.bulk_write("sessions", updates) < len(updates):
             raise RunAgain
+        if tally.ended:
+            polls = {one["poll_id"] for one in tally.ended.values()}
+            addresses.note_ends(transaction, polls, tally.now)
         try:
             transaction.bulk_write("ballots", tally.ballot_writes())
         except BulkWriteError as error:
@@ -269,6 +272,7 @@ class _Tally:
     ) -> None:
         self._secret = secret
         self._query = query
+        self.now = now
         over = {number: one for number, one in sessions.items() if is_over(one, now)}
         self.ended = {number: ended(one) for number, one in over.items()}
         self._sessions_before = sessions

@@ -19,9 +19,10 @@ from storage.client import (
     answer_by,
     decode,
     find_raw,
+    find_raw_within,
     round_trip,
 )
-from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.errors import LimitReached, OutcomeUnknown, StorageError, Unavailable
 from storage.metrics import BatchMeter, batch_meters
 
 Item = TypeVar("Item")
@@ -271,6 +272,17 @@ class RevalidatingReader(Reader[Key, Shape]):
         # The oldest first.
         self._kept: dict[bytes, tuple[Key, Shape]] = {}
         self._kept_bytes = 0
+
+    async def get_within(self, keys: Iterable[Key], *, max_bytes: int) -> dict[Key, Shape]:
+        """Like ``get_all``; raises ``LimitReached`` if the documents are larger, all together."""
+        wanted = list(set(keys))
+        if not wanted:
+            return {}
+        with round_trip():
+            raw = await find_raw_within(self._collection, wanted, max_bytes)
+        if raw is None:
+            raise LimitReached("What was asked for is too large for one answer: ask for less.")
+        return dict(map(self._load, raw))
 
     async def _read(self, wanted: list[Key]) -> dict[Key, Shape]:
         return dict(map(self._load, await find_raw(self._collection, wanted)))

@@ -29,6 +29,7 @@ from bson.raw_bson import RawBSONDocument
 from motor.core import (
     AgnosticClient,
     AgnosticCollection,
+    AgnosticCursor,
     AgnosticDatabase,
 )
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -285,11 +286,34 @@ def snapshot_of(collection: Collection) -> Collection:
 
 async def find_raw(collection: Collection, ids: Sequence[Any]) -> list[bytes]:
     """The documents with these ``_id``s as they are stored (BSON), in no order."""
+    return [_raw(one) for one in await _raw_cursor(collection, ids).to_list(None)]
+
+
+async def find_raw_within(
+    collection: Collection, ids: Sequence[Any], max_bytes: int
+) -> list[bytes] | None:
+    """Like ``find_raw``; None if they are larger all together, and then not all are read."""
+    cursor = _raw_cursor(collection, ids)
+    found: list[bytes] = []
+    size = 0
+    async for one in cursor:
+        found.append(_raw(one))
+        size += len(found[-1])
+        if size > max_bytes:
+            await cursor.close()
+            return None
+    return found
+
+
+def _raw_cursor(collection: Collection, ids: Sequence[Any]) -> "AgnosticCursor[Document]":
     raw = collection.codec_options.with_options(document_class=RawBSONDocument)
-    cursor = collection.with_options(codec_options=raw).find(
+    return collection.with_options(codec_options=raw).find(
         {"_id": {"$in": ids}}, batch_size=len(ids) + 1
     )
-    return [cast(bytes, cast(RawBSONDocument, one).raw) for one in await cursor.to_list(None)]
+
+
+def _raw(document: Document) -> bytes:
+    return cast(bytes, cast(RawBSONDocument, document).raw)
 
 
 def decode(collection: Collection, raw: bytes) -> Document:

@@ -91,6 +91,24 @@ class PollDocument(_Described):
     stamp: NotRequired[str]
 
 
+class AddressDocument(TypedDict):
+    """Where a poll is, with what lists of polls are read by; see ``storage.addresses``.
+
+    ``is_open`` is that of the standing session, None where there is none. ``ends_at`` is the end
+    date on which it closes, until that is noted. ``updated_at`` is the time of the last change of
+    the poll or of its state.
+    """
+
+    _id: str
+    number: int
+    container: str
+    workspace: str
+    owner_id: int
+    is_open: bool | None
+    ends_at: NotRequired[datetime]
+    updated_at: datetime
+
+
 class ContainerDocument(TypedDict):
     """Polls are in the order in which they were created.
 

@@ -6,7 +6,14 @@ from typing import Any, cast
 
 from storage import courses
 from storage.batching import Batcher
-from storage.client import Database, Transaction, round_trip
+from storage.client import (
+    BulkWriteError,
+    Database,
+    InsertOne,
+    RunAgain,
+    Transaction,
+    round_trip,
+)
 from storage.documents import EnrollmentDocument
 from storage.errors import require
 from storage.idempotency import IdempotencyKey, all_once
@@ -47,32 +54,32 @@ class Enrollments:
     ) -> list[EnrollmentDocument]:
         """The enrollments of ``wanted`` in a course, each new or the existing one; all or none.
 
-        Each of ``wanted`` has ``user_id``, ``course_section_id`` and ``type``.
+        Each of ``wanted`` has ``user_id``, ``course_section_id`` and ``type``. Takes as many round
+        trips for a thousand as for one.
         """
+        ids = [_id_of(course_id, one) for one in wanted]
+        by_id = dict(zip(ids, wanted, strict=True))
 
-        def enroll(transaction: Transaction, one: Mapping[str, Any]) -> EnrollmentDocument:
-            section_id = one["course_section_id"]
-            key = f"{course_id}:{one['user_id']}:{section_id or ''}:{one['type']}"
-            existing = transaction.find_one("enrollments", {"_id": key})
-            if existing is not None:
-                return cast(EnrollmentDocument, existing)
-            enrollment: EnrollmentDocument = {
-                "_id": key,
-                "number": transaction.next_number("enrollments"),
-                "user_id": one["user_id"],
-                "course_id": course_id,
-                "course_section_id": section_id,
-                "type": one["type"],
-                "created_at": now,
-            }
-            transaction.insert("enrollments", dict(enrollment))
-            return enrollment
+        def enroll(transaction: Transaction) -> list[EnrollmentDocument]:
+            # Room for one more, or a full batch would be followed by a request for the next.
+            rows = transaction.find(
+                "enrollments", {"_id": {"$in": [*by_id]}}, batch_size=len(by_id) + 1
+            )
+            enrolled = {one["_id"]: cast(EnrollmentDocument, one) for one in rows}
+            missing = [key for key in by_id if key not in enrolled]
+            if missing:
+                numbers = transaction.next_numbers("enrollments", len(missing))
+                for key, number in zip(missing, numbers, strict=True):
+                    enrolled[key] = _new(key, number, course_id, by_id[key], now)
+            inserts = [InsertOne(dict(enrolled[key])) for key in missing]
+            try:
+                transaction.bulk_write("enrollments", inserts)
+            except BulkWriteError as error:
+                # One was enrolled since they were read here: read and decide again.
+                raise RunAgain from error
+            return [enrolled[key] for key in ids]
 
-        return await all_once(
-            self._database,
-            idempotency_key,
-            lambda transaction: [enroll(transaction, one) for one in wanted],
-        )
+        return await all_once(self._database, idempotency_key, enroll)
 
     async def require(self, course_id: int, number: int) -> None:
         """Raises ``NotFound`` if the course has no such enrollment."""
@@ -100,3 +107,22 @@ class Enrollments:
             return cast(EnrollmentDocument, found)
 
         return await self._database.transaction(work)
+
+
+def _id_of(course_id: int, wanted: Mapping[str, Any]) -> str:
+    section_id = wanted["course_section_id"] or ""
+    return f"{course_id}:{wanted['user_id']}:{section_id}:{wanted['type']}"
+
+
+def _new(
+    key: str, number: int, course_id: int, wanted: Mapping[str, Any], now: datetime
+) -> EnrollmentDocument:
+    return {
+        "_id": key,
+        "number": number,
+        "user_id": wanted["user_id"],
+        "course_id": course_id,
+        "course_section_id": wanted["course_section_id"],
+        "type": wanted["type"],
+        "created_at": now,
+    }

@@ -3,6 +3,17 @@
 from storage.client import Database, IndexModel
 from storage.documents import IDEMPOTENCY_SECONDS
 
+OF_ALL = ("workspace",)
+OF_OWNER = ("workspace", "owner_id")
+BY_NUMBER = ("number",)
+BY_CHANGE = ("updated_at", "number")
+
+
+def index_of(whose: tuple[str, ...], order: tuple[str, ...]) -> dict[str, int]:
+    """The index of a list of a workspace: of all polls or those of one user, in this order."""
+    return dict.fromkeys((*whose, "is_open", *order), 1)
+
+
 ATTEMPT_SECONDS = 60 * 60
 KEYS = IndexModel("requests.at", sparse=True)
 """Of the votes that were cast with Idempotency-Keys; others cost it nothing."""
@@ -11,7 +22,15 @@ EXPIRED_SECONDS = 24 * 60 * 60
 
 INDEXES: dict[str, list[IndexModel]] = {
     "containers": [IndexModel([("owner_id", 1), ("number", -1)])],
-    "addresses": [IndexModel("number")],
+    "addresses": [
+        IndexModel("number"),
+        *(
+            IndexModel([*index_of(whose, order).items()])
+            for whose in (OF_ALL, OF_OWNER)
+            for order in (BY_NUMBER, BY_CHANGE)
+        ),
+        IndexModel("ends_at", sparse=True),
+    ],
     "sessions": [
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("course_id", 1), ("_id", 1)]),

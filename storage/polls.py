@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, cast
 
+from storage import addresses
 from storage.batching import RevalidatingReader
-from storage.client import Database, DuplicateKeyError, Transaction, round_trip, stored_size
+from storage.client import Database, Transaction, round_trip, stored_size
 from storage.courses import AnyTeacher, require_teacher
 from storage.documents import (
     MAX_CONTAINER_BYTES,
@@ -23,6 +24,7 @@ from storage.documents import (
     LocatedPoll,
     PollDefinition,
     PollDocument,
+    SessionDocument,
     new_session,
     number_options,
     poll_in,
@@ -30,7 +32,6 @@ from storage.documents import (
     rules_of,
 )
 from storage.errors import (
-    IdTaken,
     LimitReached,
     OptionHasVotes,
     PreconditionFailed,
@@ -50,14 +51,19 @@ CheckCourses = Callable[[Iterable[int | None]], None]
 """Is given the courses of all sessions of a poll, and raises unless the caller may change these."""
 
 NO_POLLS = Container([])
+MAX_READ_BYTES = 12 * 1024 * 1024
+"""Of containers for one answer. They come in one reply, since the database sends 16 MB in each."""
 
 
 class Polls:
-    def __init__(self, database: Database, purges: Purges) -> None:
+    """``clock`` gives the times of changes."""
+
+    def __init__(self, database: Database, purges: Purges, clock: Callable[[], datetime]) -> None:
         self._database = database
-        self._purges = purges
-        self._containers = database.collection("containers")
         self._addresses = database.collection("addresses")
+        self._purges = purges
+        self._clock = clock
+        self._containers = database.collection("containers")
         self._turns = Locks()
         self._reader: RevalidatingReader[str, Container] = RevalidatingReader(
             self._containers, lambda document: Container(document["polls"])
@@ -66,6 +72,13 @@ class Polls:
     async def in_container(self, key: ContainerKey) -> Container:
         """The polls of a container; empty if there is no such container."""
         return await self._reader.get(key.id) or NO_POLLS
+
+    async def in_containers(self, keys: Iterable[ContainerKey]) -> dict[str, Container]:
+        """The containers that exist, by the id of their key; one round trip.
+
+        Raises ``LimitReached`` if they are too large for one answer.
+        """
+        return await self._reader.get_within({key.id for key in keys}, max_bytes=MAX_READ_BYTES)
 
     async def get(self, key: ContainerKey, poll_id: str) -> PollDocument:
         """A missing container and a missing poll are both ``NotFound``."""
@@ -79,13 +92,12 @@ class Polls:
         key = ContainerKey.of(address["container"])
         return LocatedPoll(key, await self.get(key, address["_id"]))
 
-    async def made_by(self, owner_id: int, window: Window) -> Page[LocatedPoll]:
+    async def made_by(self, owner_id: int, window: Window) -> Page[PollDocument]:
         """The polls that a user made under ``/api/v1``, newest first; the bookmarks are numbers."""
         page = await read_page(
             self._containers, {"owner_id": owner_id}, window, "number", is_descending=True
         )
-        located = [LocatedPoll(ContainerKey.of(one["_id"]), one["polls"][0]) for one in page.rows]
-        return Page(located, page.next_after)
+        return Page([one["polls"][0] for one in page.rows], page.next_after)
 
     async def add(
         self,
@@ -117,7 +129,7 @@ class Polls:
             else:
                 _require_room({**container, "polls": [*polls, poll]})
                 _change(transaction, key, {"$push": {"polls": poll}})
-            _insert_address(transaction, key, poll)
+            addresses.insert(transaction, LocatedPoll(key, poll), session, now)
             transaction.insert("sessions", dict(session))
             return poll
 
@@ -150,7 +162,7 @@ class Polls:
                 container = _new_container(key, poll)
                 container |= {"owner_id": owner_id, "number": poll["number"]}
                 transaction.insert("containers", container)
-                _insert_address(transaction, key, poll)
+                addresses.insert(transaction, LocatedPoll(key, poll), None, now)
             return made
 
         return await all_once(self._database, idempotency_key, insert)
@@ -184,6 +196,8 @@ class Polls:
                 "stamp": _new_stamp(),
             }
             _update_sessions(transaction, poll, changed)
+            session = _moved_end(transaction, poll, changed)
+            addresses.update(transaction, [changed["id"]], self._clock(), session)
             place = container["polls"].index(poll)
             container["polls"][place] = changed
             _require_room(container)
@@ -268,19 +282,6 @@ def _change(transaction: Transaction, key: ContainerKey, update: dict[str, Any])
     transaction.update("containers", {"_id": key.id}, {**update, "$inc": {"version": 1}})
 
 
-def _insert_address(transaction: Transaction, key: ContainerKey, poll: PollDocument) -> None:
-    """Makes the poll's id unique in the store, and the poll known by its number.
-
-    What must be unique is an ``_id``: a unique index on an array does not check within one
-    document, and no shard could enforce it.
-    """
-    address = {"_id": poll["id"], "number": poll["number"], "container": key.id}
-    try:
-        transaction.insert("addresses", address)
-    except DuplicateKeyError as error:
-        raise IdTaken(f"A poll with the id {poll['id']} already exists.") from error
-
-
 def _update_sessions(transaction: Transaction, before: PollDocument, after: PollDocument) -> None:
     rules = rules_of(after)
     if rules == rules_of(before):
@@ -301,6 +302,16 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
         "$inc": {"casts": 1},
     }
     transaction.update("sessions", of_poll, {name: one for name, one in update.items() if one})
+
+
+def _moved_end(
+    transaction: Transaction, before: PollDocument, after: PollDocument
+) -> SessionDocument | None:
+    """The standing session after its end has moved; None if it has none, or its end stays."""
+    if after["standing_session"] is None or after["closes_at"] == before["closes_at"]:
+        return None
+    found = transaction.find_one("sessions", {"_id": after["standing_session"]}, {"results": 0})
+    return cast(SessionDocument | None, found)
 
 
 def _require_no_votes(transaction: Transaction, poll_id: str, options: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
+from storage import addresses
 from storage.batching import Batcher, Reader
 from storage.client import Database, InsertOne, Transaction, round_trip, snapshot_of
 from storage.courses import Teacher, enter, order
@@ -28,7 +29,7 @@ from storage.errors import (
     require,
 )
 from storage.idempotency import IdempotencyKey, all_once
-from storage.pagination import Page, Window, read_page
+from storage.pagination import Page, Window, page_of, read_page
 from storage.purges import Purges
 from storage.totals import read_totals, totals_by_poll
 
@@ -41,6 +42,8 @@ OPEN: dict[str, Any] = {"is_published": True, "rules.has_ended": {"$ne": True}}
 class Sessions:
     """``touch`` is that of ``storage.polls``, ``clock`` says whether the end of a poll has passed.
 
+    ``ballot_id`` is that of ``Ballots.id_of``.
+
     Of every session that is read here and is over, the end is noted in the store first.
     """
 
@@ -50,10 +53,12 @@ class Sessions:
         touch: Callable[[Transaction, LocatedPoll], PollDocument],
         purges: Purges,
         clock: Callable[[], datetime],
+        ballot_id: Callable[[int, int], str],
     ) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
         self._reader: Reader[int, SessionDocument] = Reader(self._sessions)
+        self._ballot_id = ballot_id
         self._purges = purges
         self._touch = touch
         self._clock = clock
@@ -70,6 +75,46 @@ class Sessions:
         """The sessions that exist, by number."""
         found = await self._reader.get_all(session_ids)
         return {**found, **await self._ended(found.values())}
+
+    async def find_with_own(
+        self, session_ids: Iterable[int], user_id: int
+    ) -> tuple[dict[int, SessionDocument], dict[int, BallotDocument]]:
+        """The sessions that exist, and the ballots of a user in them, both by number of session.
+
+        One round trip: all are of one moment. The ballots come without their ``requests``.
+        """
+        ballot_ids = {number: self._ballot_id(number, user_id) for number in session_ids}
+        found = await self._read_with_own(ballot_ids)
+        if await self._note(found[0].values()):
+            found = await self._read_with_own(ballot_ids)
+        return found
+
+    async def _read_with_own(
+        self, ballot_ids: Mapping[int, str]
+    ) -> tuple[dict[int, SessionDocument], dict[int, BallotDocument]]:
+        if not ballot_ids:
+            return {}, {}
+        ballots = [
+            {"$match": {"_id": {"$in": [*ballot_ids.values()]}}},
+            {"$project": {"requests": 0}},
+        ]
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"_id": {"$in": [*ballot_ids]}}},
+            {"$unionWith": {"coll": "ballots", "pipeline": ballots}},
+        ]
+        with round_trip():
+            # One more than there can be: a full batch leaves the cursor open for another request.
+            cursor = snapshot_of(self._sessions).aggregate(
+                pipeline, batchSize=2 * len(ballot_ids) + 1
+            )
+            rows = await cursor.to_list(None)
+        sessions = {one["_id"]: one for one in rows if "session_id" not in one}
+        own = {one["session_id"]: one for one in rows if "session_id" in one}
+        return cast(dict[int, SessionDocument], sessions), cast(dict[int, BallotDocument], own)
+
+    async def note_ends(self, poll_ids: Iterable[str]) -> None:
+        """Notes the ends of these polls that have passed."""
+        await asyncio.gather(*map(self._ends.submit, poll_ids))
 
     async def with_ballots(
         self, session_id: int, *, limit: int, ballot_id: str | None = None
@@ -111,34 +156,65 @@ class Sessions:
         """The sessions that a user reaches and that are open, or that are not; by number."""
         if not reach:
             return Page([])
+        query = {"$and": [_reached(reach), self._in_state(is_open=is_open)]}
+        return await self._read_page(query, window)
+
+    def _in_state(self, *, is_open: bool) -> dict[str, Any]:
         closed = [
             {"is_published": False},
             {"rules.has_ended": True},
             {"rules.closes_at": {"$lte": self._clock()}},
         ]
-        query = {"$and": [_reached(reach), {"$nor" if is_open else "$or": closed}]}
-        return await self._read_page(query, window)
+        return {"$nor" if is_open else "$or": closed}
+
+    async def in_courses(self, window: Window, *, is_open: bool) -> Page[SessionDocument]:
+        """The sessions of all courses that are open, or that are not.
+
+        They are listed by course and number, which are the bookmarks.
+        """
+        state = self._in_state(is_open=is_open)
+        ranges: list[dict[str, Any]] = [{"course_id": {"$gt": 0}}]
+        if window.after is not None:
+            course_id, number = window.after
+            ranges = [
+                {"course_id": course_id, "_id": {"$gt": number}},
+                {"course_id": {"$gt": course_id}},
+            ]
+        with round_trip():
+            cursor = self._sessions.find({"$or": [{**some, **state} for some in ranges]})
+            cursor = cursor.sort([("course_id", 1), ("_id", 1)]).skip(window.skip)
+            found = await cursor.limit(window.limit + 1).to_list(None)
+        rows = cast(list[SessionDocument], found)
+        page = page_of(rows, window, lambda one: (one["course_id"], one["_id"]))
+        return await self._as_ended(page)
 
     async def _read_page(self, query: Mapping[str, Any], window: Window) -> Page[SessionDocument]:
-        page: Page[SessionDocument] = await read_page(self._sessions, query, window, "_id")
+        return await self._as_ended(await read_page(self._sessions, query, window, "_id"))
+
+    async def _as_ended(self, page: Page[SessionDocument]) -> Page[SessionDocument]:
         again = await self._ended(page.rows)
         return page._replace(rows=[again.get(one["_id"], one) for one in page.rows])
 
     async def _ended(self, found: Iterable[SessionDocument]) -> dict[int, SessionDocument]:
         """Those of the sessions that were over, read again after their end was noted."""
+        return await self._reader.get_all(await self._note(found))
+
+    async def _note(self, found: Iterable[SessionDocument]) -> Collection[int]:
+        """Notes the ends of those that are over, and returns their numbers."""
         now = self._clock()
         over = {one["_id"]: one["poll_id"] for one in found if is_over(one, now)}
-        if not over:
-            return {}
-        await asyncio.gather(*map(self._ends.submit, set(over.values())))
-        return await self._reader.get_all(over)
+        if over:
+            await self.note_ends(set(over.values()))
+        return over
 
     async def _note_ends(self, poll_ids: Sequence[str]) -> Sequence[None]:
         """Notes the end of these polls in all their sessions: none is open for longer."""
 
         def work(transaction: Transaction) -> None:
-            query = {"poll_id": {"$in": list(set(poll_ids))}, **_over(self._clock())}
+            now = self._clock()
+            query = {"poll_id": {"$in": list(set(poll_ids))}, **_over(now)}
             transaction.update("sessions", query, NOTE_END)
+            addresses.note_ends(transaction, set(poll_ids), now)
 
         await self._database.transaction(work)
         return [None] * len(poll_ids)
@@ -290,6 +366,8 @@ class Sessions:
                 increments["rights_changes"] = 1
             update = {"$set": changes, "$inc": increments}
             transaction.update("sessions", {"_id": session_id}, update)
+            if after["course_id"] is None:
+                addresses.update(transaction, [after["poll_id"]], self._clock(), after)
             return after
 
         return await self._database.transaction(work)

@@ -16,6 +16,7 @@ from storage.errors import Unavailable
 from storage.exports import Exports
 from storage.idempotency import IdempotencyKey, transaction_once
 from storage.keys import Keys
+from storage.listings import Listings
 from storage.polls import Polls, touch
 from storage.purges import Purges
 from storage.recounts import Recounts
@@ -51,10 +52,11 @@ class Store:
         self.is_new = is_new
         self.tokens = Tokens(database)
         self.purges = Purges(database)
-        self.polls = Polls(database, self.purges)
-        self.sessions = Sessions(database, touch, self.purges, clock)
+        self.polls = Polls(database, self.purges, clock)
         self.ballots = Ballots(database, secret, clock)
         self.keys = Keys(database, secret, clock)
+        self.sessions = Sessions(database, touch, self.purges, clock, self.ballots.id_of)
+        self.listings = Listings(database, self.sessions.note_ends, clock)
         self.enrollments = Enrollments(database)
         self.recounts = Recounts(database)
         self.exports = Exports(database)

@@ -30,6 +30,7 @@ from storage.startup import open_store
 from storage.store import Store
 from tests.support import engine
 from tests.support.documented import Documented
+from tests.support.heard import Heard, hearing
 from tests.support.processes import Services, services_in
 
 # What goes wrong in a test is told without the values of all variables, which takes 7 s each time.
@@ -150,6 +151,13 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     location = Location(settings.mongodb_uri, settings.data_dir, settings.secret)
     async with open_store(location) as store:
         yield store
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """What the service asks of the database; to be named before ``api``."""
+    with hearing() as heard:
+        yield heard
 
 
 @pytest.fixture

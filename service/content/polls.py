@@ -8,9 +8,17 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 from schemas.content import NEW_POLL, POLL_REPLACEMENT, completed
-from service.content import results
-from service.content.query import read_content_query, read_poll_address
+from service.content import workspaces
+from service.content.expanding import Seen, part_of, see
+from service.content.query import (
+    NOTHING,
+    ContentQuery,
+    Expansion,
+    read_content_query,
+    read_poll_address,
+)
 from service.rules import policy, validators, views
+from service.rules.policy import Caller
 from service.web import responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL, CLOCK
@@ -22,41 +30,55 @@ from storage.polls import redefined
 
 
 async def list_polls(request: web.Request) -> web.Response:
-    """List the polls of a content, oldest first.
+    """List the polls of a content, oldest first, or those of a workspace.
 
     For tokens with ``read`` on the workspace. With ``pollId``, the list holds that poll only, and
-    its ``ETag`` is for ``If-Match``. Does not list polls of other contents, and shows results only
-    with ``expand`` and only where the caller may see them.
+    its ``ETag`` is for ``If-Match``. Without ``content``, the answer is a page of the polls of the
+    workspace, the newest first or, with ``updatedSince``, the longest unchanged first. Does not
+    show results without ``expand``, or to callers that may not see them.
     """
+    if workspaces.is_of_workspace(request):
+        return await workspaces.list_polls(request)
     query = read_content_query(request)
     policy.require_content(request[CALL].principal, policy.READ, query.key, query.poll_id)
     polls = request.app[STORE].polls
     if query.poll_id is None:
         container = await polls.in_container(query.key)
-        if query.expands_results:
-            return await _with_results(request, container.polls)
+        if query.expansion is not NOTHING:
+            return await _expanded(request, query, container.polls)
         headers = revalidate(request, _tag(container))
         return responses.bytes_response(_encoded(container), headers=headers)
     poll = await polls.get(query.key, query.poll_id)
-    if query.expands_results:
-        return await _with_results(request, [poll], of=revision(poll))
+    if query.expansion is not NOTHING:
+        return await _expanded(request, query, [poll], of=revision(poll))
     headers = revalidate(request, revision(poll))
     return responses.json_response([views.content_poll(poll)], headers=headers)
 
 
-async def _with_results(
-    request: web.Request, polls: Sequence[PollDocument], *, of: str | None = None
+async def _expanded(
+    request: web.Request,
+    query: ContentQuery,
+    polls: Sequence[PollDocument],
+    *,
+    of: str | None = None,
 ) -> web.Response:
     """The ``ETag`` names the revision that the answer is ``of``, if it is of one."""
-    found = await results.find_shown(request, polls)
-    parts = [shown and validators.of_results(*shown) for shown in found]
+    expansion = query.expansion
+    caller = Caller(request[CALL].principal)
+    sessions = request.app[STORE].sessions
+    seen = await see(sessions, caller, [(query.key, poll) for poll in polls])
+    parts = [_parts(one, expansion) async for one in in_turns(seen)]
     headers = revalidate(request, tag_of(validators.of_polls(polls), parts, revision=of))
-    data = []
-    async for poll, shown in in_turns(zip(polls, found, strict=True)):
-        data.append(views.content_poll(poll))
-        if shown is not None:
-            data[-1]["results"] = views.content_results(*shown)
+    data = [views.content_poll(one.poll) | part_of(one, expansion) async for one in in_turns(seen)]
     return responses.json_response(data, headers=headers)
+
+
+def _parts(seen: Seen, expansion: Expansion) -> validators.Parts:
+    """What ``part_of`` is made of."""
+    results, standing = None, seen.standing
+    if expansion.results and standing is not None:
+        results = validators.of_results(standing.session, standing.view)
+    return results, part_of(seen, Expansion(vote=True)) if expansion.vote else None
 
 
 def _tag(container: Container) -> str:

@@ -1,6 +1,5 @@
 """The query parameters of the content API (docs/api.md, section 3)."""
 
-import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -9,21 +8,37 @@ from unicodedata import category
 from aiohttp import web
 from marshmallow import ValidationError
 
+from schemas.content import ISSUE_KEY, NO_CONTAINER
 from service.web.call import CALL
 from service.web.query import TOKEN_PARAMETERS
 from storage.documents import ContainerKey
 
 READ_ELSEWHERE = ("as_user_id", "page", "per_page", *TOKEN_PARAMETERS)
 REPEATED = "must be given once"
-ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
+
+
+class Expansion(NamedTuple):
+    """What is added to each poll: its results, the caller's own vote."""
+
+    results: bool = False
+    vote: bool = False
+
+
+EXPANSIONS = {
+    "results": Expansion(results=True),
+    "vote": Expansion(vote=True),
+    "results,vote": Expansion(results=True, vote=True),
+    "vote,results": Expansion(results=True, vote=True),
+}
+NOTHING = Expansion()
 
 
 class ContentQuery(NamedTuple):
-    """The container, the poll if ``pollId`` was given, and whether to include results."""
+    """The container, the poll if ``pollId`` was given, and what to add to polls."""
 
     key: ContainerKey
     poll_id: str | None
-    expands_results: bool
+    expansion: Expansion
 
 
 def read_content_query(
@@ -33,10 +48,8 @@ def read_content_query(
 
     ``needs_poll`` makes ``pollId`` required. Raises a ``ValidationError`` with every bad parameter.
     """
-    query = _Parameters(request[CALL].query)
-    # The paths of a type do not need the parameter.
-    is_typed = request.rel_url.raw_path.removesuffix("/").startswith("/rest/")
-    given = query.read("type", required=not is_typed)
+    query = Parameters(request[CALL].query)
+    read_type(request, query, kind)
     workspace = query.read("workspace")
     content = query.read("content")
     poll_id = query.read("pollId", required=needs_poll)
@@ -46,17 +59,21 @@ def read_content_query(
         query.refuse("container")
     else:
         container = query.read("container", required=content is not None)
-    if given is not None and given != kind:
-        query.faults["type"] = [f"must be {kind if is_typed else 'polls, votes or results'}"]
-    expand = query.read("expand", required=False)
-    if expand is not None and expand != "results":
-        query.faults["expand"] = ["must be results"]
+    expansion = query.read_expansion()
     query.require_once(*READ_ELSEWHERE)
     if query.faults:
         raise ValidationError(query.faults)
     key = ContainerKey(workspace or "", content or "", container or "")
     poll_id = poll_id.lower() if poll_id is not None else None
-    return ContentQuery(key, poll_id, expands_results=expand is not None)
+    return ContentQuery(key, poll_id, expansion)
+
+
+def read_type(request: web.Request, query: "Parameters", kind: str) -> None:
+    """Checks that ``type`` is ``kind``; the paths of a type do not need the parameter."""
+    is_typed = request.rel_url.raw_path.removesuffix("/").startswith("/rest/")
+    given = query.read("type", required=not is_typed)
+    if given is not None and given != kind:
+        query.faults["type"] = [f"must be {kind if is_typed else 'polls, votes or results'}"]
 
 
 def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[ContainerKey, str]:
@@ -65,7 +82,7 @@ def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[Contai
     return query.key, query.poll_id or ""
 
 
-class _Parameters:
+class Parameters:
     """The parameters of one query, and the faults of those read so far."""
 
     __slots__ = ("_repeated", "_values", "faults")
@@ -102,7 +119,15 @@ class _Parameters:
         if self._repeated:
             self.faults |= {name: [REPEATED] for name in names if name in self._repeated}
 
+    def read_expansion(self) -> Expansion:
+        expand = self.read("expand", required=False)
+        if expand is None:
+            return NOTHING
+        if expand not in EXPANSIONS:
+            self.faults["expand"] = ["must be results, vote, or both with a comma"]
+        return EXPANSIONS.get(expand, NOTHING)
+
     def refuse(self, name: str) -> None:
         """For a parameter that must be empty or absent."""
         if self._values.get(name) or name in self._repeated:
-            self.faults[name] = ["must be empty or absent for an issue"]
+            self.faults[name] = [NO_CONTAINER]

@@ -4,19 +4,18 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from schemas.fields import OPTION_ID
+from schemas.fields import MAX_ID, OPTION_ID
 from schemas.responses import ProblemSchema
 from service.live.files import FILES
 from service.openapi.examples import EXAMPLES
 from service.openapi.explorer import ASSETS
-from service.openapi.fields import WHOLE_ID, either, text
+from service.openapi.fields import MOMENT, STRING, WHOLE_ID, either, text
 from service.openapi.operation import Json
 from service.polling.export import FORMATS
-from service.web.pagination import DEFAULT_PER_PAGE, MAX_PER_PAGE
+from service.web.pagination import DEFAULT_LIMIT, DEFAULT_PER_PAGE, MAX_PER_PAGE
 from service.web.responses import PROBLEM_TYPE
 from storage.errors import Code
 
-STRING: Json = {"type": "string"}
 NAME = text(r"[^\u0000-\u001f\u007f-\u009f]+", minLength=1, maxLength=255)
 NAME_OR_EMPTY = text(r"[^\u0000-\u001f\u007f-\u009f]*", maxLength=255)
 UUID: Json = {**STRING, "format": "uuid"}
@@ -49,7 +48,40 @@ IN_QUERY: dict[str, Json] = {
     ),
     "pollId": _of(UUID, "The id of the poll.", required=True),
     "onlyPollId": _of(UUID, "Return this poll only.", name="pollId"),
-    "expand": _of(_one_of("results"), "Adds `results` to each poll, if the caller may see them."),
+    "contentOfPolls": _of(
+        NAME,
+        "The key of an issue, or the id of a page. Left out, the polls of the workspace are "
+        "listed; then `container` and `pollId` must be absent.",
+        name="content",
+        example="PLAT-254604",
+    ),
+    "expand": _of(
+        _one_of("results", "vote", "results,vote", "vote,results"),
+        "`results` adds them to each poll, if the caller may see them; `vote` the caller's own "
+        "vote, and what the caller may do now.",
+    ),
+    "state": _of(
+        _one_of("open", "closed"), "In the list of a workspace, only polls that are open, or not."
+    ),
+    "updatedSince": _of(
+        text(f"({MOMENT})", maxLength=255),
+        "In the list of a workspace, only polls that were changed, opened or closed at this time "
+        "or later, the longest unchanged first.",
+    ),
+    "createdBy": _of(
+        {"type": "integer", "minimum": 0, "maximum": MAX_ID},
+        "In the list of a workspace, only polls that this user created.",
+    ),
+    "limit": _of(
+        # Without a default: generated clients would send it with every request.
+        {"type": "integer", "minimum": 1},
+        f"In the list of a workspace, polls per page, {DEFAULT_LIMIT} unless given; over "
+        f"{MAX_PER_PAGE} counts as {MAX_PER_PAGE}.",
+    ),
+    "cursor": _of(
+        text("[A-Za-z0-9_-]+", maxLength=255),
+        "In the list of a workspace, the `nextCursor` of the page before.",
+    ),
     # The polling API.
     "include": _of(
         {"type": "array", "items": STRING},
@@ -57,6 +89,7 @@ IN_QUERY: dict[str, Json] = {
         name="include[]",
     ),
     "format": _of(_one_of(*FORMATS), "CSV for spreadsheets, JSON for programs.", required=True),
+    "as_admin": _of({"type": "boolean"}, "For admins: those of all users, not only their own."),
     # Both.
     "page": _of(PAGE, "A page number, or the cursor in the `next` link of the previous page."),
     "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),

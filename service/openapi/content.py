@@ -1,9 +1,18 @@
 """The operations of the content API."""
 
-from schemas.content import NEW_POLL, NEW_VOTE, POLL_REPLACEMENT
+from schemas.content import MAX_REFERENCES, NEW_POLL, NEW_VOTE, POLL_REPLACEMENT, POLLS_QUERY
 from schemas.links import NEW_LINK
-from schemas.responses import EXPANDED_POLL, LINK, POLL, RESULTS_OF_POLL, VOTE
+from schemas.responses import (
+    EXPANDED_POLL,
+    LINK,
+    POLL,
+    QUERY_PROBLEM,
+    RESULTS_OF_POLL,
+    VOTE,
+    WORKSPACE_POLLS,
+)
 from service.openapi.operation import (
+    Either,
     Operation,
     Operations,
     json_answer,
@@ -15,10 +24,24 @@ from storage.errors import Code
 
 PLACE = ("workspace", "content", "container")
 ONE_POLL = (*PLACE, "pollId")
+LISTED = (
+    *("workspace", "contentOfPolls", "container", "onlyPollId", "expand"),
+    *("state", "updatedSince", "createdBy", "limit", "cursor"),
+)
 
 STORED_POLL = json_answer("The poll as stored.", POLL, "ETag")
 DELETED_POLL = json_answer("The deleted poll.", POLL, "ETag")
-POLLS = json_answer("The polls.", list_of(EXPANDED_POLL), "ETag")
+POLLS = json_answer(
+    "The polls of the content, or a page of those of the workspace.",
+    Either("ListedContentPolls", (list_of(EXPANDED_POLL), WORKSPACE_POLLS)),
+    *("ETag", "Link"),
+)
+FOUND = json_answer(
+    "What each reference leads to.",
+    list_of(
+        Either("QueriedPolls", (list_of(EXPANDED_POLL), QUERY_PROBLEM)), maxItems=MAX_REFERENCES
+    ),
+)
 STORED_VOTE = json_answer("The vote as stored.", VOTE)
 WITHDRAWN_VOTE = json_answer("The withdrawn vote.", VOTE)
 VOTES = json_answer("A page of votes.", list_of(VOTE), "Link")
@@ -39,7 +62,7 @@ OF_VOTES = (Code.NO_STANDING_SESSION, Code.SESSION_CLOSED, Code.ALREADY_VOTED)
 OF_KEYS = (Code.IDEMPOTENCY_KEY_OUTDATED, Code.LIMIT_REACHED)
 
 OPERATIONS: Operations = {
-    "GET /rest/polls": Operation("listContentPolls", POLLS, (*PLACE, "onlyPollId", "expand")),
+    "GET /rest/polls": Operation("listContentPolls", POLLS, LISTED),
     "POST /rest/polls": Operation(
         "createContentPoll",
         STORED_POLL,
@@ -69,6 +92,13 @@ OPERATIONS: Operations = {
     ),
     "POST /rest/links": Operation(
         "createLink", MADE_LINK, ONE_POLL, body=json_content(NEW_LINK), refusals=ELSEWHERE
+    ),
+    "POST /rest/query": Operation(
+        "queryPolls",
+        FOUND,
+        body=json_content(POLLS_QUERY),
+        refusals={409: (Code.LIMIT_REACHED,)},
+        is_safe=True,
     ),
     "GET /rest/results": Operation(
         "getResults",

@@ -13,6 +13,10 @@ OF_ENROLLED = "The section that the user is enrolled in; null for the course as 
 OF_CORRECT = "Whether this is a right answer."
 OF_POSITION = "The place of the choice among the others, in ascending order."
 OF_NAME = "Unique among live tokens; the log shows it."
+OF_WORKSPACE = "The key of the project, or the id of the space."
+OF_CONTENT = "The key of the issue, or the id of the page."
+OF_CONTAINER = "The id of the macro on the page; empty for an issue."
+OF_IGNORED = "Ignored, so that what `GET` returned can be sent back."
 OF_SHARE = "The share of the participants who chose it, in percent."
 
 MEMBERS: dict[type[Schema], dict[str, str]] = {
@@ -59,7 +63,17 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     content.PollReplacementSchema: {
         "id": "The id of the poll, which cannot change.",
         "options": "What can be voted for from now on; options that have votes must stay.",
-        "results": "Ignored, so that what `GET` returned can be sent back.",
+        **dict.fromkeys(content.SHOWN_MEMBERS, OF_IGNORED),
+    },
+    content.PollReferenceSchema: {
+        "workspace": OF_WORKSPACE,
+        "content": OF_CONTENT,
+        "container": "The id of the macro on the page; empty or absent for an issue.",
+        "pollId": "The id of one poll, in place of the others.",
+    },
+    content.PollsQuerySchema: {
+        "polls": "One reference for each list of polls in the answer.",
+        "expand": "What to add to each poll.",
     },
     content.NewVoteSchema: {
         "optionIds": "The ids of the chosen options: one, unless the poll takes several.",
@@ -86,7 +100,26 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "settings": "How the poll is run, all eight settings.",
     },
     responses.ExpandedPollSchema: {
-        "results": "With `expand=results`, where the caller may see them.",
+        "results": "With `results` in `expand`, where the caller may see them.",
+        "vote": "The caller's own vote as `GET /rest/votes` shows it; null without one, and for "
+        "tokens without `vote`.",
+        "hasVoted": "Whether the caller has voted.",
+        "canVote": "Whether a first vote of the caller would be taken now.",
+        "canChange": "Whether the caller may replace or withdraw their vote now.",
+        "canWrite": "Whether the caller may change and delete the poll.",
+    },
+    responses.WorkspacePollSchema: {
+        "workspace": OF_WORKSPACE,
+        "content": OF_CONTENT,
+        "container": OF_CONTAINER,
+        "createdBy": "The id of the user who created the poll.",
+        "createdAt": "When the poll was created.",
+        "updatedAt": "When the poll was changed, opened or closed last.",
+        "state": "Whether the poll takes votes; null for a poll made under `/api/v1`.",
+    },
+    responses.WorkspacePollsSchema: {
+        "polls": "The polls of this page.",
+        "nextCursor": "The `cursor` of the next page; null on the last one.",
     },
     responses.OptionResultSchema: {
         "votes": "How many votes name the option; null where absolute numbers are hidden.",

@@ -18,6 +18,7 @@ from service.openapi.live import HTML, TEXT
 from service.openapi.names import component_name
 from service.openapi.operation import (
     Answer,
+    Either,
     Envelope,
     Json,
     OneOrSeveral,
@@ -139,6 +140,8 @@ def _resolved(value: Any, converter: OpenAPIConverter) -> Any:
         return _enveloped(value, converter)
     if isinstance(value, OneOrSeveral):
         return _one_or_several(value, converter)
+    if isinstance(value, Either):
+        return _either(value, converter)
     if isinstance(value, Mapping):
         return {name: _resolved(item, converter) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -168,6 +171,12 @@ def _one_or_several(shape: OneOrSeveral, converter: OpenAPIConverter) -> Json:
     one = _resolved(shape.content, converter)
     several = {"type": "array", "items": one, "minItems": 2, "maxItems": shape.most}
     converter.spec.components.schema(shape.name, {"anyOf": [one, several]})
+    return {"$ref": f"#/components/schemas/{shape.name}"}
+
+
+def _either(shape: Either, converter: OpenAPIConverter) -> Json:
+    either = [_resolved(one, converter) for one in shape.shapes]
+    converter.spec.components.schema(shape.name, {"anyOf": either})
     return {"$ref": f"#/components/schemas/{shape.name}"}
 
 
@@ -207,11 +216,11 @@ def _operation(path: str, method: str, handler: Callable[..., Any]) -> Json:
 
 def _parameters(path: str, method: str, operation: Operation) -> list[Json | str]:
     parameters: list[Json | str] = [*components.path_parameters(path), *operation.parameters]
-    if "Link" in operation.answer.headers:
+    if "Link" in operation.answer.headers and "cursor" not in operation.parameters:
         parameters += ["page", "per_page"]
     if path not in PUBLIC:
         parameters.append("as_user_id")
-        if method == "POST":
+        if method == "POST" and not operation.is_safe:
             parameters.append("Idempotency-Key")
     if _is_revalidated(method, operation):
         parameters.append("If-None-Match")
@@ -296,9 +305,9 @@ def _refusals(route: str, operation: Operation) -> dict[int, frozenset[Code]]:
     if path not in PUBLIC:
         statuses |= {400, 403, 429, 500, 503}
         refusals.append({403: (Code.TOKEN_REQUIRED, Code.BAD_TOKEN)})
-        if method != "GET":
+        if method != "GET" and not operation.is_safe:
             refusals.append({503: (Code.OUTCOME_UNKNOWN,)})
-        if method == "POST":
+        if method == "POST" and not operation.is_safe:
             refusals.append({409: (Code.IDEMPOTENCY_KEY_REUSED,)})
     if operation.body is not None and path not in PUBLIC:
         statuses |= {408, 413, 415}

@@ -68,6 +68,10 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     content.NewPollSchema: STARS,
     content.PollReplacementSchema: STORED_STARS,
     content.NewVoteSchema: {"optionIds": ["5"]},
+    content.PollsQuerySchema: {
+        "polls": [{"workspace": "PLAT", "content": "PLAT-254604"}, {"pollId": STARS_ID}],
+        "expand": ["results", "vote"],
+    },
     responses.PollSchema: STORED_STARS,
     responses.ExpandedPollSchema: STORED_STARS,
     responses.VoteSchema: {

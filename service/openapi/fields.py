@@ -8,7 +8,13 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from schemas.content import MAX_OPTIONS, NewPollSchema, SettingsSchema
+from schemas.content import (
+    ISSUE_KEY,
+    MAX_OPTIONS,
+    NewPollSchema,
+    PollReferenceSchema,
+    SettingsSchema,
+)
 from schemas.fields import (
     BLANKS,
     CONTROLS,
@@ -18,6 +24,7 @@ from schemas.fields import (
     Id,
     Items,
     Moment,
+    Name,
     Pattern,
     Title,
 )
@@ -33,6 +40,7 @@ MOMENT = (
     r"([Zz]|[+-][0-9]{2}:?[0-9]{2})"
 )
 
+STRING: Json = {"type": "string"}
 WHOLE_ID: Json = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
 
 
@@ -52,6 +60,7 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Pattern: lambda field: (
         {"format": "uuid"} if field.pattern is UUID else {"pattern": f"^{field.pattern.pattern}$"}
     ),
+    Name: lambda _: text(f"[^{CONTROLS}]*"),
     Title: lambda _: text(f"[^{CONTROLS}]*[^{CONTROLS}{BLANKS}][^{CONTROLS}]*"),
     LinkActions: lambda field: {
         "minItems": field.least,
@@ -75,7 +84,30 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
 
 CLOSES = {"properties": {"closePollOnEndDate": {"const": True}}, "required": ["closePollOnEndDate"]}
 ENDS = {"properties": {"endDate": {"type": "string", "minLength": 1}}, "required": ["endDate"]}
+
+
+def reference(required: tuple[str, ...] = (), **members: Json) -> Json:
+    """Of a reference. Names all members, since linters take each part for the whole."""
+    shapes: Json = {name: members.get(name, {}) for name in PollReferenceSchema().fields}
+    return {"properties": shapes, **({"required": [*required]} if required else {})}
+
+
+NOTHING: Json = {"type": "null"}
+OF_POLL = reference(("pollId",), pollId=STRING)
+OF_ISSUE = reference(content={"pattern": f"^({ISSUE_KEY.pattern})$"})
+NO_CONTAINER = reference(container={"type": ["string", "null"], "maxLength": 0})
+A_CONTAINER = reference(("container",), container={**STRING, "minLength": 1})
 CONDITIONS: dict[type[Schema], Json] = {
+    PollReferenceSchema: {
+        "if": OF_POLL,
+        "then": reference(workspace=NOTHING, content=NOTHING, container=NOTHING),
+        "else": {
+            **reference(("workspace", "content"), workspace=STRING, content=STRING),
+            "if": OF_ISSUE,
+            "then": NO_CONTAINER,
+            "else": A_CONTAINER,
+        },
+    },
     SettingsSchema: {"if": CLOSES, "then": {"properties": ENDS["properties"]}},
     # In a PUT the end date may be the one that the poll has.
     NewPollSchema: {

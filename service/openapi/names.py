@@ -10,6 +10,7 @@ NAMES: dict[type[Schema], str] = {
     content.OptionSchema: "NewContentOption",
     content.SettingsSchema: "NewContentSettings",
     content.NewVoteSchema: "NewContentVote",
+    content.PollReferenceSchema: "PollReference",
     responses.PollSchema: "ContentPoll",
     responses.ExpandedPollSchema: "ExpandedContentPoll",
     responses.ShownOptionSchema: "ContentOption",

@@ -37,7 +37,15 @@ class OneOrSeveral:
     most: int
 
 
-Shape = Json | Schema | Envelope | OneOrSeveral
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One of several shapes, under a name in the document."""
+
+    name: str
+    shapes: tuple["Shape", ...]
+
+
+Shape = Json | Schema | Envelope | OneOrSeveral | Either
 """A JSON schema, or what becomes a reference to one."""
 Content = Mapping[str, Json]
 """OpenAPI media type objects by media type."""
@@ -69,7 +77,8 @@ class Operation:
     * ``parameters`` are names in ``components.PARAMETERS``;
     * ``refusals`` are the codes by status beyond those that ``document`` adds;
     * ``pages`` are refusals in HTML, by status;
-    * ``links`` are the parameters of other operations, as runtime expressions, by operation id.
+    * ``links`` are the parameters of other operations, as runtime expressions, by operation id;
+    * ``is_safe``: a ``POST`` that changes nothing, and so takes no ``Idempotency-Key``.
     """
 
     id: str
@@ -79,6 +88,7 @@ class Operation:
     refusals: Refusals = field(default_factory=dict)
     pages: Mapping[int, str] = field(default_factory=dict)
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    is_safe: bool = False
 
 
 Operations = dict[str, Operation]
@@ -110,6 +120,8 @@ def _example(shape: Shape) -> Any:
         return {shape.member: _example(shape.content)}
     if isinstance(shape, OneOrSeveral):
         return _example(shape.content)
+    if isinstance(shape, Either):
+        return _example(shape.shapes[0])
     return [_example(shape["items"])]
 
 

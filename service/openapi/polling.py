@@ -10,6 +10,7 @@ from service.openapi.names import component_name
 from service.openapi.operation import (
     Answer,
     Content,
+    Either,
     Envelope,
     OneOrSeveral,
     Operation,
@@ -21,7 +22,7 @@ from service.openapi.operation import (
     live_answer,
 )
 from service.polling import paths
-from service.polling.bodies import MAX_OBJECTS
+from service.polling.bodies import MAX_ENROLLMENTS, MAX_OBJECTS
 from service.polling.paths import API
 from service.web.bodies import JSON
 from storage.errors import Code
@@ -46,7 +47,17 @@ USER = json_answer("The user.", responses.USER)
 ENROLLMENT = json_answer("The enrollment.", responses.ENROLLMENT)
 NEW_ENROLLMENTS = json_answer(
     "The enrollment, or several in their order.",
-    OneOrSeveral("NewEnrollments", responses.ENROLLMENT, MAX_OBJECTS),
+    OneOrSeveral("NewEnrollments", responses.ENROLLMENT, MAX_ENROLLMENTS),
+)
+# Clients write one in the singular.
+ONE_ENROLLMENT = Envelope(
+    "NewEnrollmentBody", ENROLLMENTS.singular, "Whom to enroll.", received.NEW_ENROLLMENT
+)
+SEVERAL_ENROLLMENTS = Envelope(
+    "NewEnrollmentsBody",
+    ENROLLMENTS.plural,
+    "Whom to enroll, each once or more.",
+    list_of(received.NEW_ENROLLMENT, minItems=1, maxItems=MAX_ENROLLMENTS),
 )
 ENROLLED = json_answer("A page of enrollments.", list_of(responses.ENROLLMENT), "Link")
 
@@ -90,8 +101,6 @@ def _body(resource: Resource, takes: Schema, most: int = 1) -> Content:
     """The one form that new clients should send; the service reads others too."""
     name = f"{component_name(takes)}Body"
     description = "What to create." if name.startswith("New") else "What to change."
-    if resource is ENROLLMENTS:  # which clients write in the singular
-        return json_content(Envelope(name, resource.singular, description, takes))
     objects = list_of(takes, minItems=1, maxItems=most)
     return json_content(Envelope(name, resource.plural, description, objects))
 
@@ -101,9 +110,10 @@ FULL = {409: (Code.LIMIT_REACHED,)}
 ENDED = {409: (Code.END_DATE_PASSED,)}
 WRITES = {503: (Code.OUTCOME_UNKNOWN,)}
 """Of GETs that change something."""
+REACHED = ("include", "as_admin")
 A_CHOICE, A_SESSION = f"{paths.CHOICES}/{{id}}", f"{paths.SESSIONS}/{{id}}"
 OPERATIONS: Operations = {
-    f"GET {API}/polls": _page("listPolls", POLLS),
+    f"GET {API}/polls": _page("listPolls", POLLS, "as_admin"),
     f"POST {API}/polls": _one("createPoll", POLLS, received.NEW_POLL, most=MAX_OBJECTS),
     f"GET {paths.POLL}": _one("getPoll", POLLS, headers=("ETag",)),
     f"PUT {paths.POLL}": _one(
@@ -148,8 +158,8 @@ OPERATIONS: Operations = {
         json_answer("The link.", responses.LINK),
         body=json_content(NEW_LINK),
     ),
-    f"GET {API}/poll_sessions/opened": _page("listOpenedPollSessions", SESSIONS, "include"),
-    f"GET {API}/poll_sessions/closed": _page("listClosedPollSessions", SESSIONS, "include"),
+    f"GET {API}/poll_sessions/opened": _page("listOpenedPollSessions", SESSIONS, *REACHED),
+    f"GET {API}/poll_sessions/closed": _page("listClosedPollSessions", SESSIONS, *REACHED),
     f"GET {paths.SUBMISSIONS}": _page("listPollSubmissions", SUBMISSIONS),
     f"POST {paths.SUBMISSIONS}": _one(
         "createPollSubmission",
@@ -169,7 +179,7 @@ OPERATIONS: Operations = {
     f"POST {paths.COURSE}/enrollments": Operation(
         "createEnrollment",
         NEW_ENROLLMENTS,
-        body=_body(ENROLLMENTS, received.NEW_ENROLLMENT),
+        body=json_content(Either("Enroll", (ONE_ENROLLMENT, SEVERAL_ENROLLMENTS))),
     ),
     f"DELETE {paths.COURSE}/enrollments/{{id}}": Operation("deleteEnrollment", ENROLLMENT),
     f"GET {API}/users/{{id}}": Operation("getUser", USER),

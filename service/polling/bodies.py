@@ -25,6 +25,7 @@ from service.web.query import BODY
 from storage.idempotency import IdempotencyKey
 
 MAX_OBJECTS = 100
+MAX_ENROLLMENTS = 1_000
 MAX_ESCAPES = 100_000
 """Of a urlencoded form: each takes time. 100 choices of 255 Chinese characters have 3/4 of it."""
 QUERY = "query"
@@ -84,11 +85,11 @@ def _comment(submission: dict[str, Any], before: str | None) -> str | None:
 
 
 async def read_new(
-    request: web.Request, resource: Resource, schema: LenientSchema
+    request: web.Request, resource: Resource, schema: LenientSchema, *, most: int = MAX_OBJECTS
 ) -> tuple[list[Any], IdempotencyKey | None]:
     """All objects of a POST, as ``schema`` loads them, and its idempotency key."""
     objects = await _read_objects(request, resource, schema)
-    return _load(objects, resource, schema), read_idempotency_key(request, objects)
+    return _load(objects, resource, schema, most), read_idempotency_key(request, objects)
 
 
 async def read_changes(request: web.Request, resource: Resource, schema: LenientSchema) -> Any:
@@ -99,11 +100,13 @@ async def read_changes(request: web.Request, resource: Resource, schema: Lenient
     return _load(objects, resource, schema)[0]
 
 
-def _load(objects: Objects, resource: Resource, schema: LenientSchema) -> list[Any]:
+def _load(
+    objects: Objects, resource: Resource, schema: LenientSchema, most: int = MAX_OBJECTS
+) -> list[Any]:
     if not objects:
         raise ValidationError("is missing", resource.plural)
-    if len(objects) > MAX_OBJECTS:
-        raise ValidationError(f"must have at most {MAX_OBJECTS} objects", resource.plural)
+    if len(objects) > most:
+        raise ValidationError(f"must have at most {most:,} objects", resource.plural)
     try:
         return cast(list[Any], schema.load(objects, many=True))
     except ValidationError as error:

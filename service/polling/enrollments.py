@@ -32,13 +32,16 @@ async def list_enrollments(request: web.Request) -> web.Response:
 async def create_enrollment(request: web.Request) -> web.Response:
     """Enroll users in a course.
 
-    For admins. Does not enroll twice: repeated, it returns the enrollment that there is. One
-    enrollment is answered with an object, several with a list, in their order.
+    For admins. Up to 1,000 are enrolled together, all or none. Does not enroll twice: repeated, it
+    returns the enrollment that there is. One enrollment is answered with an object, several with a
+    list, in their order.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     course_id = lookups.read_path_id(request, "course_id")
     policy.require_admin(caller)
-    wanted, idempotency_key = await bodies.read_new(request, ENROLLMENTS, NEW_ENROLLMENT)
+    wanted, idempotency_key = await bodies.read_new(
+        request, ENROLLMENTS, NEW_ENROLLMENT, most=bodies.MAX_ENROLLMENTS
+    )
     enrolled = await request.app[STORE].enrollments.add(
         course_id, wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
     )

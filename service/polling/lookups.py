@@ -6,8 +6,10 @@ A malformed id in a path is a 404, like one that does not exist.
 from collections.abc import Sequence
 
 from aiohttp import web
+from marshmallow import ValidationError
 
 from schemas.fields import UUID, parse_id
+from schemas.polling import BOOLEANS
 from service.rules import policy
 from service.rules.policy import Caller, View
 from service.rules.principal import Principal
@@ -57,6 +59,20 @@ def teacher_of_any(caller: Caller) -> AnyTeacher:
         return policy.require_teacher(Caller(principal, tuple(enrollments)))
 
     return AnyTeacher(principal.user_id, course_of)
+
+
+def read_as_admin(request: web.Request) -> bool:
+    """Whether ``as_admin`` asks for the rows of all users; raises ``Forbidden`` unless of an admin.
+
+    Raises ``ValidationError`` where it is no boolean.
+    """
+    given = dict(request[CALL].query).get("as_admin") or "false"
+    asked = BOOLEANS.get(given.lower())
+    if asked is None:
+        raise ValidationError("must be true or false", "as_admin")
+    if asked:
+        policy.require_admin(Caller(request[CALL].principal))
+    return asked
 
 
 def read_path_id(request: web.Request, name: str) -> int:

@@ -44,7 +44,8 @@ async def list_sessions(request: web.Request) -> web.Response:
 async def list_opened(request: web.Request) -> web.Response:
     """List the open sessions of the caller's courses and sections.
 
-    For every user. Does not list standing sessions of content polls, which have no course.
+    For every user; those of all courses for an admin who asks with ``as_admin=true``. Does not list
+    standing sessions of content polls, which have no course.
     """
     return await _list_reached(request, is_open=True)
 
@@ -52,19 +53,28 @@ async def list_opened(request: web.Request) -> web.Response:
 async def list_closed(request: web.Request) -> web.Response:
     """List the closed sessions of the caller's courses and sections.
 
-    For every user. A session that was never opened counts as closed. Does not list standing
-    sessions of content polls, which have no course.
+    For every user; those of all courses for an admin who asks with ``as_admin=true``. A session
+    that was never opened counts as closed. Does not list standing sessions of content polls, which
+    have no course.
     """
     return await _list_reached(request, is_open=False)
 
 
 async def _list_reached(request: web.Request, *, is_open: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.READ)
-    paging = pagination.read_paging(request)
-    page = await request.app[STORE].sessions.within(
-        policy.reach(caller), paging.window, is_open=is_open
-    )
+    as_admin = lookups.read_as_admin(request)
+    paging = pagination.read_paging(request, _is_place if as_admin else pagination.is_number)
+    sessions = request.app[STORE].sessions
+    if as_admin:
+        page = await sessions.in_courses(paging.window, is_open=is_open)
+    else:
+        page = await sessions.within(policy.reach(caller), paging.window, is_open=is_open)
     return await _respond_page(request, caller, paging, page)
+
+
+def _is_place(after: Any) -> bool:
+    """Whether a decoded cursor is a course and a session in it."""
+    return isinstance(after, list) and len(after) == 2 and all(map(pagination.is_number, after))
 
 
 async def show_session(request: web.Request) -> web.Response:

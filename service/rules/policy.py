@@ -234,6 +234,8 @@ class View(NamedTuple):
     not it is open. ``sees_results``: as counts or, if ``hides_counts``, as whole percentages.
     ``sees_submissions``: the caller's own, and with ``sees_all_submissions`` those of others.
     ``own``: the caller's ballot, or None if there is none or the caller may not know its content.
+    ``can_vote``: a first vote would be taken now; ``can_change``: the vote that there is could be
+    replaced or withdrawn now; ``can_write``: the poll could be changed and deleted.
     """
 
     user_id: int
@@ -247,6 +249,9 @@ class View(NamedTuple):
     sees_submissions: bool
     sees_all_submissions: bool
     own: BallotDocument | None
+    can_vote: bool
+    can_change: bool
+    can_write: bool
 
     def author_of(self, ballot: BallotDocument) -> int | None:
         """The caller's user id if the ballot is ``own``, else None."""
@@ -269,6 +274,7 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
     may_read, may_vote = _rights(caller, key, session, is_manager=is_manager)
     open_now = is_open(session)
     reads = grants(principal, READ)
+    takes_votes = open_now and may_vote and grants(principal, VOTE)
     sees_results = reads and (
         is_manager or _are_results_public(session, open_now, has_voted=own is not None)
     )
@@ -287,6 +293,9 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
         own=own
         if own is not None and is_reached and knows_own(principal, own, session["rules"])
         else None,
+        can_vote=takes_votes and own is None,
+        can_change=takes_votes and own is not None and settings["allowRevote"],
+        can_write=is_manager and grants(principal, WRITE),
     )
 
 
@@ -299,6 +308,11 @@ def _reaches_session(principal: Principal, key: ContainerKey, course_id: int | N
         if course_id is None
         else covers_course(principal, course_id)
     )
+
+
+def can_write(caller: Caller, key: ContainerKey, owner_id: int) -> bool:
+    """As ``View.can_write``, of a poll without a standing session."""
+    return manages(caller, key, owner_id) and grants(caller.principal, WRITE)
 
 
 def require_results(view: View) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from schemas.fields import parse_id
 from service.rules.policy import View
 from storage.documents import (
+    AddressDocument,
     BallotDocument,
+    ContainerKey,
     EnrollmentDocument,
     OptionDocument,
     PollDocument,
@@ -178,6 +180,45 @@ def content_results(session: SessionDocument, view: View) -> dict[str, Any]:
         "votes": None if hidden else sum(session["results"].values()),
         "participants": None if hidden else participants,
         "closed": not view.is_open,
+    }
+
+
+def own_part(session: SessionDocument, view: View, own: BallotDocument | None) -> dict[str, Any]:
+    """What ``expand=vote`` adds to a Poll; the vote is as ``type=votes`` shows it to its voter."""
+    vote = None
+    if own is not None and view.may_vote:
+        is_known = view.own is not None
+        vote = content_vote(
+            own,
+            session["rules"],
+            session["poll_id"],
+            author_id=view.user_id,
+            is_known=is_known,
+        )
+    return {
+        "vote": vote,
+        "hasVoted": view.has_voted,
+        "canVote": view.can_vote,
+        "canChange": view.can_change,
+        "canWrite": view.can_write,
+    }
+
+
+def no_part(*, can_write: bool) -> dict[str, Any]:
+    """The same of a poll that takes no votes on ``/rest``."""
+    no_vote = {"vote": None, "hasVoted": False, "canVote": False, "canChange": False}
+    return {**no_vote, "canWrite": can_write}
+
+
+def placed(address: AddressDocument, key: ContainerKey, poll: PollDocument) -> dict[str, Any]:
+    """What the list of a workspace adds to a Poll."""
+    is_open = address["is_open"]
+    return {
+        **key._asdict(),
+        "createdBy": poll["owner_id"],
+        "createdAt": time(poll["created_at"]),
+        "updatedAt": time(address["updated_at"]),
+        "state": None if is_open is None else "open" if is_open else "closed",
     }
 
 

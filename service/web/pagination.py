@@ -19,6 +19,7 @@ from storage.pagination import Page, Window
 
 DEFAULT_PER_PAGE = 10
 MAX_PER_PAGE = 100
+DEFAULT_LIMIT = 50
 CURSOR = "bookmark:"
 """Prefix of a cursor in the parameter ``page``."""
 AUTHORITY = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
@@ -44,13 +45,10 @@ def read_paging(request: web.Request, is_cursor: Callable[[Any], bool] = is_numb
     query = dict(request[CALL].query)
     limit = DEFAULT_PER_PAGE
     if query.get("per_page"):
-        if not re.fullmatch(r"0*[1-9][0-9]*", query["per_page"], re.ASCII):
-            raise ValidationError("must be a whole number from 1", "per_page")
-        digits = query["per_page"].lstrip("0")
-        limit = min(int(digits[:4]), MAX_PER_PAGE)
+        limit = read_count(query["per_page"], "per_page")
     page = query.get("page") or "1"
     if page.startswith(CURSOR):
-        after = _decode(page.removeprefix(CURSOR))
+        after = decode(page.removeprefix(CURSOR))
         if not is_cursor(after):
             raise ValidationError("is not a valid cursor for this list", "page")
         return Paging(Window(after, 0, limit), None)
@@ -60,13 +58,29 @@ def read_paging(request: web.Request, is_cursor: Callable[[Any], bool] = is_numb
     return Paging(Window(None, (number - 1) * limit, limit), number)
 
 
+def read_count(text: str, name: str) -> int:
+    """How many rows a page has, at the most ``MAX_PER_PAGE``; ``name`` is the parameter's."""
+    if not re.fullmatch(r"0*[1-9][0-9]*", text, re.ASCII):
+        raise ValidationError("must be a whole number from 1", name)
+    return min(int(text.lstrip("0")[:4]), MAX_PER_PAGE)
+
+
+def next_header(request: web.Request, cursor: str | None) -> dict[str, str]:
+    """``Link`` with the ``next`` page, if there is one."""
+    if cursor is None:
+        return {}
+    kept = [pair for pair in request[CALL].query if pair[0] not in (*TOKEN_PARAMETERS, "cursor")]
+    query = urlencode([*kept, ("cursor", cursor)], errors="surrogateescape")
+    return {"Link": f'<{base_url(request)}{request.rel_url.raw_path}?{query}>; rel="next"'}
+
+
 def link_header(request: web.Request, paging: Paging, page: Page[Any]) -> dict[str, str]:
     """``Link`` with ``current``, ``first``, and ``next``, ``prev``, ``last`` where known."""
     pairs = request[CALL].query
     current = dict(pairs).get("page") or "1"
     links = {"current": current}
     if page.next_after is not None:
-        links["next"] = CURSOR + _encode(page.next_after)
+        links["next"] = CURSOR + encode(page.next_after)
     if paging.number is not None and paging.number > 1:
         links["prev"] = str(paging.number - 1)
     links["first"] = "1"
@@ -108,11 +122,11 @@ def _authority_of_connection(request: web.Request) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _encode(after: Any) -> str:
+def encode(after: Any) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(after)).decode().rstrip("=")
 
 
-def _decode(text: str) -> Any:
+def decode(text: str) -> Any:
     try:
         padded = text + "=" * (-len(text) % 4)
         return orjson.loads(base64.b64decode(padded.encode("ascii"), b"-_", validate=True))

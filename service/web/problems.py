@@ -12,7 +12,14 @@ from service.web.call import CALL
 from service.web.conditional import NotModified
 from service.web.query import BODY
 from service.web.rate_limits import QuotaExceeded
-from service.web.responses import INTERNAL_ERROR, INTERNAL_ERROR_OF_A_VOTE, Fault, Refused, problem
+from service.web.responses import (
+    INTERNAL_ERROR,
+    INTERNAL_ERROR_OF_A_VOTE,
+    Fault,
+    Refused,
+    problem,
+    problem_data,
+)
 from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
 
 MAX_FAULTS = 100
@@ -58,6 +65,12 @@ def problem_of(request: web.Request, error: Exception) -> web.Response:
             log.error("unhandled error", request_id=call.logged_id, exc_info=error)
             message = INTERNAL_ERROR_OF_A_VOTE if call.is_anonymous else INTERNAL_ERROR
             return problem(500, [Fault(None, message)])
+
+
+def problem_within(error: Forbidden | NotFound) -> dict[str, Any]:
+    """The body of ``problem_of``, for an answer that has one in place of a part of it."""
+    status = 403 if isinstance(error, Forbidden) else 404
+    return problem_data(status, [Fault(None, str(error))], error.code)
 
 
 def _faults(error: ValidationError) -> list[Fault]:

@@ -132,17 +132,19 @@ def problem(
 
 
 def _problem_body(status: int, faults: Iterable[Fault], code: Code) -> bytes:
+    return orjson.dumps(problem_data(status, faults, code))
+
+
+def problem_data(status: int, faults: Iterable[Fault], code: Code) -> dict[str, Any]:
     errors = [fault._asdict() for fault in faults]
-    return orjson.dumps(
-        {
-            "type": "about:blank",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "detail": errors[0]["message"],
-            "code": code,
-            "errors": errors,
-        }
-    )
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": errors[0]["message"],
+        "code": code,
+        "errors": errors,
+    }
 
 
 def refusal(status: int, sentence: str, request_id: str) -> web.Response:

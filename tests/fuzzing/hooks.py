@@ -17,6 +17,7 @@ from schemathesis.generation.meta import TestPhase
 
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+")
 CONTENT_PATHS = ("/rest/polls", "/rest/votes", "/rest/results", "/rest/links")
+FILTERS = ("state", "updatedSince", "createdBy", "limit")
 API = "/api/v1"
 PLACE = {"workspace": "PLAT", "content": "98765", "container": "macro-1"}
 A_POLL: dict[str, Any] = {"title": "Tea?", "options": [{"title": "yes"}, {"title": "no"}]}
@@ -144,12 +145,27 @@ def complete_content_query(case: AnyCase, query: dict[str, Any], *, is_valid: bo
     """The container depends on the content; the poll may be an existing one."""
     if not is_valid:
         return
+    if (case.path, case.method) == ("/rest/polls", "GET"):
+        complete_list_query(query, of_workspace=is_free(case) and world.tosses())
+        if "content" not in query:
+            return
     if is_free(case) and (case.path, case.method) != ("/rest/polls", "POST"):
         query |= world.content
     if ISSUE_KEY.fullmatch(str(query.get("content"))):
         query.pop("container", None)
     elif not query.get("container"):
         query["container"] = "macro-1"
+
+
+def complete_list_query(query: dict[str, Any], *, of_workspace: bool) -> None:
+    """Either a content is listed, or a workspace; only the service can create cursors."""
+    query.pop("cursor", None)
+    if "updatedSince" in query:  # of digits, but perhaps no time
+        query["updatedSince"] = "2026-01-31T18:00:00+01:00"
+    for name in ("content", "container", "pollId") if of_workspace else FILTERS:
+        query.pop(name, None)
+    if not of_workspace:
+        query.setdefault("content", PLACE["content"])
 
 
 def complete_body(case: AnyCase, body: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@
 import json
 import sys
 from typing import Any
+from uuid import UUID
 
 from polls_service_client import AuthenticatedClient
 from polls_service_client.api.content_polls import (
@@ -13,7 +14,9 @@ from polls_service_client.api.content_polls import (
     create_content_poll,
     get_results,
     list_content_polls,
+    query_polls,
 )
+from polls_service_client.api.courses_and_users import create_enrollment
 from polls_service_client.api.poll_sessions import (
     create_poll_session,
     export_poll_session,
@@ -31,12 +34,17 @@ from polls_service_client.models import (
     NewContentPoll,
     NewContentSettings,
     NewContentVote,
+    NewEnrollment,
+    NewEnrollmentsBody,
     NewPollSession,
     NewPollSessionBody,
     NewPollSubmission,
     NewPollSubmissionBody,
     NewToken,
     NewTokenActionsType0Item,
+    PollReference,
+    PollsQuery,
+    PollsQueryExpandType0Item,
 )
 
 PLACE = {"workspace": "PLAT", "content": "PLAT-1"}
@@ -61,6 +69,16 @@ def walk(api: Any) -> None:
     assert results.options["2"].votes == 1
     [listed] = list_content_polls.sync(client=api, expand=ListContentPollsExpand.RESULTS, **PLACE)
     assert listed.results.to_dict() == results.to_dict()
+    page = list_content_polls.sync(client=api, workspace=PLACE["workspace"], limit=1)
+    assert (page.polls[0].content, page.polls[0].state) == (PLACE["content"], "open")
+    references = [PollReference(**PLACE), PollReference(poll_id=UUID(int=1))]
+    query = PollsQuery(polls=references, expand=[PollsQueryExpandType0Item.VOTE])
+    [[found], problem] = query_polls.sync(client=api, body=query)
+    assert (found.has_voted, found.vote.option_ids) == (True, ["2"])
+    assert (problem.status, problem.code) == (404, "not_found")
+    users = [NewEnrollment(user_id=user) for user in (1, 2)]
+    enrolled = create_enrollment.sync(1, client=api, body=NewEnrollmentsBody(enrollments=users))
+    assert [one.user_id for one in enrolled] == [1, 2]
 
     body = NewPollSessionBody(poll_sessions=[NewPollSession(course_id=1)])
     [session] = create_poll_session.sync(poll.id, client=api, body=body).poll_sessions

@@ -40,8 +40,19 @@ async function walk(): Promise<void> {
   const results = done(await api.GET("/rest/results", one));
   if (typeof results === "string") throw new Error("without Accept: text/event-stream it is JSON");
   expect(results.results.options["2"]?.votes, 1);
-  const [listed] = done(await api.GET("/rest/polls", { params: { query: { ...place, expand: "results" } } }));
-  expect(listed?.results?.votes, 1);
+  const listed = done(
+    await api.GET("/rest/polls", { params: { query: { ...place, expand: "results" } } }),
+  );
+  if (!Array.isArray(listed)) throw new Error("a content has a list of polls");
+  expect(listed[0]?.results?.votes, 1);
+  const page = done(await api.GET("/rest/polls", { params: { query: { workspace: "PLAT" } } }));
+  if (Array.isArray(page)) throw new Error("a workspace has pages of polls");
+  expect(page.polls.some((one) => one.id === poll.id && one.state === "open"), true);
+  const body = { polls: [place, { pollId: poll.id }], expand: ["vote" as const] };
+  for (const found of done(await api.POST("/rest/query", { body }))) {
+    if (!Array.isArray(found)) throw new Error(found.detail);
+    expect(found.find((one) => one.id === poll.id)?.vote?.optionIds?.[0], "2");
+  }
 
   const path = { poll_id: poll.id };
   const [session] = done(

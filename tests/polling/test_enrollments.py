@@ -7,6 +7,7 @@ import pytest
 from yarl import URL
 
 from tests.conftest import Client, Raw, TokenMaker
+from tests.support.heard import Heard
 from tests.support.polling import API, STUDENT, TA, TEACHER, call, enroll
 
 COURSE = f"{API}/courses/5/enrollments"
@@ -73,6 +74,43 @@ async def test_twenty_posts_at_once_make_one_enrollment(api: Client, raw: Raw) -
     made = await asyncio.gather(*(enroll(api, 9, 5, TEACHER) for _ in range(20)))
     assert all(one == made[0] for one in made)
     assert [one["number"] for one in raw.enrollments.find()] == [made[0]["id"]]
+
+
+async def test_a_thousand_are_enrolled_at_once_and_answered_in_order(
+    heard: Heard, api: Client, raw: Raw
+) -> None:
+    before = await enroll(api, 17, 5)
+    wanted: list[dict[str, Any]] = [{"user_id": user} for user in range(1_000, 0, -1)]
+    wanted[3] = {"user_id": 17}
+    wanted[7] = {**wanted[6], "course_section_id": None}
+    heard.commands.clear()
+    made = await call(api, "POST", COURSE, json={"enrollments": wanted})
+    assert len(heard.commands) < 10
+    assert [one["user_id"] for one in made] == [one["user_id"] for one in wanted]
+    assert made[3] == before == made[1_000 - 17]
+    assert made[7] == made[6]
+    assert raw.enrollments.count_documents({}) == 998
+    again = await call(api, "POST", COURSE, json={"enrollments": wanted})
+    assert again == made
+    assert raw.enrollments.count_documents({}) == 998
+    problem = await call(api, "POST", COURSE, 400, json={"enrollments": [*wanted, wanted[0]]})
+    assert problem["detail"] == "enrollments must have at most 1,000 objects"
+    wanted[999] = {"user_id": 0}
+    await call(api, "POST", COURSE, 400, json={"enrollments": wanted})
+    assert raw.enrollments.count_documents({}) == 998
+
+
+async def test_those_that_are_enrolled_at_once_by_several_are_enrolled_once(
+    api: Client, raw: Raw
+) -> None:
+    lists = [[{"user_id": user} for user in range(n, n + 200)] for n in (1, 101, 51, 1)]
+    made = await asyncio.gather(
+        *(call(api, "POST", COURSE, json={"enrollments": one}) for one in lists)
+    )
+    stored = {one["user_id"]: one["number"] for one in raw.enrollments.find()}
+    assert stored.keys() == set(range(1, 301))
+    for asked, answered in zip(lists, made, strict=True):
+        assert [one["id"] for one in answered] == [stored[one["user_id"]] for one in asked]
 
 
 async def test_a_list_is_a_bare_array_with_links_of_that_course_alone(

@@ -93,6 +93,9 @@ def seen_by(*, sees_results: bool = True, hides_counts: bool = False) -> View:
         sees_submissions=True,
         sees_all_submissions=False,
         own=None,
+        can_vote=False,
+        can_change=False,
+        can_write=False,
     )
 
 

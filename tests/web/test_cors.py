@@ -141,7 +141,7 @@ async def test_a_request_other_than_a_preflight_is_answered_as_usual(begin: Begi
 
 async def test_answers_and_refusals_may_be_read_by_the_pages_that_are_named(begin: Begin) -> None:
     client = await begin(OURS, token_rate=parse("4/minute"))
-    headers, broken = {**TOKEN, "Origin": OURS}, {"type": "polls", "workspace": "PLAT"}
+    headers, broken = {**TOKEN, "Origin": OURS}, {"type": "polls", "workspace": ""}
     sent = [
         (200, client.post("/rest", params=ISSUE, json=a_poll(), headers=headers)),
         (400, client.get("/rest", params=broken, headers=headers)),
