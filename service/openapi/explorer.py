@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from aiohttp import web
@@ -76,8 +77,14 @@ async def show_asset(request: web.Request) -> web.Response:
 
 
 async def _file(name: str, content_type: str, headers: dict[str, str]) -> web.Response:
-    body = await asyncio.to_thread((PAGE / name).read_bytes)
+    body = await asyncio.to_thread(_read, name)
     charset = "utf-8" if content_type.startswith("text/") else None
     return web.Response(
         body=in_pieces(body), content_type=content_type, charset=charset, headers=headers
     )
+
+
+@cache
+def _read(name: str) -> bytes:
+    """A file of the page, read once: all clients share it, also those that are slow to take it."""
+    return (PAGE / name).read_bytes()

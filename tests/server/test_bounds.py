@@ -16,6 +16,8 @@ from tests.support.processes import Service, services_in, until
 
 EXPANDED = 900 * 1024 * 1024
 PIPELINING = 250
+UNREAD = 60
+UNREAD_KIB = 1600
 KIBIBYTE = 1024
 
 
@@ -145,3 +147,21 @@ def test_clients_that_pipeline_and_read_nothing_cost_little_memory(service: Serv
         until(lambda: call(service.url, "GET", "/healthz").status == 200, "the service")
         grown = resident_kib(service) - before
     assert grown < 128 * KIBIBYTE * PIPELINING / 1000
+
+
+def test_clients_that_do_not_read_the_script_of_the_page_share_it(service: Service) -> None:
+    """It has 1.7 MB, and needs no token."""
+    address = urlsplit(service.url)
+    asks = request("GET", "/docs/swagger-ui-bundle.js")
+    assert len(talk(service.url, asks).body) > UNREAD_KIB * KIBIBYTE
+    before = resident_kib(service)
+    with ExitStack() as stack:
+        for _ in range(UNREAD):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect((address.hostname, address.port))
+            client.sendall(asks)
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        grown = resident_kib(service) - before
+    assert grown < UNREAD * UNREAD_KIB / 2
