@@ -40,7 +40,7 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
     lengths: dict[str, int] = {}
     for name, value in fields:
         root, bracket, rest = name.partition("[")
-        if root not in resource or (not value and NAMES_NO_MEMBER.fullmatch(bracket + rest)):
+        if root not in resource or _is_empty(bracket + rest, value):
             continue
         written, place, member, is_list = _read_name(name, bracket + rest)
         if notation not in (None, written):
@@ -60,6 +60,11 @@ def read_fields(fields: Iterable[tuple[str, str]], resource: Resource) -> Object
         else:
             members[member] = value
     return [objects[place] for place in sorted(objects)]
+
+
+def _is_empty(brackets: str, value: str) -> bool:
+    """Whether a field of the resource says nothing; a long name is read as one that does."""
+    return not value and len(brackets) <= MAX_NAME and bool(NAMES_NO_MEMBER.fullmatch(brackets))
 
 
 def _read_name(name: str, brackets: str) -> tuple[str, int, str, bool]:

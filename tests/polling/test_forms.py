@@ -168,6 +168,12 @@ def test_a_long_bad_name_is_not_repeated_whole() -> None:
     assert len(message) < 2 * MAX_PATH
 
 
+def test_a_long_name_of_nothing_but_brackets_is_refused_without_a_value_too() -> None:
+    """To look through a megabyte of them takes 60 ms."""
+    assert read_fields([("poll_sessions" + "[]" * 500, "")], SESSIONS) == []
+    assert faults([("poll_sessions" + "[]" * 501, "")])
+
+
 @pytest.mark.parametrize("member", ["__class__", "$set", "a.b", "ä", " ", "0"])
 def test_any_text_between_brackets_is_a_member_and_nothing_more(member: str) -> None:
     assert read_fields([(f"poll_sessions[][{member}]", "1")], SESSIONS) == [{member: "1"}]
