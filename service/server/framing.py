@@ -5,7 +5,14 @@ from enum import Enum, auto
 
 MAX_LINE_BYTES = 8190
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[^\r\n]*)?\r\n")
-TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*\r\n")
+TRAILER = re.compile(
+    rb"(?!(?:content-length|transfer-encoding|host):)"
+    rb"[!#$%&'*+.^_`|~0-9a-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n",
+    re.IGNORECASE,
+)
+"""None that frames or routes a message, and no control character: aiohttp stops at these."""
+MAX_TRAILERS = 32
+"""aiohttp stops at 128 headers and trailers."""
 LINE_END = b"\r\n"
 
 
@@ -37,13 +44,17 @@ class _Part(Enum):
 
 
 class Chunked:
-    """A chunked body (RFC 9112, section 7.1). Only its end is looked for: aiohttp reads it."""
+    """A chunked body (RFC 9112, section 7.1). Only its end is looked for: aiohttp reads it.
 
-    __slots__ = ("_left", "_line", "_part")
+    Whatever aiohttp does not take must be refused here: it would not tell, and wait for more.
+    """
+
+    __slots__ = ("_left", "_line", "_part", "_trailers")
 
     def __init__(self) -> None:
         self._part = _Part.SIZE
         self._left = 0
+        self._trailers = 0
         self._line = b""
 
     @property
@@ -88,6 +99,7 @@ class Chunked:
                 return _Part.SIZE
             case _Part.TRAILERS if line == LINE_END:
                 return _Part.NONE
-            case _Part.TRAILERS if TRAILER.fullmatch(line):
+            case _Part.TRAILERS if TRAILER.fullmatch(line) and self._trailers < MAX_TRAILERS:
+                self._trailers += 1
                 return _Part.TRAILERS
         raise ValueError("This is not a chunk.")

@@ -115,6 +115,30 @@ def test_broken_chunks_are_refused(service: Service, at_once: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "trailers",
+    [
+        "Content-Length: 5\r\n",
+        "transfer-encoding: chunked\r\n",
+        "Host: other\r\n",
+        "X: \0\r\n",
+        "X: \x7f\r\n",
+        "X: 1\r\n" * 200,
+    ],
+)
+def test_trailers_that_no_body_may_have_are_refused_at_once(
+    service: Service, trailers: str
+) -> None:
+    with Connection(service.url) as connection:
+        began = time.monotonic()
+        connection.send(f"{CHUNKED}0\r\n{trailers}\r\n".encode())
+        answer = connection.read()
+        assert time.monotonic() - began < 1.5  # a slow body is given up after 2 s
+        assert connection.is_closed
+    assert (answer.status, answer.data["code"]) == (400, "invalid_request")
+    assert answer.data["errors"][0]["message"] == "body cannot be read: its encoding is broken"
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
