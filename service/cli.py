@@ -122,10 +122,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"polls: {error}", file=sys.stderr)
         return MISUSED
     except (Differs, StartupRefused, StorageError, OSError) as error:
-        print(f"polls: {error}", file=sys.stderr)
+        print(f"polls: {_sentence(error)}", file=sys.stderr)
         _drop_output()
         return REFUSED
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, without the number that errors of the system begin with."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
 
 
 def _drop_output() -> None:

@@ -24,7 +24,13 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
 
     Raises ``OSError`` whose text names address and port.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise OSError(
+            f"Cannot listen on {host}: {error.strerror}. Set POLLS_HOST to an address or name of "
+            "this machine."
+        ) from error
     sockets: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
         for family, address in dict.fromkeys((one[0], one[4]) for one in found):

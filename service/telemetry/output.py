@@ -122,7 +122,8 @@ def open_descriptors() -> None:
     """Opens the null device for what was closed, or the next socket would take its number.
 
     A ``sys.stdout`` that was closed stays None; ``sys.stderr`` gets the null device: printing
-    to None is printing to standard output.
+    to None is printing to standard output. Text that the encoding of ``sys.stdout`` does not have
+    is escaped.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -131,6 +132,8 @@ def open_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - to the end of the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def protect_outputs() -> None:

@@ -190,7 +190,13 @@ def test_a_command_whose_output_is_closed_or_lost_ends_in_order(
     assert (closed.status, closed.err) == (0, "")
     lost = running.services.run(*command.split(), redirection="> /dev/full")
     assert lost.status == 1
-    assert "No space left on device" in lost.sentence
+    assert lost.sentence == "No space left on device"
+
+
+def test_the_list_is_shown_where_the_terminal_lacks_the_letters_of_a_name(running: Running) -> None:
+    secret_of(running.token("create", "--name", "Größe", "--user", "7"))
+    listed = running.services.run("token", "list", PYTHONIOENCODING="ascii")
+    assert rows(listed)["Gr\\xf6\\xdfe"][2] == "live"
 
 
 def test_commands_on_one_directory_wait_for_each_other(services: Services) -> None:

@@ -48,6 +48,11 @@ def test_an_address_of_another_machine_is_refused_without_the_advice_to_change_t
         open_sockets("192.0.2.1", 8080)
 
 
+def test_a_host_without_an_address_is_named() -> None:
+    with pytest.raises(OSError, match=r"^Cannot listen on \[: [^.\[]+\. Set POLLS_HOST to an "):
+        open_sockets("[", 8080)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_start_that_fails_loses_no_token_and_the_next_one_says_where_to_use_it(
     services: Services, workers: str
