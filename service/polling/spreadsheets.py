@@ -16,8 +16,11 @@ FORMULA_SIGNS = frozenset("=+-@⁺⁻⁼₊₋₌−⩵⩶﬩﹢﹣﹦﹫＋－�
 BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Hangul fillers and the empty Braille pattern: invisible, though no space or control."""
 SEPARATORS = re.compile("([;\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029])")
+HAN_ZERO = "\N{IDEOGRAPHIC NUMBER ZERO}"
+_HAN_DIGITS = str.maketrans("〇一二三四五六七八九", "0123456789")
+"""LibreOffice reads these as digits where a zero is among them."""
 
-_SUSPECT = re.compile(rf"[\x00-\x1f\x7f-\x9f\d{re.escape(''.join(FORMULA_SIGNS))}]")
+_SUSPECT = re.compile(rf"[\x00-\x1f\x7f-\x9f\d{HAN_ZERO}{re.escape(''.join(FORMULA_SIGNS))}]")
 _PLAIN = re.compile(rf"0|[1-9][0-9]{{0,{MAX_DIGITS - 1}}}")
 NUMBER_SIGNS = frozenset(".,:/%()'’+-−٫٬٪")  # noqa: RUF001
 """Beside digits and signs of currencies, what a number, a date or a time may have."""
@@ -96,6 +99,8 @@ def is_number_like(text: str) -> bool:
     """
     if _PLAIN.fullmatch(text):
         return False
+    if HAN_ZERO in text:
+        text = text.translate(_HAN_DIGITS)
     if not any(map(str.isdecimal, text)):
         return _is_truth_value(text)
     numbers = text.split()

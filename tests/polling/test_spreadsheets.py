@@ -48,6 +48,8 @@ HARMLESS += [
     "Mai",
     "Option 12",
     "5 of 6",
+    "一二三",
+    "\u3007クイズ",
     "A1",
     "Covid-19",
     "G20",
@@ -62,7 +64,15 @@ IN_LANGUAGES = {
     1029: ["5. května", "5. V. 2026", "v1.2", "5 Kč", "PRAVDA", "nepravda"],
     1049: ["5 мая", "пн, 5 мая 2026 г.", "ИСТИНА", "ложь"],  # noqa: RUF001
     3082: ["5 de mayo de 2026", "lunes, 5 de mayo de 2026", "verdadero"],
-    1041: ["2026年1月31日", "\uff11\uff0f\uff12", "R8.1.5"],
+    1041: [
+        "\u3007",
+        "一〇",
+        "二〇二六",
+        "二〇二六年一月一日",
+        "2026年1月31日",
+        "\uff11\uff0f\uff12",
+        "R8.1.5",
+    ],
     1025: ["5 ص", "1\u066c234", "صح"],
 }
 """By the number of the language, as LibreOffice and Excel have it."""
