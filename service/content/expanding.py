@@ -1,12 +1,15 @@
 """What ``expand`` adds to content polls, and what that takes (docs/api.md, section 3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from orjson import Fragment
 
 from service.content.query import Expansion
 from service.rules import policy, views
 from service.rules.policy import Caller, View
 from service.web.concurrency import in_turns
+from service.web.responses import encoded
 from storage.documents import BallotDocument, ContainerKey, PollDocument, SessionDocument
 from storage.sessions import Sessions
 
@@ -49,6 +52,14 @@ def _seen(
     own = ballots.get(session["_id"])
     view = policy.view_of(caller, session, own)
     return Seen(poll, Standing(session, view, own), view.can_write)
+
+
+async def expanded(polls: Iterable[Seen], expansion: Expansion) -> list[Fragment]:
+    """The polls in JSON, with what is added to each."""
+    return [
+        encoded(views.content_poll(one.poll) | part_of(one, expansion))
+        async for one in in_turns(polls)
+    ]
 
 
 def part_of(seen: Seen, expansion: Expansion) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from marshmallow import ValidationError
 
 from schemas.content import NEW_POLL, POLL_REPLACEMENT, completed
 from service.content import workspaces
-from service.content.expanding import Seen, part_of, see
+from service.content.expanding import Seen, expanded, part_of, see
 from service.content.query import (
     NOTHING,
     ContentQuery,
@@ -69,8 +69,7 @@ async def _expanded(
     seen = await see(sessions, caller, [(query.key, poll) for poll in polls])
     parts = [_parts(one, expansion) async for one in in_turns(seen)]
     headers = revalidate(request, tag_of(validators.of_polls(polls), parts, revision=of))
-    data = [views.content_poll(one.poll) | part_of(one, expansion) async for one in in_turns(seen)]
-    return responses.json_response(data, headers=headers)
+    return responses.json_response(await expanded(seen, expansion), headers=headers)
 
 
 def _parts(seen: Seen, expansion: Expansion) -> validators.Parts:

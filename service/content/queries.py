@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 from aiohttp import web
+from orjson import Fragment
 
 from schemas.content import POLLS_QUERY
-from service.content.expanding import part_of, see
+from service.content.expanding import expanded, see
 from service.content.query import NOTHING, Expansion
 from service.rules import policy, views
 from service.rules.policy import Caller, Forbidden
@@ -17,7 +17,7 @@ from service.web.bodies import read_json_body
 from service.web.call import CALL
 from service.web.concurrency import in_turns
 from service.web.problems import problem_within
-from service.web.responses import json_response
+from service.web.responses import encoded, json_response
 from service.web.store_key import STORE
 from storage.documents import Container, ContainerKey, PollDocument
 from storage.errors import LimitReached, NotFound
@@ -57,12 +57,11 @@ async def query_polls(request: web.Request) -> web.Response:
 
 async def _show(
     request: web.Request, caller: Caller, places: Sequence[Place], expansion: Expansion
-) -> list[dict[str, Any]]:
+) -> list[Fragment]:
     """Each of the polls as ``GET`` returns it."""
     if expansion == NOTHING:
-        return [views.content_poll(poll) async for _, poll in in_turns(places)]
-    seen = await see(request.app[STORE].sessions, caller, places)
-    return [views.content_poll(one.poll) | part_of(one, expansion) async for one in in_turns(seen)]
+        return [encoded(views.content_poll(poll)) async for _, poll in in_turns(places)]
+    return await expanded(await see(request.app[STORE].sessions, caller, places), expansion)
 
 
 def _reference(given: dict[str, str]) -> ContainerKey | str:

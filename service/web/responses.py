@@ -78,6 +78,14 @@ def json_response(
     return bytes_response(orjson.dumps(data), status=status, headers=headers)
 
 
+def encoded(data: Any) -> orjson.Fragment:
+    """A part of what ``json_response`` takes, in JSON already.
+
+    An answer of many parts is encoded, and forgotten, part by part: others have their turn between.
+    """
+    return orjson.Fragment(orjson.dumps(data))
+
+
 def bytes_response(
     body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
