@@ -165,6 +165,8 @@ class Ballots:
             return None
 
         def work(transaction: Transaction) -> None:
+            if any(is_over(session, self._clock()) for session in sessions.values()):
+                raise _NotAsKnown  # the end has passed since an earlier run
             try:
                 self._write(transaction, tally)
             except RunAgain as error:
@@ -246,7 +248,10 @@ def _must_be_read(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
 
 
 class _NotAsKnown(Exception):
-    """A session is not what it was when it was last read, or a ballot is there already."""
+    """A session is not what it was when it was last read, or a ballot is there already.
+
+    Or the end of a session has come.
+    """
 
 
 class _AllRefused(Exception):
