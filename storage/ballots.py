@@ -157,7 +157,7 @@ class Ballots:
         Else nothing is stored, and the votes have to be decided on what is read: None.
         """
         sessions = self._known.find({vote.session_id for vote in votes})
-        if sessions is None or any(_may_be_withdrawn(vote, sessions) for vote in votes):
+        if sessions is None or any(_must_be_read(vote, sessions) for vote in votes):
             return None
         tally = _Tally(sessions, {}, {}, self._clock(), self._secret, query=unchanged)
         outcomes = [tally.take(vote) for vote in votes]
@@ -165,6 +165,8 @@ class Ballots:
             return None
 
         def work(transaction: Transaction) -> None:
+            if any(is_over(session, self._clock()) for session in sessions.values()):
+                raise _NotAsKnown  # the end has passed since an earlier run
             try:
                 self._write(transaction, tally)
             except RunAgain as error:
@@ -236,13 +238,20 @@ class Ballots:
         transaction.bulk_write("idempotency", tally.withdrawal_writes())
 
 
-def _may_be_withdrawn(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
-    """Whether its key may be one of a withdrawn vote, which casts nothing again."""
-    return vote.request is not None and bool(sessions[vote.session_id].get("withdrawals"))
+def _must_be_read(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
+    """Whether a vote cannot be decided without reading what its voter cast before.
+
+    A withdrawal removes that: taken together with a new vote before it, it would write nothing that
+    could conflict. Keys of a withdrawn vote cast nothing again, and a new ballot takes them over.
+    """
+    return vote.options is None or bool(sessions[vote.session_id].get("withdrawals"))
 
 
 class _NotAsKnown(Exception):
-    """A session is not what it was when it was last read, or a ballot is there already."""
+    """A session is not what it was when it was last read, or a ballot is there already.
+
+    Or the end of a session has come.
+    """
 
 
 class _AllRefused(Exception):

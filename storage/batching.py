@@ -82,7 +82,8 @@ class Batcher(Generic[Item, Result]):
         # and its items.
         self._in_flight: dict[asyncio.Task[None], tuple[float, list[Waiting[Item, Result]]]] = {}
         self._stagger: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.Handle | None = None
+        self._expires_at = NEVER
 
     def submit(self, item: Item) -> "asyncio.Future[Result]":
         """The result for ``item``; to be awaited at once.
@@ -100,7 +101,7 @@ class Batcher(Generic[Item, Result]):
         elif self._staggered:
             self._arm_stagger()
         expires = self._expires(waiting)
-        if self._expiry is None or expires < self._expiry.when():
+        if expires < self._expires_at:
             self._arm_expiry(expires)
         return outcome
 
@@ -194,6 +195,8 @@ class Batcher(Generic[Item, Result]):
     def _arm_expiry(self, until: float) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
+        # Its own handle may not tell: uvloop's has no when() if the time has passed.
+        self._expires_at = until
         self._expiry = self._loop.call_at(until, self._expire) if until < NEVER else None
 
     def _expire(self) -> None:

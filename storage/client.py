@@ -76,6 +76,10 @@ Proof = tuple[str, Document]
 Write = InsertOne[Document] | UpdateOne | ReplaceOne[Document] | DeleteOne
 
 DEFAULT_DATABASE = "polls"
+APP_NAME = "polls"
+SNAPSHOTS = "polls snapshots"
+"""By which the deployment tells the connections of services apart from others, and from those over
+which snapshots are read."""
 CONCERNS: dict[str, Any] = {
     "read_preference": ReadPreference.PRIMARY,
     "read_concern": ReadConcern("majority"),
@@ -101,6 +105,10 @@ TROUBLE_SECONDS = 1.0
 MAX_REASON = 300
 BACKOFF_SECONDS = (0.005, 0.030)
 MAX_COMMIT_REFUSALS = 5
+ABANDONED_SECONDS = ROUND_TRIP_SECONDS + 1.0
+"""A transaction that got no statement for so long is that of a process that is gone."""
+CONFLICT_SECONDS = 1.0
+"""After so long in conflict, abandoned transactions are looked for, and no more often."""
 MAX_TRANSACTIONS = 32
 """How many transactions run at once; each takes a thread."""
 MAX_SNAPSHOTS = 100
@@ -452,6 +460,7 @@ class Database:
         self._watched: set[bytes] = set()
         # Strong references: the loop itself keeps only weak ones.
         self._unanswered: set[asyncio.Task[Any]] = set()
+        self._looked_at = 0.0
         self.watch: SessionWatch | None = None
         """Is called with the id of each driver session of a transaction, once, before its use."""
 
@@ -470,7 +479,7 @@ class Database:
             "heartbeatFrequencyMS": int(HEARTBEAT_SECONDS * 1000),
             "retryWrites": True,
             "retryReads": True,
-            "appname": "polls",
+            "appname": APP_NAME,
         }
         try:
             # The driver ignores an option that it does not know, and repeats it in a warning: it
@@ -489,7 +498,8 @@ class Database:
         except BaseException:
             client.close()
             raise
-        return cls(client, name, pymongo.MongoClient(uri, connect=False, **options))
+        snapshots = {**options, "appname": SNAPSHOTS}
+        return cls(client, name, pymongo.MongoClient(uri, connect=False, **snapshots))
 
     @staticmethod
     async def _greet(client: AgnosticClient[Document]) -> Document:
@@ -643,6 +653,7 @@ class Database:
     ) -> T:
         attempt = uuid.uuid4().hex
         runs = 0
+        began = time.monotonic()
         while True:
             with suppress(RunAgain):
                 return await self._attempt(work, attempt, deadline)
@@ -651,7 +662,34 @@ class Database:
                 raise TooManyConflicts
             if time.monotonic() + BACKOFF_SECONDS[1] >= deadline:
                 raise Unavailable("The database is too busy; nothing was changed.")
+            if time.monotonic() - max(began, self._looked_at) >= CONFLICT_SECONDS:
+                self._looked_at = time.monotonic()
+                await self._end_abandoned(deadline)
             await _pause()
+
+    async def _end_abandoned(self, deadline: float) -> None:
+        """Ends the transactions of processes that were killed, or cannot reach the database.
+
+        Whatever these wrote conflicts with everybody else, until MongoDB ends them after a minute.
+        A process that is only slow finds its transaction gone, and runs it again. Snapshots may
+        wait for their reader. The deployment shows only what its user began.
+        """
+        pipeline: list[Document] = [
+            {"$currentOp": {"allUsers": False, "idleSessions": True}},
+            {
+                "$match": {
+                    "type": "idleSession",
+                    "appName": APP_NAME,
+                    "transaction.timeInactiveMicros": {"$gte": int(ABANDONED_SECONDS * 1e6)},
+                }
+            },
+        ]
+        # SecantusDB does not know them; there the parent of the workers ends theirs.
+        with suppress(Unavailable, OperationFailure), round_trip(deadline, is_logged=False):
+            found = await self._client.admin.aggregate(pipeline).to_list(None)
+            if names := [{"id": one["lsid"]["id"]} for one in found]:
+                await self._client.admin.command("killSessions", names)
+                log.warning("abandoned transactions ended", count=len(names))
 
     async def _attempt(self, work: Work[T], attempt: str, deadline: float) -> T:
         # Neither the start nor the end of a session asks the server, so neither needs a thread.
@@ -895,7 +933,7 @@ def init_replica_set(
         authSource="local",
         directConnection=True,
         serverSelectionTimeoutMS=int(seconds * 1000),
-        appname="polls",
+        appname=APP_NAME,
     ) as client:
         try:
             with pymongo.timeout(seconds):

@@ -287,7 +287,9 @@ async def _shown(
     if found is None:
         return None
     session, ballots = found
-    own = next((ballot for ballot in ballots if ballot["_id"] == own_id), None)
+    mine = next((ballot for ballot in ballots if ballot["_id"] == own_id), None)
+    if mine is not None or len(ballots) < MAX_SUBMISSIONS:
+        own = mine  # else it may be one that was not read
     again = policy.view_of(caller, session, own)
     if again.sees_all_submissions and not view.sees_all_submissions:
         return await _shown(

@@ -1,11 +1,14 @@
 """Once an answer has said that a session is closed, no vote changes its results any more."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from service.web.store_key import STORE
 from storage import sessions
+from storage.client import Transaction
 from tests.casting.test_casting_guards import once_before, once_in_thread
 from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
@@ -154,6 +157,27 @@ async def test_what_waits_until_the_end_has_passed_is_refused_and_no_vote_follow
         once_in_thread(monkeypatch, sessions, "_read", wait)
         await refused(await api.put(f"{run.url}/open"), 409)
     await refused(await submit(behind, run, 1, acting=8), 403)
+    assert tally(raw, run) == {}
+
+
+async def test_a_vote_whose_transaction_runs_again_after_the_end_is_refused(
+    api: Client, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await ending_run(api, raw)
+    write = Transaction.bulk_write
+    runs = []
+
+    def conflict_once(*arguments: Any) -> int:
+        runs.append(1)
+        if len(runs) == 1:
+            clock.advance(hours=1)
+            labels = {"errorLabels": ["TransientTransactionError"]}
+            raise OperationFailure("a write conflict", 112, labels)
+        return write(*arguments)
+
+    monkeypatch.setattr(Transaction, "bulk_write", conflict_once)
+    await refused(await submit(api, run, 1, acting=7), 403)
+    assert len(runs) > 1
     assert tally(raw, run) == {}
 
 

@@ -1,5 +1,6 @@
 """Votes in a session that a process knows: it is not read again, and yet nothing is assumed."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -255,3 +256,41 @@ def test_a_session_that_always_fails_is_tried_ever_less_often_and_again_once_it_
         assert skipped() == expected
     known.note([1], is_success=True)
     assert skipped() == 0
+
+
+async def test_a_key_of_a_withdrawn_vote_moves_no_vote_that_was_cast_without_a_key_since(
+    api: Client, raw: Raw
+) -> None:
+    run = await known_run(api, raw, allowRevote=True)
+    await answered(await vote(api, run, "2", acting=2, key="a-key"))
+    await answered(await api.delete("/rest", params={**run.votes, "as_user_id": "2"}))
+    for user_id in (3, 4, 5):
+        await answered(await vote(api, run, "1", acting=user_id))
+    await answered(await vote(api, run, "3", acting=2))
+    problem = await refused(await vote(api, run, "2", acting=2, key="a-key"), 409)
+    assert problem["code"] == "idempotency_key_outdated"
+    assert tally(raw, run) == {"1": 4, "3": 1}
+
+
+async def test_a_vote_that_is_changed_and_withdrawn_in_one_batch_is_gone(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await known_run(api, raw, allowRevote=True)
+    ballots = api.app[STORE].ballots
+    sent: list[Vote] = []
+    cast = ballots.cast
+
+    async def keep(one: Vote) -> Cast:
+        sent.append(one)
+        return await cast(one)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ballots, "cast", keep)
+        await answered(await vote(api, run, "2", acting=2))
+    [second] = sent
+    outcomes = await asyncio.gather(
+        *(ballots.cast(one) for one in (second, second._replace(options=None)))
+    )
+    assert [outcome.ballot["choices"] for outcome in outcomes] == [["2"], ["2"]]
+    assert raw.ballots.count_documents({"user_id": None, "choices": ["2"]}) == 0
+    assert tally(raw, run) == {"1": 1}

@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 
+from service.polling.sessions import MAX_SUBMISSIONS
 from service.web.store_key import STORE
 from tests.casting.test_casting_guards import once_before
 from tests.conftest import Client, Raw, TokenMaker
@@ -19,6 +20,8 @@ from tests.support.casting import (
     content_run,
     course_run,
     enroll,
+    seed_ballots,
+    shown,
     submitted,
 )
 from tests.support.seeds import Json, refused
@@ -120,3 +123,23 @@ async def test_a_session_that_goes_while_it_is_read_is_not_shown_any_more(
     else:
         once_before(monkeypatch, sessions, "with_ballots", lambda: api.delete(other.url))
         await refused(await api.get(other.url, headers=who), status)
+
+
+async def test_a_voter_has_submitted_also_when_the_submissions_become_too_many_to_be_read(
+    api: Client, raw: Raw, make_token: TokenMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw, public=True)
+    await enroll(api, 8)
+    who = await make_token(user_id=8)
+    await submitted(api, run, 1, who=who)
+    raw.ballots.update_one({"user_id": 8}, {"$set": {"number": 10**15 - 1}})  # the last of all
+    seed_ballots(raw, run, MAX_SUBMISSIONS - 1)
+
+    async def one_more() -> None:
+        seed = {"_id": f"{run.session}:one more", "session_id": run.session, "number": 1_000_004}
+        raw.ballots.insert_one(seed)
+        raw.sessions.update_one({"_id": run.session}, {"$inc": {"participants": 1}})
+
+    once_before(monkeypatch, api.app[STORE].sessions, "with_ballots", one_more)
+    seen = await shown(api, run, who)
+    assert (seen["poll_submissions"], seen["has_submitted"]) == (None, True)

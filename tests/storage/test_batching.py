@@ -4,9 +4,10 @@ Batches end when a test says so, and the loop's clock goes as far as a test sets
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
+import uvloop
 
 from storage.batching import Batcher
 from storage.client import GRACE_SECONDS, set_time_limit
@@ -375,3 +376,25 @@ async def test_a_batch_whose_work_is_cancelled_leaves_no_caller_behind(desk: Des
     await desk.end(1)
     assert await later == 20
     assert_at_rest(batcher)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_callers_whose_time_is_over_already_are_refused(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """As after the process was stopped for some seconds."""
+
+    async def come_late() -> None:
+        desk = Desk()
+        batcher = Batcher(desk.run)
+        [first] = await submit(batcher, 1)
+        set_time_limit(-1 - GRACE_SECONDS)
+        late = await submit(batcher, 2, 3)
+        refusals = await asyncio.gather(*late, return_exceptions=True)
+        assert [type(one) for one in refusals] == [Unavailable, Unavailable]
+        await desk.end(0)
+        assert await first == 10
+        assert desk.batches == [[1]]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(come_late())
