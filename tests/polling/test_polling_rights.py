@@ -70,6 +70,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("PUT", f"{SESSION}/close"): Row(MANAGERS),
     # Published to nobody else.
     ("GET", f"{SESSION}/results"): Row(MANAGERS),
+    ("POST", f"{SESSION}/links"): Row(OF_SECTION, {"actions": ["view"], "expiresIn": 60}),
     ("GET", f"{SESSION}/export"): Row(MANAGERS, query="?format=json"),
     ("GET", f"{API}/poll_sessions/opened"): Row(ALL, elsewhere=ALL, nowhere=ALL),
     ("GET", f"{API}/poll_sessions/closed"): Row(ALL, elsewhere=ALL, nowhere=ALL),
@@ -136,6 +137,12 @@ async def test_each_role_may_do_what_its_row_says(room: Classroom, route: tuple[
     assert answered == expected
 
 
+def changes(method: str, pattern: str) -> bool:
+    """Whether a request needs ``write``; a link is made by whoever may read."""
+    is_get = method == "GET" and not pattern.endswith(("/open", "/close"))
+    return not is_get and not pattern.endswith("/links")
+
+
 @pytest.mark.parametrize("action", ["read", "write", "vote"])
 async def test_the_actions_of_a_token_limit_its_user(
     room: Classroom, make_token: TokenMaker, action: str
@@ -144,7 +151,7 @@ async def test_the_actions_of_a_token_limit_its_user(
     for (method, pattern), row in TABLE.items():
         path = path_of(pattern, await room.target())
         status, body = await room.ask("limited owner", method, path, json=row.json)
-        is_writing = method != "GET" or pattern.endswith(("/open", "/close"))
+        is_writing = changes(method, pattern)
         needed = "write" if is_writing else "read"
         expected = row.status if "owner" in row.who and action == needed else 403
         assert (method, pattern, status) == (method, pattern, expected)
@@ -175,8 +182,8 @@ async def test_the_answer_to_a_write_shows_results_and_submissions_to_tokens_tha
     room.headers["writer"] = await make_token(user_id=classroom.OWNER, actions=["write"])
     for role in seen:
         for (method, pattern), row in TABLE.items():
-            is_writing = method in ("POST", "PUT") or pattern.endswith(("/open", "/close"))
-            if "owner" not in row.who or not is_writing:
+            is_answered = method != "DELETE" and changes(method, pattern)
+            if "owner" not in row.who or not is_answered:
                 continue
             target = await room.target()
             session = f"/polls/{target.poll_id}/poll_sessions/{target.section_id}"
