@@ -29,7 +29,7 @@ from yarl import URL
 SILENCE_SECONDS = 45.0
 RETRY_SECONDS = 1.0
 """The first pause, until the service names one; the pauses double up to the longest."""
-LONGEST_SECONDS = 30.0
+LONGEST_SECONDS = 5.0
 RETRIED = frozenset({429, 502, 503, 504})
 """502 and 504 are what a proxy says while no service is behind it."""
 
