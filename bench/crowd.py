@@ -193,6 +193,9 @@ class Watcher(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.has_begun.done():
             self.has_begun.set_result(None)
+            if not data.startswith(b"HTTP/1.1 200 ") and self._transport is not None:
+                self._transport.abort()  # refused: it comes again
+                return
         whole = self._rest + data
         end = 0
         for event in EVENT.finditer(whole):

@@ -46,6 +46,11 @@ class Audience:
         await eventually(each_has_seen_it, seconds=seconds, every=0.1)
 
 
+def path_of(poll: Poll) -> str:
+    """Path and query of the results of a poll."""
+    return f"/rest/results?{urlencode({**poll.query, 'type': 'results'})}"
+
+
 async def results(service: Service, poll: Poll) -> Any:
     """What a ``GET`` shows now."""
     answer = await service.call("GET", "/rest/results", params={**poll.query, "type": "results"})
@@ -58,7 +63,7 @@ async def watched(
     services: Sequence[Service], poll: Poll, size: int, processes: int = 1
 ) -> AsyncIterator[Audience]:
     """Inside, all watch; each connects to any of the services."""
-    path = f"/rest/results?{urlencode({**poll.query, 'type': 'results'})}"
+    path = path_of(poll)
     urls = [service.url for service in services]
     with ExitStack() as stack:
         crowds = [
