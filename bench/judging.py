@@ -99,10 +99,10 @@ def judge_live(live: Live) -> Iterator[Verdict]:
     )
     for beside, milliseconds in (
         ("no others", live.quiet_p99_ms),
-        ("all that it takes", live.busy_p99_ms),
+        ("as many as it takes", live.busy_p99_ms),
     ):
         yield Verdict(
-            f"from a vote to its event, p99 of {live.watchers:,} watchers, beside {beside}",
+            f"from a vote to its event at {live.watchers:,} watchers, p99, beside {beside}",
             f"{milliseconds:.0f} ms",
             f"≤ {MOST_EVENT_MS:,} ms",
             milliseconds <= MOST_EVENT_MS,

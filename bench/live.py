@@ -32,8 +32,8 @@ class Live:
     """Rates and CPU of votes into one session, without and with ``watchers`` of it: medians.
 
     ``share`` is the median of what the rate with them is of the one without, in each pair of runs.
-    Latencies are from the sending of a vote to its event at each watcher, beside no other votes and
-    beside as many as the service takes. ``untold`` are those that did not come.
+    Latencies are from the answer to a vote to its event at each watcher, beside no other votes and
+    beside as many as the service takes. ``untold`` are events that did not come.
     """
 
     watchers: int
@@ -52,15 +52,14 @@ class Live:
 
 @dataclass(slots=True)
 class Probes:
-    """Votes for the marked option, one at a time; ``sent`` is when each was sent."""
+    """Votes for the marked option, one at a time; ``answered`` is when each was."""
 
     url: str
-    user_id: int
-    sent: list[float] = field(default_factory=list)
+    user_id: int = 0
+    answered: list[float] = field(default_factory=list)
 
     def cast(self) -> None:
         self.user_id += 1
-        self.sent.append(time.monotonic())
         request = urllib.request.Request(
             f"{self.url}&as_user_id={self.user_id}",
             b'{"optionIds": ["%b"]}' % PROBE_OPTION.encode(),
@@ -68,6 +67,7 @@ class Probes:
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             answer.read()
+        self.answered.append(time.monotonic())
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
@@ -91,8 +91,8 @@ class Probes:
         time.sleep(AFTER_SECONDS)
         arrivals = watching.report().arrivals
         return [
-            heard - sent
-            for number, sent in enumerate(self.sent[first:], first + 1)
+            max(heard - answered, 0.0)
+            for number, answered in enumerate(self.answered[first:], first + 1)
             for heard in arrivals.get(number, ())
         ]
 
@@ -108,7 +108,7 @@ def _measure(course: Course, watched: Contender, plan: Plan) -> Live:
     number = contents.LIVE_CONTENT
     load = Load((contents.vote_path(number),), is_votes=True)
     course.run(watched, load, connections=FULL, seconds=plan.warmup_seconds)
-    probes = Probes(watched.url + contents.vote_path(number), user_id=0)
+    probes = Probes(watched.url + contents.vote_path(number))
     idle_kib = _idle_memory(watched)
 
     pairs: list[tuple[Measurement, Measurement]] = []
@@ -118,13 +118,13 @@ def _measure(course: Course, watched: Contender, plan: Plan) -> Live:
         note(f"live results, {round_number} of {2 * plan.rounds}")
         without, _ = course.run(watched, load, connections=FULL, seconds=plan.seconds)
         with _watchers(watched, number) as watching:
-            first = len(probes.sent)
+            first = len(probes.answered)
             with probes.going_on():
                 beside, _ = course.run(watched, load, connections=FULL, seconds=plan.seconds)
             busy += probes.latencies(watching, first)
             pairs.append((without, beside))
             if round_number == 1:
-                first = len(probes.sent)
+                first = len(probes.answered)
                 with probes.going_on():
                     time.sleep(QUIET_PROBES * PROBE_SECONDS)
                 quiet += probes.latencies(watching, first)
@@ -139,7 +139,7 @@ def _measure(course: Course, watched: Contender, plan: Plan) -> Live:
         quiet_p99_ms=_percentile(quiet, 99),
         busy_p50_ms=_percentile(busy, 50),
         busy_p99_ms=_percentile(busy, 99),
-        untold=len(probes.sent) * WATCHERS - len(quiet) - len(busy),
+        untold=len(probes.answered) * WATCHERS - len(quiet) - len(busy),
         idle_kib=idle_kib,
     )
 

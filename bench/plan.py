@@ -82,7 +82,7 @@ WATCHERS = 1_000
 LEAST_SHARE_WATCHED = 0.90
 """The rate of votes beside so many watchers, as a multiple of that without them."""
 MOST_EVENT_MS = 1_000
-"""From a vote to its event, at p99 of the watchers."""
+"""From the answer to a vote to its event, at p99 of the watchers."""
 MOST_WATCHER_KIB = 20
 """Resident memory of an idle watcher: 200 MiB for 10,000."""
 MEMORY_BAND = 0.10

@@ -159,7 +159,7 @@ def _live(live: Live) -> str:
     return (
         f"Votes into one session: {live.without_rate:,.0f}/s, {live.without_cpu_us:.0f} µs each; "
         f"with {live.watchers:,} watchers {live.with_rate:,.0f}/s, {live.with_cpu_us:.0f} µs, "
-        f"{live.share:.2f} of it. From a vote to its event, p50 / p99: "
+        f"{live.share:.2f} of it. From the answer to a vote to its event, p50 / p99: "
         f"{live.quiet_p50_ms:.0f} / {live.quiet_p99_ms:.0f} ms beside no other votes, "
         f"{live.busy_p50_ms:.0f} / {live.busy_p99_ms:.0f} ms beside those. "
         f"Resident memory of an idle watcher: {live.idle_kib:.1f} KiB."
