@@ -111,30 +111,39 @@ def _measure(course: Course, watched: Contender, plan: Plan) -> Live:
     probes = Probes(watched.url + contents.vote_path(number))
     idle_kib = _idle_memory(watched)
 
-    pairs: list[tuple[Measurement, Measurement]] = []
+    without: list[Measurement] = []
+    beside: list[Measurement] = []
     quiet: list[float] = []
     busy: list[float] = []
+
+    def cast(seen: list[Measurement]) -> None:
+        seen.append(course.run(watched, load, connections=FULL, seconds=plan.seconds)[0])
+
     for round_number in range(1, 2 * plan.rounds + 1):
         note(f"live results, {round_number} of {2 * plan.rounds}")
-        without, _ = course.run(watched, load, connections=FULL, seconds=plan.seconds)
+        if round_number % 2:  # whichever comes first has no advantage
+            cast(without)
         with _watchers(watched, number) as watching:
             first = len(probes.answered)
             with probes.going_on():
-                beside, _ = course.run(watched, load, connections=FULL, seconds=plan.seconds)
+                cast(beside)
             busy += probes.latencies(watching, first)
-            pairs.append((without, beside))
             if round_number == 1:
                 first = len(probes.answered)
                 with probes.going_on():
                     time.sleep(QUIET_PROBES * PROBE_SECONDS)
                 quiet += probes.latencies(watching, first)
+        if not round_number % 2:
+            cast(without)
     return Live(
         watchers=WATCHERS,
-        without_rate=statistics.median(one.rate for one, _ in pairs),
-        with_rate=statistics.median(one.rate for _, one in pairs),
-        share=statistics.median(beside.rate / without.rate for without, beside in pairs),
-        without_cpu_us=statistics.median(one.cpu_us for one, _ in pairs),
-        with_cpu_us=statistics.median(one.cpu_us for _, one in pairs),
+        without_rate=statistics.median(one.rate for one in without),
+        with_rate=statistics.median(one.rate for one in beside),
+        share=statistics.median(
+            one.rate / other.rate for one, other in zip(beside, without, strict=True)
+        ),
+        without_cpu_us=statistics.median(one.cpu_us for one in without),
+        with_cpu_us=statistics.median(one.cpu_us for one in beside),
         quiet_p50_ms=_percentile(quiet, 50),
         quiet_p99_ms=_percentile(quiet, 99),
         busy_p50_ms=_percentile(busy, 50),
