@@ -9,8 +9,16 @@ from pathlib import Path
 from bench import load
 from bench.arena import arena
 from bench.crashing import crash
+from bench.crowd import DidNotCome
 from bench.growth import TooSlow, grow
-from bench.judging import judge_growth, judge_logging, judge_speed, judge_truth
+from bench.judging import (
+    judge_growth,
+    judge_live,
+    judge_logging,
+    judge_speed,
+    judge_truth,
+)
+from bench.live import measure_live
 from bench.logging_cost import measure_logging
 from bench.measuring import Course, note, race
 from bench.plan import QUICK, WHOLE, Plan
@@ -20,6 +28,7 @@ from service.settings import InvalidSetting
 from storage.errors import StartupRefused
 
 INTERRUPTED = 130
+FAILURES = (DidNotCome, DidNotStart, TooSlow, load.NoResult)
 
 
 def main() -> int:
@@ -42,7 +51,7 @@ def main() -> int:
     except KeyboardInterrupt:
         note("stopped")
         return INTERRUPTED
-    except (InvalidSetting, StartupRefused, DidNotStart, TooSlow, load.NoResult) as error:
+    except (InvalidSetting, StartupRefused, *FAILURES) as error:
         note(str(error))
         return 1
     print(report.text())
@@ -58,12 +67,14 @@ def run(plan: Plan) -> Report:
         results = race(course, field, plan)
         logging = measure_logging(course, field, plan)
         growth = grow(course, field, plan)
+        live = measure_live(course, field, plan)
         crashes = crash(field, plan)
         note("recount")
         verdicts = [
             *judge_speed(results),
             *judge_logging(logging),
             *judge_growth(growth),
+            *judge_live(live),
             *judge_truth(field, course.answers, crashes),
         ]
         return Report(
@@ -72,6 +83,7 @@ def run(plan: Plan) -> Report:
             results=results,
             logging=logging,
             growth=growth,
+            live=live,
             answers=course.answers,
             crashes=crashes,
             left_out=field.left_out,

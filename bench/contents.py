@@ -21,6 +21,8 @@ SPREAD_CONTENTS = range(2, 102)
 LONG_CONTENT = 102
 """Takes 100,000 votes; the empty ones after it are for sessions that nobody has voted in."""
 EMPTY_CONTENTS = range(103, 113)
+LIVE_CONTENT = 123
+"""Its session is watched while votes come in."""
 CRASH_CONTENTS = range(113, 123)
 """Each takes the votes of one trial in which their contender is killed."""
 
@@ -59,6 +61,11 @@ def vote_path(number: int) -> str:
     """Whose vote it is, ``as_user_id``, is put behind it for each request."""
     place = f"workspace={WORKSPACE}&content={content_name(number)}"
     return f"/rest?type=votes&{place}&pollId={poll_id(number)}"
+
+
+def results_path(number: int) -> str:
+    place = f"workspace={WORKSPACE}&content={content_name(number)}"
+    return f"/rest/results?{place}&pollId={poll_id(number)}"
 
 
 def definitions() -> Iterator[tuple[ContainerKey, PollDefinition]]:

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from bench.arena import Arena
 from bench.crashing import Crash
 from bench.growth import Growth
+from bench.live import Live
 from bench.logging_cost import LoggingCost
 from bench.measuring import Answers, Case, Results
 from bench.plan import (
     FLOORS,
     FULL,
+    LEAST_SHARE_WATCHED,
     MEMORY_BAND,
     MOST_CPU_GROWTH,
+    MOST_EVENT_MS,
     MOST_LATENCY,
     MOST_LOGGING_US,
+    MOST_WATCHER_KIB,
     WORKLOADS,
     Name,
 )
@@ -83,6 +87,34 @@ def judge_growth(growth: Growth) -> Iterator[Verdict]:
         f"{grown:.2f} ({growth.full_cpu_us:.0f} of {growth.empty_cpu_us:.0f} µs)",
         f"≤ {MOST_CPU_GROWTH:g}",
         grown <= MOST_CPU_GROWTH,
+    )
+
+
+def judge_live(live: Live) -> Iterator[Verdict]:
+    yield Verdict(
+        f"votes into a session with {live.watchers:,} watchers, of those without",
+        f"{live.share:.2f}",
+        f"≥ {LEAST_SHARE_WATCHED:g}",
+        live.share >= LEAST_SHARE_WATCHED,
+    )
+    for beside, milliseconds in (
+        ("no others", live.quiet_p99_ms),
+        ("as many as it takes", live.busy_p99_ms),
+    ):
+        yield Verdict(
+            f"from a vote to its event at {live.watchers:,} watchers, p99, beside {beside}",
+            f"{milliseconds:.0f} ms",
+            f"≤ {MOST_EVENT_MS:,} ms",
+            milliseconds <= MOST_EVENT_MS,
+        )
+    yield Verdict(
+        "resident memory of an idle watcher",
+        f"{live.idle_kib:.1f} KiB",
+        f"≤ {MOST_WATCHER_KIB} KiB",
+        live.idle_kib <= MOST_WATCHER_KIB,
+    )
+    yield Verdict(
+        "votes that a watcher was not shown", str(live.untold), "0", not live.untold, is_truth=True
     )
 
 

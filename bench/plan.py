@@ -77,6 +77,14 @@ MOST_LATENCY = 1.3
 """Our p50 at 1 connection, as a multiple of the plain version's."""
 MOST_LOGGING_US = 25
 """CPU of a request's line in the log and of its metrics."""
+WATCHERS = 1_000
+"""Of one session, while votes come into it."""
+LEAST_SHARE_WATCHED = 0.90
+"""The rate of votes beside so many watchers, as a multiple of that without them."""
+MOST_EVENT_MS = 1_000
+"""From the answer to a vote to its event, at p99 of the watchers."""
+MOST_WATCHER_KIB = 20
+"""Resident memory of an idle watcher: 200 MiB for 10,000."""
 MEMORY_BAND = 0.10
 MOST_CPU_GROWTH = 1.2
 """CPU of a vote in a session of ``long_votes`` votes, as a multiple of one in an empty session."""

@@ -13,6 +13,7 @@ from bench import markdown
 from bench.crashing import Crash
 from bench.growth import Growth
 from bench.judging import Verdict, ratio
+from bench.live import Live
 from bench.logging_cost import LoggingCost
 from bench.measuring import Answers, Case, Measurement, Results
 from bench.plan import CASES, NAMES, WORKLOADS, Name, Plan
@@ -27,6 +28,7 @@ class Report:
     results: Results
     logging: LoggingCost
     growth: Growth
+    live: Live
     answers: Mapping[str, Answers]
     crashes: Mapping[Name, Crash]
     left_out: Mapping[Name, str]
@@ -45,6 +47,7 @@ class Report:
             "p50 / p99 in ms.",
             _table(_latencies(self.results)),
             _growth(self.growth),
+            _live(self.live),
             "Answers, and the most votes by which counts and ballots differed after a load.",
             _table(_answers(self.answers)),
             "Killed under votes: how many were answered and lost, and how far apart counts are.",
@@ -71,6 +74,7 @@ class Report:
             "results": [{**asdict(case), **asdict(one)} for case, one in self.results.items()],
             "logging": asdict(self.logging),
             "growth": asdict(self.growth),
+            "live": asdict(self.live),
             "answers": {name: asdict(answers) for name, answers in self.answers.items()},
             "crashes": {name: asdict(crash) for name, crash in self.crashes.items()},
             "left_out": dict(self.left_out),
@@ -148,6 +152,17 @@ def _growth(growth: Growth) -> str:
     return (
         f"The database server's own CPU for a vote: {growth.database_empty_cpu_us:.0f} µs in an "
         f"empty session, {growth.database_full_cpu_us:.0f} µs after {growth.votes:,} votes."
+    )
+
+
+def _live(live: Live) -> str:
+    return (
+        f"Votes into one session: {live.without_rate:,.0f}/s, {live.without_cpu_us:.0f} µs each; "
+        f"with {live.watchers:,} watchers {live.with_rate:,.0f}/s, {live.with_cpu_us:.0f} µs, "
+        f"{live.share:.2f} of it. From the answer to a vote to its event, p50 / p99: "
+        f"{live.quiet_p50_ms:.0f} / {live.quiet_p99_ms:.0f} ms beside no other votes, "
+        f"{live.busy_p50_ms:.0f} / {live.busy_p99_ms:.0f} ms beside those. "
+        f"Resident memory of an idle watcher: {live.idle_kib:.1f} KiB."
     )
 
 

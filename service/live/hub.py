@@ -8,6 +8,7 @@ the ends of tokens and links, heartbeats. Both run only while somebody watches.
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -46,6 +47,10 @@ RESTART_MS = (500, 5_000)
 NEVER = float("inf")
 TURN = 200
 """So many watchers are served before others have their turn."""
+REST = 10.0
+"""How long changes then wait, as a multiple of the time that the watchers of the last took."""
+LONGEST_REST_SECONDS = 0.5
+"""With it, and at 20 µs a watcher, 10,000 watchers hear of a change within a second."""
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +89,8 @@ class Hub:
         self._sessions: dict[int, _Session] = {}
         # By session, when it is to be read.
         self._dirty: dict[int, float] = {}
+        # Before this no changes are told: votes come first where there are many watchers.
+        self._rests_until = 0.0
         self._new: list[Watcher] = []
         self._pending: set[Watcher] = set()
         self._wake = asyncio.Event()
@@ -160,9 +167,11 @@ class Hub:
 
     async def _send(self) -> None:
         await self._until_due()
-        due = self._take_due(self._loop.time())
+        due, has_changed = self._take_due(self._loop.time())
         try:
-            await self._update(due)
+            took = await self._update(due)
+            if has_changed:
+                self._rests_until = self._loop.time() + min(REST * took, LONGEST_REST_SECONDS)
         except Unavailable:
             self._postpone(due)
         except Exception:
@@ -175,24 +184,31 @@ class Hub:
     async def _until_due(self) -> None:
         """Returns when a watcher has come, or something is due that was changed or not sent."""
         now = self._loop.time()
-        times = [*self._dirty.values(), *([now + PENDING_SECONDS] if self._pending else [])]
+        times = [max(due_at, self._rests_until) for due_at in self._dirty.values()]
+        if self._pending:
+            times.append(now + PENDING_SECONDS)
         if not self._new and min(times, default=NEVER) > now:
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(times, default=None)):
                     await self._wake.wait()
 
-    def _take_due(self, now: float) -> dict[int, list[Watcher]]:
-        """By session, the watchers to be told of its state: all where it changed, else new ones."""
+    def _take_due(self, now: float) -> tuple[dict[int, list[Watcher]], bool]:
+        """By session, the watchers to be told of its state: all where it changed, else new ones.
+
+        Also whether any has changed.
+        """
         due: dict[int, list[Watcher]] = defaultdict(list)
         for watcher in self._new:
             due[watcher.session_id].append(watcher)
         self._new = []
-        for number in [number for number, due_at in self._dirty.items() if due_at <= now]:
+        dirty = self._dirty.items() if now >= self._rests_until else ()
+        changed = [number for number, due_at in dirty if due_at <= now]
+        for number in changed:
             del self._dirty[number]
             self._sessions[number].read_at = now
             due[number] = list(self._sessions[number].watchers)
-        return due
+        return due, bool(changed)
 
     def _postpone(self, due: Iterable[int]) -> None:
         """The database cannot be read: these are tried again, as if they had changed."""
@@ -201,14 +217,29 @@ class Hub:
 
     # What is shown ------------------------------------------------------------------------------
 
-    async def _update(self, due: Mapping[int, Collection[Watcher]]) -> None:
-        """Offers each watcher what a ``GET`` would show it now, or ends its stream."""
+    async def _update(self, due: Mapping[int, Collection[Watcher]]) -> float:
+        """Offers each watcher what a ``GET`` would show it now, or ends its stream.
+
+        Returns how many seconds that took, without the reading.
+        """
         if not due:
-            return
+            return 0.0
         ended = await self._ended_tokens(_all(due))
         found = await self._store.sessions.find_all(due)
         await self._read_enrollments(due, found)
         ballots = await self._read_ballots(due, found)
+        # Not the time of the loop, which stands still within a turn of uvloop.
+        begun = time.monotonic()
+        await self._offer_all(due, found, ballots, ended)
+        return time.monotonic() - begun
+
+    async def _offer_all(
+        self,
+        due: Mapping[int, Collection[Watcher]],
+        found: Mapping[int, SessionDocument],
+        ballots: Mapping[tuple[int, int], BallotDocument],
+        ended: Collection[str],
+    ) -> None:
         encoded: dict[tuple[int, Shown, View], Frame | None] = {}
         for number, watchers in due.items():
             session = found.get(number)

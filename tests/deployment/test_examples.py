@@ -1,7 +1,4 @@
-"""The caller in examples/, as its users start it: against a service that works, and one that fails.
-
-Whatever happens on the way, every vote is stored once, and one poll and one session are made.
-"""
+"""The callers in examples/, as their users start them, against services that work and that fail."""
 
 import asyncio
 import contextlib
@@ -14,16 +11,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pymongo
 from aiohttp import web
 
 from tests.conftest import ADMIN, Raw
+from tests.server.test_kills import make_poll
 from tests.support.fleet import HEADERS, Service, eventually, fleet_of, recount, service_in
 from tests.support.processes import ROOT
 
-SCRIPT = ROOT / "examples" / "cast_votes.py"
+CAST_VOTES = ROOT / "examples" / "cast_votes.py"
+WATCH_RESULTS = ROOT / "examples" / "watch_results.py"
 VOTES = 1000
 PATIENCE_SECONDS = 90.0
 
@@ -34,6 +34,15 @@ class Caller:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    async def says(self, pattern: str) -> None:
+        """Returns after the next line with this in it."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while line := (await self._process.stdout.readline()).decode():
+                if re.search(pattern, line):
+                    return
+        raise AssertionError(f"it ended and did not say {pattern}")
+
     async def finished(self) -> tuple[int | None, str, str]:
         """Its exit status, and what it said and complained of."""
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -42,9 +51,11 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(url: str, *options: str, token: str = ADMIN) -> AsyncIterator[Caller]:
+async def calling(
+    url: str, *options: str, token: str = ADMIN, script: Path = CAST_VOTES
+) -> AsyncIterator[Caller]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(SCRIPT), url, *options),
+        *(sys.executable, str(script), url, *options),
         env={"PATH": os.defpath, "POLLS_TOKEN": token},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -110,6 +121,43 @@ async def test_it_goes_on_where_the_service_was_killed_and_started_again(tmp_pat
         with pymongo.MongoClient[dict[str, Any]](service.database_uri()) as client:
             require_all_counted_once(said, client.polls)
         await recount(service)
+
+
+# Watching --------------------------------------------------------------------------------------
+
+
+async def test_it_shows_results_through_a_crash_and_a_restart_of_the_service(
+    tmp_path: Path,
+) -> None:
+    async with service_in(tmp_path) as service:
+        service.environment["POLLS_PORT"] = service.url.rpartition(":")[2]
+        poll = await make_poll(service)
+
+        async def vote(user_id: int) -> None:
+            answer = await service.call(
+                "POST", "/rest", params=poll.votes(user_id), json={"optionIds": ["1"]}
+            )
+            assert answer.status == 200, answer
+
+        query = urlencode({**poll.query, "type": "results"})
+        url = f"{service.url}/rest/results?{query}"
+        async with calling(url, script=WATCH_RESULTS) as caller:
+            await caller.says(r"^Tea\? \(open\)$")
+            for user_id, end in ((1, service.kill), (2, service.stop)):
+                await vote(user_id)
+                await caller.says(rf"^yes +100\.0 % +{user_id} █+$")
+                await end()
+                await service.start()
+            await vote(3)
+            await caller.says(r"^yes +100\.0 % +3 █+$")
+            deleted = await service.call("DELETE", "/rest", params=poll.query)
+            assert deleted.status == 200, deleted
+            status, _, complained = await caller.finished()
+        assert status == 0
+        *broken, last = complained.splitlines()
+        assert broken
+        assert all(line.startswith("The stream has ended: ") for line in broken)
+        assert last == "The results are not shown any more: deleted."
 
 
 # A network between the two ---------------------------------------------------------------------

@@ -86,6 +86,24 @@ async def test_of_many_votes_at_most_four_a_second_are_told_and_the_last_is_the_
     assert max(later - earlier for earlier, later in pairwise(times)) < 1.0
 
 
+async def test_where_telling_takes_long_changes_wait_and_new_readers_do_not(
+    api: Client, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So votes keep most of the time where thousands watch; changes wait half a second at most."""
+    assert hub.LONGEST_REST_SECONDS == 0.5
+    monkeypatch.setattr(hub, "REST", 1e9)
+    monkeypatch.setattr(hub, "LONGEST_REST_SECONDS", 3.0)
+    async with watching(api, of_content(run)) as stream:
+        await stream.results()
+        await answered(await vote(api, run, "1", acting=1))
+        assert (await stream.results())["results"]["participants"] == 1
+        await answered(await vote(api, run, "1", acting=2))
+        async with watching(api, of_content(run)) as newcomer:
+            assert (await newcomer.results())["results"]["participants"] == 2
+        assert await stream.is_silent(0.5)
+        assert (await stream.results())["results"]["participants"] == 2
+
+
 async def test_a_reader_that_knows_the_newest_state_hears_of_the_next(
     api: Client, run: Run
 ) -> None:
