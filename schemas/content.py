@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, post_load, validates_schema
 from schemas.fields import (
     MESSAGES,
     OPTION_ID,
+    USERS,
     UUID,
     Choice,
     Int32,
@@ -31,7 +32,7 @@ MAX_COMMENT = 1000
 MAX_REFERENCES = 200
 EXPANSIONS = ("results", "vote")
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
-"""Content that has no container."""
+"""Content that has no container: see ``is_issue``."""
 NO_CONTAINER = "must be empty or absent for an issue"
 SHOWN_MEMBERS = frozenset(
     {
@@ -146,6 +147,11 @@ def _ordered(poll: dict[str, Any]) -> dict[str, Any]:
     return poll
 
 
+def is_issue(workspace: str | None, content: str) -> bool:
+    """Whether the content has no container; in the workspace of users it is a user's id."""
+    return ISSUE_KEY.fullmatch(content) is not None and workspace != USERS
+
+
 def completed(
     definition: Mapping[str, Any],
     *,
@@ -181,7 +187,7 @@ class PollReferenceSchema(ReceivedSchema):
             faults = {name: ["must be absent beside pollId"] for name in place}
         elif missing := [name for name in ("workspace", "content") if name not in given]:
             faults = {name: ["is missing"] for name in missing}
-        elif ISSUE_KEY.fullmatch(given["content"]):
+        elif is_issue(given["workspace"], given["content"]):
             if container:
                 faults["container"] = [NO_CONTAINER]
         elif not container:

@@ -52,6 +52,15 @@ MAX_ID = 2**53 - 1
 DIGITS = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 ID_MESSAGE = "must be a whole number from 1 to 2^53-1"
 
+USERS = "users"
+"""The workspace of users' own polls, which no token covers."""
+MAX_USER_ID = 128
+"""The characters of a user id that is a string."""
+USER_MESSAGE = (
+    f"{ID_MESSAGE}, or a string of 1 to {MAX_USER_ID} printable characters without a space at "
+    "either end, which is neither 0 nor self"
+)
+
 
 MAX_MEMBERS = 50
 """Of an object; beyond it they are not named one by one, which takes long."""
@@ -180,6 +189,33 @@ class Id(fields.Field[int | None]):
         return number
 
 
+class UserId(fields.Field[int | str]):
+    """The id of a user (``parse_user_id``); a string of digits that is a whole id is that number.
+
+    Unless it is a form, a number must be sent as one: ``"42"`` is refused.
+    """
+
+    default_error_messages = {
+        **MESSAGES,
+        "invalid": USER_MESSAGE,
+        "quoted": "must be sent as a number, without quotes",
+    }
+
+    def __init__(self, *, is_form: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.is_form = is_form
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | str:
+        value = as_whole(value)
+        user_id = parse_user_id(str(value)) if type(value) in (int, str) else None
+        # As text 2^53 is a string; as a number it is no id.
+        if user_id is None or (isinstance(user_id, str) and not isinstance(value, str)):
+            raise self.make_error("invalid")
+        if not self.is_form and type(user_id) is not type(value):
+            raise self.make_error("quoted")
+        return user_id
+
+
 class Int32(fields.Integer):
     """A whole number of 32 bits, as a JSON number."""
 
@@ -241,6 +277,24 @@ def parse_id(text: str) -> int | None:
     if DIGITS.fullmatch(text) and int(text) <= MAX_ID:
         return int(text)
     return None
+
+
+def parse_user_id(text: str) -> int | str | None:
+    """A whole id as the number that it is; else a string id, as it was sent; None for no id.
+
+    So no number is written like a string, and ``str`` tells any two ids apart. 0 is the user of
+    tokens that belong to nobody, ``self`` the caller in a path.
+    """
+    number = parse_id(text)
+    if number is not None:
+        return number
+    is_string = (
+        len(text) <= MAX_USER_ID
+        and text.isprintable()
+        and text == text.strip()
+        and text not in ("", "0", "self")
+    )
+    return text if is_string else None
 
 
 def parse_rfc3339(text: str) -> datetime | None:

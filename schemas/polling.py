@@ -26,6 +26,7 @@ from schemas.fields import (
     ReceivedSchema,
     Text,
     Title,
+    UserId,
     as_whole,
 )
 
@@ -163,7 +164,7 @@ class NewSubmission(LenientSchema):
 
 
 class NewEnrollment(LenientSchema):
-    user_id = Id(required=True)
+    user_id = UserId(is_form=True, required=True)
     type = Choice(ENROLLMENT_TYPES, load_default=ENROLLMENT_TYPES[0])
     course_section_id = Id(load_default=None)
 

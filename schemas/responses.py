@@ -11,7 +11,7 @@ from marshmallow import fields, validate
 
 from schemas.actions import ALL_ACTIONS, ANY
 from schemas.content import SettingsSchema
-from schemas.fields import MAX_ID, UUID, Items, Pattern, StrictSchema
+from schemas.fields import MAX_ID, UUID, Items, Pattern, StrictSchema, parse_user_id
 from schemas.polling import ENROLLMENT_TYPES
 
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -27,13 +27,25 @@ class ShownSchema(StrictSchema):
 
 
 class ShownId(fields.Integer):
-    """An integer from 0 to 2^53-1; 0 is the user of tokens that belong to nobody.
+    """An integer from 0 to 2^53-1.
 
     A string in answers to clients of the polling API that accept only strings.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(strict=True, validate=validate.Range(0, MAX_ID), **options)
+
+
+class ShownUserId(fields.Field[Any]):
+    """The id of a user: a number, or a string that is none. 0 is the user of nobody's tokens."""
+
+    default_error_messages = {"invalid": "is not the id of a user"}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | str:
+        known = value == 0 or (isinstance(value, int | str) and parse_user_id(str(value)) == value)
+        if not known or isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value  # type: ignore[no-any-return] # one or the other
 
 
 class ShownChoiceId(fields.Field[Any]):
@@ -166,7 +178,7 @@ class VoteSchema(ShownSchema):
     """A vote in a content poll. Members that the caller may not see are null."""
 
     pollId = Pattern(UUID, "must be a UUID")
-    userId = Count(allow_none=True)
+    userId = ShownUserId(allow_none=True)
     optionIds = fields.List(fields.String(), allow_none=True)
     comment = fields.String(allow_none=True)
     createdAt = Time(allow_none=True)
@@ -196,7 +208,7 @@ class WorkspacePollSchema(ExpandedPollSchema):
     workspace = fields.String()
     content = fields.String()
     container = fields.String()
-    createdBy = Count()
+    createdBy = ShownUserId()
     createdAt = Time()
     updatedAt = Time()
     state = fields.String(validate=validate.OneOf(("open", "closed")), allow_none=True)
@@ -227,7 +239,7 @@ class ShownPollSchema(ShownSchema):
     question = fields.String()
     description = fields.String()
     created_at = Time()
-    user_id = ShownId()
+    user_id = ShownUserId()
     total_results = Counts()
 
 
@@ -255,7 +267,7 @@ class ShownSubmissionSchema(ShownSchema):
     id = ShownId(allow_none=True)
     poll_session_id = ShownId()
     poll_choice_id = ShownChoiceId(allow_none=True)
-    user_id = ShownId(allow_none=True)
+    user_id = ShownUserId(allow_none=True)
     created_at = Time(allow_none=True)
     poll_choice_ids = fields.List(ShownChoiceId(), allow_none=True)
     comment = fields.String(allow_none=True)
@@ -325,7 +337,7 @@ class ExportSchema(ShownSchema):
 
 class EnrollmentSchema(ShownSchema):
     id = ShownId()
-    user_id = ShownId()
+    user_id = ShownUserId()
     course_id = ShownId()
     course_section_id = ShownId(allow_none=True)
     type = fields.String(validate=validate.OneOf(ENROLLMENT_TYPES))
@@ -333,7 +345,7 @@ class EnrollmentSchema(ShownSchema):
 
 
 class UserSchema(ShownSchema):
-    id = ShownId()
+    id = ShownUserId()
     name = fields.String()
 
 
@@ -349,7 +361,7 @@ class TokenSchema(ShownSchema):
     """A token, without its secret."""
 
     name = fields.String()
-    userId = ShownId()
+    userId = ShownUserId()
     admin = fields.Boolean()
     actions = fields.List(fields.String(validate=validate.OneOf(ALL_ACTIONS)))
     workspaces = fields.List(fields.String())

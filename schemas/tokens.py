@@ -12,6 +12,7 @@ from schemas.actions import ACT, ACTIONS, ALL_ACTIONS, ANY
 from schemas.fields import (
     CONTROL,
     ID_MESSAGE,
+    USERS,
     UUID,
     Choice,
     Id,
@@ -23,12 +24,11 @@ from schemas.fields import (
     StrictBoolean,
     Text,
     Title,
+    UserId,
     parse_id,
     parse_rfc3339,
 )
 
-USERS = "users"
-"""The workspace of users' own polls, which no token covers."""
 MAX_LIMITS = 1000
 """Of the workspaces, the courses or the polls of a token."""
 MAX_SECONDS = 366 * 24 * 60 * 60
@@ -82,22 +82,17 @@ def _require_workspace(name: str) -> None:
         raise ValidationError(f"must not be {USERS}, which no token covers")
 
 
-class NumberId(Id):
-    """An id as a JSON number: this is not a form."""
-
-    def _deserialize(self, value: Any, *place: Any, **options: Any) -> Any:
-        if isinstance(value, str):
-            raise self.make_error("invalid")
-        return super()._deserialize(value, *place, **options)
-
-
-class Course(NumberId):
-    """The id of a course, or ``*``."""
+class Course(Id):
+    """The id of a course as a JSON number, since this is not a form; or ``*``."""
 
     default_error_messages = {"invalid": COURSE_MESSAGE}
 
     def _deserialize(self, value: Any, *place: Any, **options: Any) -> Any:
-        return ANY if value == ANY else super()._deserialize(value, *place, **options)
+        if value == ANY:
+            return ANY
+        if isinstance(value, str):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, *place, **options)
 
 
 class Seconds(Int32):
@@ -117,7 +112,7 @@ class NewTokenSchema(ReceivedSchema):
     """
 
     name = Title(most=100, required=True)
-    userId = NumberId(required=True)
+    userId = UserId(required=True)
     admin = StrictBoolean()
     actions = Items(Choice(ALL_ACTIONS), least=1, most=len(ALL_ACTIONS))
     workspaces = Items(Workspace(), least=0, most=MAX_LIMITS)

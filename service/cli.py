@@ -15,7 +15,7 @@ import structlog
 from marshmallow import ValidationError
 
 from schemas.actions import ALL_ACTIONS
-from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
+from schemas.fields import USER_MESSAGE, parse_rfc3339, parse_user_id
 from schemas.tokens import (
     COURSE_MESSAGE,
     POLL_MESSAGE,
@@ -91,7 +91,7 @@ def _parse_workspace(text: str) -> str | None:
 
 WORKERS = _argument(_parse_workers, f"must be a whole number from 1 to {MAX_WORKERS}")
 NAME = _argument(partial(_printable, most=100), "must have 1 to 100 printable characters")
-USER = _argument(parse_id, ID_MESSAGE)
+USER = _argument(parse_user_id, USER_MESSAGE)
 WORKSPACE = _argument(
     _parse_workspace, f"must have 1 to 255 printable characters, and not be {USERS}"
 )
@@ -166,7 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     text = "create a token and print its secret, which is not stored and cannot be shown again"
     create = _command(tokens, "create", _create_token, text)
     create.add_argument("--name", required=True, type=NAME, help="unique among live tokens")
-    text = "the user that the token belongs to, a whole number from 1"
+    text = (
+        "the user that the token belongs to: a whole number from 1, or a string of up to 128 "
+        "printable characters"
+    )
     create.add_argument("--user", required=True, type=USER, metavar="ID", help=text)
     text = (
         "allow everything, and acting for other users with as_user_id; not to be combined with "

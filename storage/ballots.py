@@ -26,6 +26,7 @@ from storage.documents import (
     BallotDocument,
     BallotRequest,
     SessionDocument,
+    UserId,
     ended,
     is_over,
     rights_state,
@@ -67,7 +68,7 @@ class Ballots:
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
         self._known = KnownSessions()
 
-    def id_of(self, session_id: int, user_id: int) -> str:
+    def id_of(self, session_id: int, user_id: UserId) -> str:
         """The ``_id`` of the ballot that this user has, or would have, in a session."""
         return voting.ballot_id(self._secret, session_id, user_id)
 
@@ -84,22 +85,24 @@ class Ballots:
         """
         return await self._casts.submit(vote)
 
-    async def find(self, session_id: int, user_id: int) -> BallotDocument | None:
+    async def find(self, session_id: int, user_id: UserId) -> BallotDocument | None:
         """The ballot of this user in a session, if there is one."""
         return await self._reader.get(self.id_of(session_id, user_id))
 
-    async def find_all(self, session_ids: Iterable[int], user_id: int) -> dict[int, BallotDocument]:
+    async def find_all(
+        self, session_ids: Iterable[int], user_id: UserId
+    ) -> dict[int, BallotDocument]:
         """The ballots of this user in these sessions, by session; one round trip."""
         found = await self._reader.get_all(self.id_of(number, user_id) for number in session_ids)
         return {ballot["session_id"]: ballot for ballot in found.values()}
 
     async def of_voters(
-        self, voters: Collection[tuple[int, int]]
-    ) -> dict[tuple[int, int], BallotDocument]:
+        self, voters: Collection[tuple[int, UserId]]
+    ) -> dict[tuple[int, UserId], BallotDocument]:
         """The ballots of these pairs of a session and a user, by pair: only whose they are."""
         wanted = {self.id_of(*voter): voter for voter in voters}
         ids = list(wanted)
-        found: dict[tuple[int, int], BallotDocument] = {}
+        found: dict[tuple[int, UserId], BallotDocument] = {}
         for start in range(0, len(ids), MAX_VOTERS):
             query = {"_id": {"$in": ids[start : start + MAX_VOTERS]}}
             with round_trip():
@@ -108,7 +111,7 @@ class Ballots:
             found.update((wanted[one["_id"]], cast(BallotDocument, one)) for one in rows)
         return found
 
-    async def has_any(self, session_ids: Iterable[int], user_id: int) -> bool:
+    async def has_any(self, session_ids: Iterable[int], user_id: UserId) -> bool:
         """Whether this user has a ballot in any of these sessions."""
         ids = [self.id_of(number, user_id) for number in session_ids]
         with round_trip():

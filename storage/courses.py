@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, cast
 
 from storage.client import Transaction, UpdateOne
-from storage.documents import EnrollmentDocument
+from storage.documents import EnrollmentDocument, UserId
 
 
 class Teacher(NamedTuple):
     """A user, and what raises unless these enrollments of theirs let them teach a course."""
 
-    user_id: int
+    user_id: UserId
     require: Callable[[Sequence[EnrollmentDocument], int], None]
 
 
@@ -23,7 +23,7 @@ class AnyTeacher(NamedTuple):
     It returns such a course, or None if the user needs none.
     """
 
-    user_id: int
+    user_id: UserId
     course_of: Callable[[Sequence[EnrollmentDocument]], int | None]
 
 
@@ -45,7 +45,7 @@ def enter(transaction: Transaction, course_ids: Collection[int], teacher: Teache
         teacher.require(found, course_id)
 
 
-def _enrollments_of(transaction: Transaction, user_id: int) -> list[EnrollmentDocument]:
+def _enrollments_of(transaction: Transaction, user_id: UserId) -> list[EnrollmentDocument]:
     found = transaction.find("enrollments", {"user_id": user_id})
     return cast(list[EnrollmentDocument], list(found))
 

@@ -27,7 +27,9 @@ NUMBERED_ID_DIGITS = 18
 
 Visibility = Literal["alwaysPublic", "afterVote", "afterClose", "private"]
 
-UserId = int
+UserId = int | str
+"""What the caller's system has. No string is a number in digits (``schemas.fields.parse_user_id``),
+so ``str`` of two ids never is the same. 0 is the user of tokens that belong to nobody."""
 
 
 class Settings(TypedDict):
@@ -85,7 +87,7 @@ class PollDocument(_Described):
     options: list[OptionDocument]
     highest_option: int
     standing_session: int | None
-    owner_id: int
+    owner_id: UserId
     created_at: datetime
     version: int
     stamp: NotRequired[str]
@@ -103,7 +105,7 @@ class AddressDocument(TypedDict):
     number: int
     container: str
     workspace: str
-    owner_id: int
+    owner_id: UserId
     is_open: bool | None
     ends_at: NotRequired[datetime]
     updated_at: datetime
@@ -121,7 +123,7 @@ class ContainerDocument(TypedDict):
     content: str
     container: str
     version: int
-    owner_id: NotRequired[int]
+    owner_id: NotRequired[UserId]
     number: NotRequired[int]
     polls: list[PollDocument]
 
@@ -187,7 +189,7 @@ class SessionDocument(TypedDict):
     poll_id: str
     poll_number: int
     container: str
-    owner_id: int
+    owner_id: UserId
     course_id: int | None
     course_section_id: int | None
     is_published: bool
@@ -228,7 +230,7 @@ class BallotDocument(TypedDict):
     number: int
     choices: list[str]
     comment: str | None
-    user_id: int | None
+    user_id: UserId | None
     requests: list[BallotRequest]
     created_at: datetime
     updated_at: datetime
@@ -238,11 +240,14 @@ EnrollmentType = Literal["StudentEnrollment", "TeacherEnrollment", "TaEnrollment
 
 
 class EnrollmentDocument(TypedDict):
-    """``_id`` joins course, user, section and type, so there is one enrollment of each."""
+    """``_id`` joins course, user, section and type, so there is one enrollment of each.
+
+    Only the user may have colons, so what is left and right of it is known.
+    """
 
     _id: str
     number: int
-    user_id: int
+    user_id: UserId
     course_id: int
     course_section_id: int | None
     type: EnrollmentType

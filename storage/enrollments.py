@@ -14,7 +14,7 @@ from storage.client import (
     Transaction,
     round_trip,
 )
-from storage.documents import EnrollmentDocument
+from storage.documents import EnrollmentDocument, UserId
 from storage.errors import require
 from storage.idempotency import IdempotencyKey, all_once
 from storage.pagination import Page, Window, read_page
@@ -24,16 +24,16 @@ class Enrollments:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._enrollments = database.collection("enrollments")
-        self._reader: Batcher[int, list[EnrollmentDocument]] = Batcher(
+        self._reader: Batcher[UserId, list[EnrollmentDocument]] = Batcher(
             self._find_by_user, staggered=True
         )
 
-    async def of_user(self, user_id: int) -> list[EnrollmentDocument]:
+    async def of_user(self, user_id: UserId) -> list[EnrollmentDocument]:
         """The enrollments of a user; the list is shared, so callers must not change it."""
         return await self._reader.submit(user_id)
 
-    async def _find_by_user(self, user_ids: Sequence[int]) -> list[list[EnrollmentDocument]]:
-        found: dict[int, list[EnrollmentDocument]] = {user_id: [] for user_id in user_ids}
+    async def _find_by_user(self, user_ids: Sequence[UserId]) -> list[list[EnrollmentDocument]]:
+        found: dict[UserId, list[EnrollmentDocument]] = {user_id: [] for user_id in user_ids}
         with round_trip():
             cursor = self._enrollments.find({"user_id": {"$in": list(found)}})
             for one in await cursor.to_list(None):

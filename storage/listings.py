@@ -24,6 +24,7 @@ from storage.documents import (
     ContainerKey,
     PollDocument,
     SessionDocument,
+    UserId,
 )
 from storage.errors import Unavailable
 from storage.indexes import BY_CHANGE, BY_NUMBER, OF_ALL, OF_OWNER, index_of
@@ -55,7 +56,7 @@ class Filters(NamedTuple):
 
     is_open: bool | None = None
     updated_since: datetime | None = None
-    owner_id: int | None = None
+    owner_id: UserId | None = None
 
 
 class ListedPoll(NamedTuple):

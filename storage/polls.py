@@ -25,6 +25,7 @@ from storage.documents import (
     PollDefinition,
     PollDocument,
     SessionDocument,
+    UserId,
     new_session,
     number_options,
     poll_in,
@@ -92,7 +93,7 @@ class Polls:
         key = ContainerKey.of(address["container"])
         return LocatedPoll(key, await self.get(key, address["_id"]))
 
-    async def made_by(self, owner_id: int, window: Window) -> Page[PollDocument]:
+    async def made_by(self, owner_id: UserId, window: Window) -> Page[PollDocument]:
         """The polls that a user made under ``/api/v1``, newest first; the bookmarks are numbers."""
         page = await read_page(
             self._containers, {"owner_id": owner_id}, window, "number", is_descending=True
@@ -104,7 +105,7 @@ class Polls:
         key: ContainerKey,
         definition: PollDefinition,
         *,
-        owner_id: int,
+        owner_id: UserId,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
     ) -> PollDocument:
@@ -141,7 +142,7 @@ class Polls:
         definitions: Sequence[PollDefinition],
         teacher: AnyTeacher,
         *,
-        owner_id: int,
+        owner_id: UserId,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
     ) -> list[PollDocument]:
@@ -338,7 +339,7 @@ def _defined(definition: PollDefinition, before: PollDocument | None = None) -> 
 def _new_poll(
     definition: PollDefinition,
     number: int,
-    owner_id: int,
+    owner_id: UserId,
     now: datetime,
     *,
     standing_session: int | None,

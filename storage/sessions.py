@@ -16,6 +16,7 @@ from storage.documents import (
     PollDocument,
     Reach,
     SessionDocument,
+    UserId,
     is_open,
     is_over,
     new_session,
@@ -53,7 +54,7 @@ class Sessions:
         touch: Callable[[Transaction, LocatedPoll], PollDocument],
         purges: Purges,
         clock: Callable[[], datetime],
-        ballot_id: Callable[[int, int], str],
+        ballot_id: Callable[[int, UserId], str],
     ) -> None:
         self._database = database
         self._sessions = database.collection("sessions")
@@ -77,7 +78,7 @@ class Sessions:
         return {**found, **await self._ended(found.values())}
 
     async def find_with_own(
-        self, session_ids: Iterable[int], user_id: int
+        self, session_ids: Iterable[int], user_id: UserId
     ) -> tuple[dict[int, SessionDocument], dict[int, BallotDocument]]:
         """The sessions that exist, and the ballots of a user in them, both by number of session.
 

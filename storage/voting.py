@@ -18,6 +18,7 @@ from storage.documents import (
     RightsState,
     SessionDocument,
     SessionRules,
+    UserId,
     day_of,
     is_open,
 )
@@ -104,7 +105,7 @@ class Vote(NamedTuple):
 
     session_id: int
     ballot_id: str
-    user_id: int
+    user_id: UserId
     options: tuple[str, ...] | None
     comment: str | None
     number: int
@@ -140,9 +141,13 @@ class Decision(NamedTuple):
     withdrawn: Sequence[BallotRequest] = ()
 
 
-def ballot_id(secret: bytes, session_id: int, user_id: int) -> str:
-    """The ``_id`` of a voter's ballot in a session; without the secret it hides the voter."""
-    return f"{session_id}:{_keyed_hash(secret, f'voter:{session_id}:{user_id}')}"
+def ballot_id(secret: bytes, session_id: int, user_id: UserId) -> str:
+    """The ``_id`` of a voter's ballot in a session; without the secret it hides the voter.
+
+    One more colon marks a string, so that no string has the ballot of a number, whatever it says.
+    """
+    voter = f":{user_id}" if isinstance(user_id, str) else user_id
+    return f"{session_id}:{_keyed_hash(secret, f'voter:{session_id}:{voter}')}"
 
 
 def vote_key(secret: bytes, ballot: str, key: str, fingerprint: str) -> VoteKey:

@@ -8,7 +8,7 @@ from unicodedata import category
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.content import ISSUE_KEY, NO_CONTAINER
+from schemas.content import NO_CONTAINER, is_issue
 from service.web.call import CALL
 from service.web.query import TOKEN_PARAMETERS
 from storage.documents import ContainerKey
@@ -53,9 +53,9 @@ def read_content_query(
     workspace = query.read("workspace")
     content = query.read("content")
     poll_id = query.read("pollId", required=needs_poll)
-    # Only issues have no container.
+    # Only issues have no container; a user may be named like one.
     container: str | None = None
-    if content is not None and ISSUE_KEY.fullmatch(content):
+    if content is not None and is_issue(workspace, content):
         query.refuse("container")
     else:
         container = query.read("container", required=content is not None)

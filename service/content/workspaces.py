@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.fields import ID_MESSAGE, parse_id, parse_rfc3339
+from schemas.fields import USER_MESSAGE, parse_rfc3339, parse_user_id
 from service.content.expanding import part_of, see
 from service.content.query import NOTHING, READ_ELSEWHERE, Expansion, Parameters, read_type
 from service.rules import policy, views
@@ -81,9 +81,11 @@ def _read_query(request: web.Request) -> WorkspaceQuery:
             "must be a time with an offset, such as 2026-01-31T18:00:00+01:00"
         ]
     owner = query.read("createdBy", required=False)
-    owner_id = 0 if owner == "0" else parse_id(owner) if owner is not None else None
+    owner_id = None if owner is None else 0 if owner == "0" else parse_user_id(owner)
     if owner is not None and owner_id is None:
-        query.faults["createdBy"] = [f"{ID_MESSAGE}, or 0"]
+        query.faults["createdBy"] = [
+            f"must be 0, or the id of a user: {USER_MESSAGE.removeprefix('must be ')}"
+        ]
     expansion = query.read_expansion()
     limit = query.read("limit", required=False)
     cursor = query.read("cursor", required=False)

@@ -28,6 +28,7 @@ from storage.batching import Batcher
 from storage.documents import (
     BallotDocument,
     SessionDocument,
+    UserId,
     has_passed,
     is_over,
     rights_state,
@@ -317,7 +318,7 @@ class Hub:
 
     async def _read_ballots(
         self, due: Mapping[int, Collection[Watcher]], found: Mapping[int, SessionDocument]
-    ) -> dict[tuple[int, int], BallotDocument]:
+    ) -> dict[tuple[int, UserId], BallotDocument]:
         """Those that decide what is seen; of the others it does not matter whether they exist."""
         voters = {
             (number, watcher.principal.user_id)

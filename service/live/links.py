@@ -24,7 +24,7 @@ from service.web.rate_limits import count_bad_token, count_token_use
 from service.web.responses import json_response
 from service.web.store_key import STORE
 from service.web.tokens import ADMIN_TOKEN_ID, find_principal, is_admin_token
-from storage.documents import SessionDocument, has_passed
+from storage.documents import SessionDocument, UserId, has_passed
 from storage.errors import Code
 
 PATH = "/p/"
@@ -51,7 +51,7 @@ class Link(NamedTuple):
     session_id: int
     poll_id: str
     may_vote: bool
-    user_id: int | None
+    user_id: UserId | None
     token: str
     expires: int
 

@@ -4,12 +4,12 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from schemas.fields import MAX_ID, OPTION_ID
+from schemas.fields import OPTION_ID
 from schemas.responses import ProblemSchema
 from service.live.files import FILES
 from service.openapi.examples import EXAMPLES
 from service.openapi.explorer import ASSETS
-from service.openapi.fields import MOMENT, STRING, WHOLE_ID, either, text
+from service.openapi.fields import GIVEN_USER, MOMENT, SHOWN_USER, STRING, WHOLE_ID, either, text
 from service.openapi.operation import Json
 from service.polling.export import FORMATS
 from service.web.pagination import DEFAULT_LIMIT, DEFAULT_PER_PAGE, MAX_PER_PAGE
@@ -69,7 +69,7 @@ IN_QUERY: dict[str, Json] = {
         "or later, the longest unchanged first.",
     ),
     "createdBy": _of(
-        {"type": "integer", "minimum": 0, "maximum": MAX_ID},
+        SHOWN_USER,
         "In the list of a workspace, only polls that this user created.",
     ),
     "limit": _of(
@@ -94,7 +94,7 @@ IN_QUERY: dict[str, Json] = {
     "page": _of(PAGE, "A page number, or the cursor in the `next` link of the previous page."),
     "per_page": _of(PER_PAGE, f"Items per page; over {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."),
     "as_user_id": _of(
-        WHOLE_ID,
+        GIVEN_USER,
         "The user to act for, with that user's rights and authorship: for admin tokens, and for "
         "tokens with the action `act` within their workspaces and courses.",
     ),
@@ -140,7 +140,7 @@ IN_PATH: dict[str, Json] = {
     "poll_sessions/id": _of(WHOLE_ID, "The id of a session of the poll."),
     "poll_submissions/id": _of(WHOLE_ID, "The id of a submission to the session."),
     "enrollments/id": _of(WHOLE_ID, "The id of an enrollment in the course."),
-    "users/id": _of(either(WHOLE_ID, _one_of("self")), "The id of a user, or `self`."),
+    "users/id": _of(either(GIVEN_USER, _one_of("self")), "The id of a user, or `self`."),
     "link": _of(text("[A-Za-z0-9_.-]+"), "The end of the URL of a link."),
     "file": _of(_one_of(*FILES), "The name of the file."),
     "name": _of({**STRING, "minLength": 1, "maxLength": 100}, "The name of a live token."),

@@ -13,7 +13,7 @@ from marshmallow import Schema
 
 from schemas.responses import ProblemSchema
 from service.openapi import components, content, live, monitoring, polling, tokens
-from service.openapi.fields import CONDITIONS, describe
+from service.openapi.fields import CONDITIONS, USER_ID, describe
 from service.openapi.live import HTML, TEXT
 from service.openapi.names import component_name
 from service.openapi.operation import (
@@ -106,6 +106,7 @@ def build(table: Table) -> Json:
     converter = plugin.converter
     assert converter is not None  # noqa: S101 - APISpec has just set it
     converter.add_attribute_function(describe)  # type: ignore[no-untyped-call] # apispec's
+    spec.components.schema("UserId", USER_ID)
     for name, (status, codes) in _all_refusals().items():
         shape: Json = converter.schema2jsonschema(ProblemSchema())  # type: ignore[no-untyped-call] # apispec's
         spec.components.schema(name, components.problem(shape, codes))

@@ -19,6 +19,7 @@ from schemas.fields import (
     BLANKS,
     CONTROLS,
     MAX_ID,
+    MAX_USER_ID,
     OPTION_ID,
     UUID,
     Id,
@@ -27,10 +28,11 @@ from schemas.fields import (
     Name,
     Pattern,
     Title,
+    UserId,
 )
 from schemas.links import VIEW, LinkActions
 from schemas.polling import ChoiceId, Flag, NewSubmission
-from schemas.responses import Counts, ShownChoiceId, ShownCourse, Time
+from schemas.responses import Counts, ShownChoiceId, ShownCourse, ShownUserId, Time
 from schemas.tokens import Course, Workspace
 from service.openapi.descriptions import description_of
 from service.openapi.operation import Json
@@ -55,6 +57,26 @@ def either(*shapes: Json) -> Json:
 CHOICE_ID = either(WHOLE_ID, text(OPTION_ID.pattern))
 COURSE = either(WHOLE_ID, text(r"\*"))
 
+
+def _user_text() -> Json:
+    """Strings that are no number: with another character than digits, or digits that are no id.
+
+    Without assertions, which not every validator knows. It admits some characters that are not
+    printable, which would be too many to list.
+    """
+    other, inner, outer = f"[^{CONTROLS} 0-9]", f"[^{CONTROLS}]*", f"[^{CONTROLS} ]"
+    worded = f"[0-9]*{other}({inner}{outer})?|[0-9]+ {inner}{outer}"
+    return text(f"{worded}|0[0-9]+|[0-9]{{16,}}", minLength=1, maxLength=MAX_USER_ID)
+
+
+USER_ID: Json = {
+    "description": "The id of a user, as the caller's system has it: a number, or a string of "
+    "printable characters that is no number. 0 is the user of tokens that belong to nobody.",
+    **either({**WHOLE_ID, "minimum": 0}, _user_text()),
+}
+SHOWN_USER: Json = {"$ref": "#/components/schemas/UserId"}
+GIVEN_USER: Json = {**SHOWN_USER, "minimum": 1}
+
 KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Time: lambda field: {"format": "date-time", "pattern": f"^{field.pattern.pattern}$"},
     Pattern: lambda field: (
@@ -73,6 +95,8 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Moment: lambda _: text(f"|{MOMENT}"),
     Flag: lambda _: {"type": "boolean"},
     Id: lambda _: WHOLE_ID,
+    UserId: lambda _: GIVEN_USER,
+    ShownUserId: lambda _: SHOWN_USER,
     ChoiceId: lambda _: CHOICE_ID,
     ShownChoiceId: lambda _: CHOICE_ID,
     Course: lambda _: COURSE,
@@ -136,6 +160,8 @@ def describe(_: Any, field: fields.Field[Any], *, ret: Json) -> Json:
     found = next((KEYWORDS[kind](field) for kind in type(field).__mro__ if kind in KEYWORDS), {})
     if field.allow_none and "type" in found:
         found = {**found, "type": [found["type"], "null"]}
+    if field.allow_none and "$ref" in found:
+        found = either(found)
     if field.allow_none and "anyOf" in found:
         found = either(*found["anyOf"], {"type": "null"})
     if isinstance(field.parent, Schema):  # not the items of a list

@@ -71,9 +71,7 @@ async def show_user(request: web.Request) -> web.Response:
     the id.
     """
     caller = await lookups.read_caller(request, policy.READ)
-    user_id = caller.principal.user_id
-    if request.match_info["id"] != "self":
-        user_id = lookups.read_path_id(request, "id")
+    user_id = lookups.read_path_user(request)
     policy.require_self(caller, user_id)
     return polling_response(request, {"id": user_id, "name": f"User {user_id}"})
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.fields import UUID, parse_id
+from schemas.fields import UUID, parse_id, parse_user_id
 from schemas.polling import BOOLEANS
 from service.rules import policy
 from service.rules.policy import Caller, View
@@ -17,7 +17,7 @@ from service.web.call import CALL
 from service.web.store_key import STORE
 from storage import choices
 from storage.courses import AnyTeacher, Teacher
-from storage.documents import EnrollmentDocument, LocatedPoll, SessionDocument
+from storage.documents import EnrollmentDocument, LocatedPoll, SessionDocument, UserId
 from storage.errors import NotFound
 
 
@@ -80,6 +80,17 @@ def read_path_id(request: web.Request, name: str) -> int:
     if number is None:
         raise NotFound("There is no resource with this id.")
     return number
+
+
+def read_path_user(request: web.Request) -> UserId:
+    """The user of ``/users/:id``; ``self`` is the caller."""
+    text = request.match_info["id"]
+    if text == "self":
+        return request[CALL].principal.user_id
+    user_id = parse_user_id(text)
+    if user_id is None:
+        raise NotFound("There is no user with this id.")
+    return user_id
 
 
 async def find_poll(request: web.Request) -> LocatedPoll:

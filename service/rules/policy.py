@@ -191,7 +191,7 @@ def _reach(enrollments: Iterable[EnrollmentDocument]) -> Reach:
     return reached
 
 
-def manages(caller: Caller, key: ContainerKey, owner_id: int) -> bool:
+def manages(caller: Caller, key: ContainerKey, owner_id: UserId) -> bool:
     """Whether the caller manages a poll.
 
     Admins always do. Polls of users are managed by their owner, content polls with ``write``, and
@@ -238,7 +238,7 @@ class View(NamedTuple):
     replaced or withdrawn now; ``can_write``: the poll could be changed and deleted.
     """
 
-    user_id: int
+    user_id: UserId
     is_manager: bool
     may_read: bool
     may_vote: bool
@@ -253,7 +253,7 @@ class View(NamedTuple):
     can_change: bool
     can_write: bool
 
-    def author_of(self, ballot: BallotDocument) -> int | None:
+    def author_of(self, ballot: BallotDocument) -> UserId | None:
         """The caller's user id if the ballot is ``own``, else None."""
         is_own = self.own is not None and ballot["_id"] == self.own["_id"]
         return self.user_id if is_own else None
@@ -310,7 +310,7 @@ def _reaches_session(principal: Principal, key: ContainerKey, course_id: int | N
     )
 
 
-def can_write(caller: Caller, key: ContainerKey, owner_id: int) -> bool:
+def can_write(caller: Caller, key: ContainerKey, owner_id: UserId) -> bool:
     """As ``View.can_write``, of a poll without a standing session."""
     return manages(caller, key, owner_id) and grants(caller.principal, WRITE)
 
@@ -444,12 +444,12 @@ def require_teaching(caller: Caller, course_id: int) -> None:
     require(teaches(caller, course_id), f"You do not teach the course {course_id}.")
 
 
-def require_manager(caller: Caller, key: ContainerKey, owner_id: int) -> None:
+def require_manager(caller: Caller, key: ContainerKey, owner_id: UserId) -> None:
     require(manages(caller, key, owner_id), MANAGERS_ONLY)
 
 
 def require_poll_reader(
-    caller: Caller, key: ContainerKey, owner_id: int, *, reads_a_session: bool
+    caller: Caller, key: ContainerKey, owner_id: UserId, *, reads_a_session: bool
 ) -> None:
     """A manager, a reader of one of its sessions, or a token with ``read`` on its workspace."""
     may_read = manages(caller, key, owner_id) or reads_content(caller, key) or reads_a_session

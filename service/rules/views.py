@@ -19,6 +19,7 @@ from storage.documents import (
     SessionDocument,
     SessionRules,
     TokenDocument,
+    UserId,
     day_of,
     is_open,
 )
@@ -142,7 +143,7 @@ def content_vote(
     rules: SessionRules,
     poll_id: str,
     *,
-    author_id: int | None,
+    author_id: UserId | None,
     is_known: bool = True,
     is_sent: bool = False,
 ) -> dict[str, Any]:
@@ -254,7 +255,7 @@ def submission(
     ballot: BallotDocument,
     rules: SessionRules,
     *,
-    author_id: int | None,
+    author_id: UserId | None,
     is_known: bool = True,
     is_sent: bool = False,
 ) -> dict[str, Any]:
@@ -337,6 +338,6 @@ def _cast_time(ballot: BallotDocument, member: Literal["created_at", "updated_at
     return time(moment if ballot["user_id"] is not None else day_of(moment))
 
 
-def _voter(ballot: BallotDocument, rules: SessionRules) -> int | None:
+def _voter(ballot: BallotDocument, rules: SessionRules) -> UserId | None:
     """The name on a ballot, unless names are no longer saved."""
     return ballot["user_id"] if rules["settings"]["saveParticipantNames"] else None

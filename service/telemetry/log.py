@@ -15,12 +15,14 @@ import orjson
 import structlog
 from aiohttp import web
 
+from storage.documents import UserId
+
 FLUSH_SECONDS = 0.05
 NO_ROUTE = "-"
 
 
 RequestLine = tuple[
-    float, str, str, str | None, int, float, str | None, int | None, str | None, bool
+    float, str, str, str | None, int, float, str | None, UserId | None, str | None, bool
 ]
 """One answered request: Unix time in seconds, id, method, route or None, status, duration in ms,
 address, user id, token name, whether it was an event stream.

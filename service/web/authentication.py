@@ -3,7 +3,7 @@
 from aiohttp import hdrs, web
 from marshmallow import ValidationError
 
-from schemas.fields import ID_MESSAGE, parse_id
+from schemas.fields import USER_MESSAGE, parse_user_id
 from service.rules import policy
 from service.rules.principal import Principal
 from service.web.call import CALL
@@ -56,9 +56,9 @@ async def identify(request: web.Request) -> None:
     if wanted is None:
         return
     policy.require_acting(call.principal)
-    user_id = parse_id(wanted)
+    user_id = parse_user_id(wanted)
     if user_id is None:
-        raise ValidationError(ID_MESSAGE, "as_user_id")
+        raise ValidationError(USER_MESSAGE, "as_user_id")
     call.principal = call.principal.acting_for(user_id)
 
 

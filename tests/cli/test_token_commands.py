@@ -281,9 +281,10 @@ BAD = {
     "a long name": (["--name", "n" * 101, "--user", "7"], "1 to 100 printable"),
     "a name of two lines": (["--name", "a\nb", "--user", "7"], "1 to 100 printable"),
     "user 0": (["--name", "bad", "--user", "0"], "a whole number from 1 to 2^53-1"),
-    "user -1": (["--name", "bad", "--user=-1"], "a whole number from 1 to 2^53-1"),
-    "user 2^53": (["--name", "bad", "--user", "9007199254740992"], "a whole number from 1"),
-    "a user that is none": (["--name", "bad", "--user", "Ann"], "a whole number from 1"),
+    "user self": (["--name", "bad", "--user", "self"], "neither 0 nor self"),
+    "a user of two lines": (["--name", "bad", "--user", "u\n42"], "128 printable characters"),
+    "a user with a space": (["--name", "bad", "--user", " 42"], "without a space at either end"),
+    "a long user": (["--name", "bad", "--user", "u" * 129], "1 to 128 printable characters"),
     "the workspace users": (
         ["--name", "bad", "--user", "7", "--workspace", "users"],
         "must have 1 to 255 printable characters, and not be users",

@@ -283,7 +283,7 @@ async def test_the_refusals_of_the_document_are_those_of_the_service(
     documented = {int(status) for status in operation["responses"]}
     url, query = await address(api, path, operation)
     await refused(await anonymous.request(method, url, params=query), 403)
-    acting = {**query, "as_user_id": "nobody"}
+    acting = {**query, "as_user_id": "0"}
     await refused(await api.request(method, url, params=acting), 400, ["as_user_id"])
     assert {400, 403, 429, 500, 503} <= documented
     if "requestBody" in operation:
@@ -332,7 +332,7 @@ async def test_an_answer_outside_the_document_would_be_noticed(
     for shown_user, answer in [
         ({"id": 7, "name": "User 7"}, web.json_response),
         ({"id": 7}, web.json_response),
-        ({"id": "x", "name": "User 7"}, web.json_response),
+        ({"id": "7", "name": "User 7"}, web.json_response),
         ({"id": 7, "name": "User 7", "more": 1}, web.json_response),
         ({}, lambda _: web.Response(text="User 7")),
         ({}, lambda _: web.Response(status=202)),

@@ -129,7 +129,7 @@ async def test_one_bad_object_refuses_all_and_every_fault_is_named(api: Client, 
         (f"{API}/polls", {"question": "?"}, {"question": ""}, "question"),
         (f"{poll}/poll_choices", {"text": "a"}, {}, "text"),
         (f"{poll}/poll_sessions", {"course_id": 1}, {"course_id": 0}, "course_id"),
-        (COURSE, {"user_id": 1}, {"user_id": "x"}, "user_id"),
+        (COURSE, {"user_id": 1}, {"user_id": " x"}, "user_id"),
     ):
         name = path.rpartition("/")[2]
         response = await api.post(path, json={name: [good, bad, good, bad]})

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
+from storage.documents import UserId
 from tests.conftest import Client, Raw
 from tests.support.seeds import DEFAULT_SETTINGS, ISSUE, Json, a_poll
 
@@ -110,7 +111,7 @@ async def change(api: Client, run: Run, **settings: Any) -> Json:
 
 
 async def enroll(
-    api: Client, user_id: int, *, section: int | None = None, kind: str = "StudentEnrollment"
+    api: Client, user_id: UserId, *, section: int | None = None, kind: str = "StudentEnrollment"
 ) -> None:
     enrollment = {"user_id": user_id, "type": kind, "course_section_id": section}
     url = f"/api/v1/courses/{COURSE}/enrollments"
@@ -123,7 +124,7 @@ async def vote(
     *options: str,
     who: Headers | None = None,
     key: str | None = None,
-    acting: int | None = None,
+    acting: UserId | None = None,
     **members: Any,
 ) -> ClientResponse:
     """Casts through ``/rest``."""
@@ -139,7 +140,7 @@ async def submit(
     *choices: int | str,
     who: Headers | None = None,
     key: str | None = None,
-    acting: int | None = None,
+    acting: UserId | None = None,
     enrolls: bool = True,
     **members: Any,
 ) -> ClientResponse:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
+from storage.documents import UserId
 from tests.conftest import Client
 from tests.support.casting import Headers, Run, answered
 
@@ -58,7 +59,7 @@ async def ask_link(
     actions: list[str],
     *,
     who: Headers | None = None,
-    acting: int | None = None,
+    acting: UserId | None = None,
     seconds: int = 3600,
 ) -> ClientResponse:
     """Of a content poll through ``/rest``, of a session of a course through ``/api/v1``."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from storage.documents import UserId
 from tests.conftest import Client, Raw, TokenMaker
 
 API = "/api/v1"
@@ -76,7 +77,7 @@ async def make_session(
 
 
 async def enroll(
-    api: Client, user_id: int, course_id: int, kind: str = STUDENT, section: int | None = None
+    api: Client, user_id: UserId, course_id: int, kind: str = STUDENT, section: int | None = None
 ) -> Json:
     enrollment = {"user_id": user_id, "type": kind, "course_section_id": section}
     made: Json = await call(
@@ -86,7 +87,7 @@ async def enroll(
 
 
 async def teacher_of(
-    api: Client, make_token: TokenMaker, course_id: int = 1, user_id: int = 7
+    api: Client, make_token: TokenMaker, course_id: int = 1, user_id: UserId = 7
 ) -> Headers:
     """A token without any workspace, whose user teaches a course."""
     await enroll(api, user_id, course_id, TEACHER)

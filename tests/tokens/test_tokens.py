@@ -103,7 +103,7 @@ BAD: dict[str, tuple[Json, str, str]] = {
     "a name of two lines": ({"name": "a\nb"}, "name", "must not have control characters"),
     "no user": ({"userId": None}, "userId", "must not be null"),
     "user 0": ({"userId": 0}, "userId", "must be a whole number from 1 to 2^53-1"),
-    "a user in text": ({"userId": "7"}, "userId", "must be a whole number from 1 to 2^53-1"),
+    "a number in quotes": ({"userId": "7"}, "userId", "must be sent as a number, without quotes"),
     "a large user": ({"userId": 2**53}, "userId", "must be a whole number from 1 to 2^53-1"),
     "an unknown action": ({"actions": ["admin"]}, "actions[0]", "must be one of read, write"),
     "no actions": ({"actions": []}, "actions", "must have 1 to 4 items"),
