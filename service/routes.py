@@ -1,5 +1,7 @@
 """The URL table: which function answers which method of which path."""
 
+import re
+
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
@@ -75,6 +77,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     TOKENS: {"GET": tokens.list_tokens, "POST": tokens.create_token},
     TOKEN: {"DELETE": tokens.revoke_token},
 }
+PARAMETER = re.compile(r"\{(\w+)\}")
 UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""
 
@@ -88,7 +91,7 @@ CASTS = frozenset(
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
-    resources = {path: router.add_resource(path) for path in ROUTES}
+    resources = {path: router.add_resource(_pattern(path)) for path in ROUTES}
     # After all others, which are matched first.
     slashed = {
         path: SlashedResource(path) for path in ROUTES if path.startswith(("/rest/", API, TOKENS))
@@ -110,11 +113,16 @@ class SlashedResource(web.DynamicResource):
     """A path with a slash at its end: the same resource, also in the log and the metrics."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path}/")
+        super().__init__(f"{_pattern(path)}/")
 
     @property
     def canonical(self) -> str:
         return super().canonical.removesuffix("/")
+
+
+def _pattern(path: str) -> str:
+    """With names and ids of any characters: aiohttp's own pattern admits no braces."""
+    return PARAMETER.sub(r"{\1:[^/]+}", path)
 
 
 async def _accept_expectation(request: web.Request) -> None:

@@ -57,7 +57,7 @@ class Enrollments:
         Each of ``wanted`` has ``user_id``, ``course_section_id`` and ``type``. Takes as many round
         trips for a thousand as for one.
         """
-        ids = [_id_of(course_id, one) for one in wanted]
+        ids = [id_of(course_id, one) for one in wanted]
         by_id = dict(zip(ids, wanted, strict=True))
 
         def enroll(transaction: Transaction) -> list[EnrollmentDocument]:
@@ -109,7 +109,7 @@ class Enrollments:
         return await self._database.transaction(work)
 
 
-def _id_of(course_id: int, wanted: Mapping[str, Any]) -> str:
+def id_of(course_id: int, wanted: Mapping[str, Any]) -> str:
     section_id = wanted["course_section_id"] or ""
     return f"{course_id}:{wanted['user_id']}:{section_id}:{wanted['type']}"
 

@@ -105,6 +105,21 @@ def test_what_a_token_may_do_is_what_was_asked_for(running: Running) -> None:
     assert listed["page"][1:8] == ["42", "live", "no", "vote", "PLAT", "-", POLL_ID]
 
 
+def test_the_user_of_a_token_is_a_number_or_a_string(running: Running) -> None:
+    users = {
+        "number": "42",
+        "account": "557058:f58131cb",
+        "zero": "042",
+        "large": "9007199254740992",
+    }
+    running.tokens(*(f"--name {name} --user {user}" for name, user in users.items()))
+    listed = rows(running.token("list"))
+    assert {name: listed[name][1] for name in users} == users
+    with running.services.raw() as raw:
+        stored = {one["name"]: one["user_id"] for one in raw.polls.tokens.find()}
+    assert {name: stored[name] for name in users} == {**users, "number": 42}
+
+
 def test_a_name_is_unique_among_live_tokens_and_free_again_after_them(running: Running) -> None:
     create = ("create", "--name", "again", "--user", "7")
     secret_of(running.token(*create))
