@@ -15,6 +15,8 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation import GenerationMode
 from schemathesis.generation.meta import TestPhase
 
+from schemas.fields import parse_user_id
+
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+")
 CONTENT_PATHS = ("/rest/polls", "/rest/votes", "/rest/results", "/rest/links")
 FILTERS = ("state", "updatedSince", "createdBy", "limit")
@@ -89,11 +91,11 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
     for name, value in case.headers.items():
         case.headers[name] = str(value)  # links put ids there, which are numbers
     is_valid = is_good(case, ParameterLocation.QUERY)  # before changes, which reset it
-    # Other users may do little, and most entity tags match nothing. schemathesis infers that the id
-    # of a choice, which may be any word, is that of a user.
-    is_number = str(case.query.get("as_user_id", "1")).isdecimal()
-    if is_valid and (world.tosses() or not is_number):
+    # Other users may do little, and most entity tags match nothing.
+    if is_valid and (world.tosses() or not is_user(case.query.get("as_user_id", 1))):
         case.query.pop("as_user_id", None)
+    if is_valid and not is_user(case.query.get("createdBy") or 1):
+        case.query.pop("createdBy", None)
     if is_good(case, ParameterLocation.HEADER) and world.tosses():
         case.headers.pop("If-Match", None)
     if is_free(case):
@@ -116,6 +118,11 @@ def is_good(case: AnyCase, part: ParameterLocation) -> bool:
     """Whether a part of the request is meant to be valid."""
     component = case.meta.components.get(part) if case.meta else None
     return component is None or component.mode is GenerationMode.POSITIVE
+
+
+def is_user(value: Any) -> bool:
+    """The document does not list all characters that are not printable."""
+    return parse_user_id(str(value)) is not None
 
 
 def is_free(case: AnyCase) -> bool:
@@ -174,6 +181,10 @@ def complete_body(case: AnyCase, body: dict[str, Any]) -> None:
         case.body = {"poll_submissions": [{"poll_choice_id": world.choice_id}]}
     elif case.path == "/tokens":
         complete_token(body)
+    elif case.path.endswith("/enrollments"):
+        for enrollment in body.get("enrollments") or ():
+            if not is_user(enrollment["user_id"]):
+                enrollment["user_id"] = "u42"
     elif case.path in CONTENT_PATHS and is_good(case, ParameterLocation.QUERY):
         complete_content_body(case, body)
 
@@ -183,6 +194,9 @@ def complete_token(body: dict[str, Any]) -> None:
     for name in ("admin", "courses", "expiresAt"):
         body.pop(name, None)
     body["workspaces"] = ["PLAT"]
+    user_id = body["userId"]
+    if not is_user(user_id) or parse_user_id(str(user_id)) != user_id:  # 16 digits in quotes
+        body["userId"] = "u42"
     if body.get("actions"):
         body["actions"] = [*body["actions"][:3], "read"]
 

@@ -111,6 +111,13 @@ def walk(api: Any) -> None:
     assert (shown.user_id, shown.courses, shown.polls) == (42, [1, "*"], [poll.id])
     assert revoke_token.sync(token.name, client=api).expires_at == token.expires_at
 
+    named = create_token.sync(client=api, body=NewToken(name="page of u42", user_id="u42"))
+    assert named.user_id == "u42"
+    vote = cast_vote.sync(
+        client=api, body=NewContentVote(option_ids=["1"]), as_user_id="u42", **one
+    )
+    assert vote.user_id == "u42"
+
 
 if __name__ == "__main__":
     url, token = sys.argv[1:]

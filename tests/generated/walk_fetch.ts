@@ -94,6 +94,10 @@ async function walk(): Promise<void> {
     await api.DELETE("/tokens/{name}", { params: { path: { name: token.name } } }),
   );
   expect(revoked.userId, 43);
+
+  const byName = { params: { query: { ...one.params.query, as_user_id: "u42" } } };
+  const theirs = done(await api.POST("/rest/votes", { ...byName, body: { optionIds: ["1"] } }));
+  expect(theirs.userId, "u42");
 }
 
 void walk();
