@@ -21,7 +21,7 @@ from tests.support.watching import got, of_content, watching
 TEXT_IDS = {"Accept": "application/json+canvas-string-ids"}
 USERS: list[UserId] = [
     *(42, "u42", "042", "AB-1", "=1+1", "a b&c=d#e?f+g%2F", "../tokens/{name}"),
-    *('\'; DROP "users" --', "$user_id", "\N{PARTY POPPER}" * 128),
+    *('\'; DROP "users" --', "$user_id", "".join(map(chr, range(0x1F300, 0x1F380)))),
 ]
 LOOKALIKES: list[UserId] = [42, "u42", "042", "4\N{FULLWIDTH DIGIT TWO}", "+42", "42.0", "'42'"]
 every_user = pytest.mark.parametrize("user", USERS, ids=lambda user: ascii(user)[:20])
