@@ -238,7 +238,7 @@ class Hub:
         self,
         due: Mapping[int, Collection[Watcher]],
         found: Mapping[int, SessionDocument],
-        ballots: Mapping[tuple[int, int], BallotDocument],
+        ballots: Mapping[tuple[int, UserId], BallotDocument],
         ended: Collection[str],
     ) -> None:
         encoded: dict[tuple[int, Shown, View], Frame | None] = {}

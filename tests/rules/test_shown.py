@@ -21,11 +21,12 @@ from storage.documents import (
     PollDocument,
     SessionDocument,
     SessionRules,
+    UserId,
 )
 from tests.rules.test_views import OPTION_IDS, TEXT, polls, settings
 
 IDS = st.integers(1, 2**53 - 1)
-USERS = st.integers(0, 2**53 - 1)
+USERS: st.SearchStrategy[UserId] = st.integers(0, 2**53 - 1) | st.sampled_from(["u42", "042"])
 MOMENTS = st.datetimes(
     min_value=datetime(2, 1, 1),  # noqa: DTZ001 - hypothesis wants it without
     max_value=datetime(9999, 12, 30),  # noqa: DTZ001 - hypothesis wants it without
@@ -128,7 +129,7 @@ def test_a_content_poll_with_its_results(
 
 
 @given(ballots(), rules(), st.none() | USERS)
-def test_votes(ballot: BallotDocument, rules: SessionRules, author: int | None) -> None:
+def test_votes(ballot: BallotDocument, rules: SessionRules, author: UserId | None) -> None:
     poll_id = "0" * 8 + "-0000" * 3 + "-" + "0" * 12
     for is_known in (True, False):
         vote = views.content_vote(ballot, rules, poll_id, author_id=author, is_known=is_known)
@@ -158,7 +159,7 @@ def test_a_session(
 
 
 @given(IDS, USERS, st.none() | IDS, st.sampled_from(ENROLLMENT_TYPES))
-def test_an_enrollment(number: int, user_id: int, section: int | None, kind: str) -> None:
+def test_an_enrollment(number: int, user_id: UserId, section: int | None, kind: str) -> None:
     document = {
         "_id": "x",
         "number": number,
