@@ -22,12 +22,12 @@ CORE := $(foreach name, architecture batching connections content_polls content_
 	$(or $(wildcard tests/*/test_$(name).py),tests/test_$(name).py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-core test-lowest test-pythons test-image test-clients soak fuzz lint \
+.PHONY: help run test coverage test-faults test-core test-lowest test-pythons test-image test-clients soak fuzz lint \
 	format bench image constraints clean
 
 # make test ENGINE=secantus
 ifdef ENGINE
-test test-core soak: export POLLS_ENGINE := $(ENGINE)
+test test-faults test-core soak: export POLLS_ENGINE := $(ENGINE)
 endif
 
 help: ## list the targets
@@ -38,11 +38,14 @@ run: $(READY) ## start the service on 127.0.0.1:8080; without MONGODB_URI it sto
 
 test: $(TEST_READY) ## run the test suite; ENGINE=secantus: on the stand-in, COVERAGE=yes: measured
 	$(COVERAGE:%=$(MEASURE) erase)
-	$(if $(COVERAGE),$(MEASURE) run,$(BIN)/python) $(PYTEST) $(ARGS)
+	$(if $(COVERAGE),$(MEASURE) run,$(BIN)/python) $(PYTEST) $(if $(FAULTS),,-m "not faults") $(ARGS)
 	$(COVERAGE:%=$(MEASURE) combine --quiet)
 
 coverage: $(TEST_READY) ## report the line coverage of make test COVERAGE=yes; below 95 % it fails
 	@$(MEASURE) report $(ARGS)
+
+test-faults: $(TEST_READY) ## run the tests that kill processes, databases and connections, 4 minutes
+	$(BIN)/python $(PYTEST) -m faults $(ARGS)
 
 test-core: $(TEST_READY) ## run a cross-section of the suite, 3 minutes
 	$(BIN)/python $(PYTEST) $(ARGS) $(CORE)

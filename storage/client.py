@@ -536,13 +536,14 @@ class Database:
         """
         try:
             with round_trip(time.monotonic() + STARTUP_SECONDS, is_logged=False):
+                if indexes:  # which makes the collection too
+                    await self.collection(name).create_indexes(indexes)
+                    return
                 try:
                     await self._database.create_collection(name, check_exists=False)
                 except OperationFailure as error:
                     if error.code != NAMESPACE_EXISTS:
                         raise
-                if indexes:
-                    await self.collection(name).create_indexes(indexes)
         except Unavailable as error:
             refusal = _access_error(error)
             if refusal is None:

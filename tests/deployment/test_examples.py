@@ -15,12 +15,16 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pymongo
+import pytest
 from aiohttp import web
 
 from tests.conftest import ADMIN, Raw
 from tests.server.test_kills import make_poll
 from tests.support.fleet import HEADERS, Service, eventually, fleet_of, recount, service_in
 from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.faults
+
 
 CAST_VOTES = ROOT / "examples" / "cast_votes.py"
 WATCH_RESULTS = ROOT / "examples" / "watch_results.py"

@@ -15,6 +15,9 @@ from tests.support.fleet import service_in
 from tests.support.processes import ROOT
 from tests.support.watched import path_of
 
+pytestmark = pytest.mark.faults
+
+
 PAGE = (ROOT / "docs" / "callers.md").read_text()
 FOLLOWERS = re.findall(r"^```js\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

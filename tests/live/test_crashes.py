@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.conftest import ADMIN
 from tests.live.test_readers import asking
 from tests.server.test_kills import Load, make_poll
@@ -18,6 +20,9 @@ from tests.support.casting import Run
 from tests.support.fleet import Poll, Service, eventually, recount, service_in
 from tests.support.serving import Client
 from tests.support.watched import results, watched
+
+pytestmark = pytest.mark.faults
+
 
 WATCHERS = 40
 ENOUGH = 50

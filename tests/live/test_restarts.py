@@ -16,6 +16,9 @@ from tests.support.casting import Run, answered, content_run, vote
 from tests.support.processes import Services
 from tests.support.serving import serving
 
+pytestmark = pytest.mark.faults
+
+
 RESTART = 'event: end\ndata: {"reason":"restart"}\n\n'
 
 

@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from itertools import count
 
 import aiohttp
+import pytest
 
 from tests.conftest import ADMIN, Scale
 from tests.support.processes import Service, Services, eventually, is_running, until
+
+pytestmark = pytest.mark.faults
+
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
 WRITERS = 16

@@ -13,11 +13,15 @@ from typing import Any
 
 import aiohttp
 import pymongo
+import pytest
 
 from storage import voting
 from tests.conftest import SECRET, Raw, Scale
 from tests.support.fleet import Answer, Poll, Service, eventually, recount, service_in
 from tests.support.seeds import ISSUE, Json, a_poll
+
+pytestmark = pytest.mark.faults
+
 
 VOTERS = 24
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)

@@ -9,11 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from storage.location import Location
 from storage.startup import open_store
 from tests.conftest import SECRET, Raw, Scale
 from tests.support.fleet import Answer, Fleet, Poll, fleet_of, in_lanes, recount
 from tests.support.seeds import ISSUE, Json
+
+pytestmark = pytest.mark.faults
+
 
 OPTIONS = ("1", "2", "3")
 LANES = 40

@@ -33,6 +33,9 @@ from tests.support.fleet import Service as FleetService
 from tests.support.fleet import eventually, recount, service_in
 from tests.support.processes import Services, children_of, is_running, slow, until
 
+pytestmark = pytest.mark.faults
+
+
 COUNT = 2
 
 

@@ -17,6 +17,8 @@ from storage.errors import Unavailable
 from storage.location import EngineChoice
 from tests.support import engine
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -6,12 +6,16 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ADMIN
 from tests.server.test_kills import VOTERS, Load, make_poll
 from tests.support.calls import POLL, call, place
 from tests.support.fleet import Service, eventually, recount, service_in
 from tests.support.processes import Services
 from tests.support.seeds import a_poll
+
+pytestmark = pytest.mark.faults
 
 
 def vote(url: str, poll_id: str, user_id: int, option: str) -> int:

@@ -19,6 +19,9 @@ from tests.support import engine
 from tests.support.polling import API, call, make_poll
 from tests.support.processes import address_in
 
+pytestmark = pytest.mark.faults
+
+
 ROOT = Path(__file__).resolve().parents[2]
 USERS_PLACE = {"type": "polls", "workspace": "users", "content": "0"}
 CONTENT_PLACE = {"type": "polls", "workspace": "PLAT", "content": "PLAT-1"}

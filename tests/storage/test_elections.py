@@ -24,6 +24,9 @@ from tests.storage.test_faults import (
 from tests.storage.test_transactions import Work, applied, database
 from tests.support.replicas import Node, ReplicaSet, replica_set_in
 
+pytestmark = pytest.mark.faults
+
+
 __all__ = ["database"]
 
 ANSWER_SECONDS = 5.0

@@ -20,6 +20,8 @@ from tests.support import engine
 from tests.support.calls import POLL, Answer, call, place
 from tests.support.processes import Service, Services, child_of, is_running, until
 
+pytestmark = pytest.mark.faults
+
 
 def server_of(server: EmbeddedServer) -> int:
     """The process of a server: the one child of its guard."""

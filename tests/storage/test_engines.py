@@ -22,6 +22,9 @@ from tests.support import engine
 from tests.support.calls import POLL, call, place
 from tests.support.processes import ROOT, Services, address_in, environment_without
 
+pytestmark = pytest.mark.faults
+
+
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 

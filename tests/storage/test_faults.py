@@ -16,6 +16,9 @@ from tests.conftest import Client, Raw, Scale
 from tests.support.fleet import Poll, eventually
 from tests.support.seeds import ISSUE, Json, a_poll, refused
 
+pytestmark = pytest.mark.faults
+
+
 COMMANDS = ("find", "insert", "update", "delete", "commitTransaction", "abortTransaction")
 FAULTS: dict[str, Json] = {
     "a write conflict": {"errorCode": 112, "errorLabels": ["TransientTransactionError"]},

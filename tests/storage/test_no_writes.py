@@ -27,6 +27,9 @@ from tests.conftest import ADMIN, SECRET, Client, Raw, Scale
 from tests.support.calls import POLL, Answer, call, place
 from tests.support.processes import Service, Services, address_in, failing, until
 
+pytestmark = pytest.mark.faults
+
+
 TRIED_AGAIN = {6, 7, 89, 91, 134, 189, 262, 391, 9001, 10107, 11600, 11602, 13435, 13436}
 """Codes after which the driver itself sends a write once more; they come with elections."""
 NAMED = {**POLL, "settings": {"saveParticipantNames": True}}

@@ -20,6 +20,9 @@ from tests.support.calls import call, place
 from tests.support.processes import ROOT, Services, until
 from tests.telemetry.test_metrics import Samples, parse, value
 
+pytestmark = pytest.mark.faults
+
+
 LINE = b"x" * 99 + b"\n"
 
 
