@@ -119,17 +119,11 @@ def mongodb_uri(
             cleaner.test.drop_collection(name)
 
 
-@pytest.fixture(scope="session")
-def reader(server: EmbeddedServer) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
-    """One for all tests: to connect takes longer than most of what they look up."""
-    with pymongo.MongoClient[dict[str, Any]](server.uri, tz_aware=True) as client:
-        yield client
-
-
 @pytest.fixture
-def raw(mongodb_uri: str, reader: pymongo.MongoClient[dict[str, Any]]) -> Raw:
+def raw(mongodb_uri: str) -> Iterator[Raw]:
     """The documents as they are stored."""
-    return reader[pymongo.uri_parser.parse_uri(mongodb_uri)["database"]]
+    with pymongo.MongoClient[dict[str, Any]](mongodb_uri, tz_aware=True) as client:
+        yield client.get_default_database()
 
 
 @pytest.fixture
