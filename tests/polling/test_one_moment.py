@@ -10,8 +10,10 @@ import pytest
 
 from service.polling.sessions import MAX_SUBMISSIONS
 from service.web.store_key import STORE
+from storage.embedded.engines import Secantus
 from tests.casting.test_casting_guards import once_before
 from tests.conftest import Client, Raw, TokenMaker
+from tests.support import engine
 from tests.support.casting import (
     COURSE,
     Headers,
@@ -27,6 +29,10 @@ from tests.support.casting import (
 from tests.support.seeds import Json, refused
 
 LOOKS = 40
+snapshots = pytest.mark.skipif(
+    engine.chosen().name == Secantus.name,
+    reason="What SecantusDB reads in an aggregate is not always of one moment.",
+)
 
 Look = Callable[[Client, Run], Awaitable[Json]]
 
@@ -65,6 +71,7 @@ async def _change(api: Client, run: Run) -> Json:
     return dict(await answered(await api.put(run.url, json=body)))
 
 
+@snapshots
 @pytest.mark.parametrize("look", [_get, _list, _change])
 async def test_results_count_the_submissions_that_are_shown_with_them(
     api: Client, raw: Raw, look: Look
@@ -78,6 +85,7 @@ async def test_results_count_the_submissions_that_are_shown_with_them(
         assert {"1": 0, "2": 0, "3": 0, **counted} == session["results"]
 
 
+@snapshots
 async def test_results_count_the_own_submission_that_is_shown_with_them(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:

@@ -15,10 +15,17 @@ from typing import Any, NamedTuple
 import pymongo
 import pytest
 
+from storage.embedded.engines import Secantus
 from tests.conftest import Raw, Scale
+from tests.support import engine
 from tests.support.fleet import eventually, fleet_of, recount
 from tests.support.replicas import Node, ReplicaSet, replica_set_in
 from tests.support.traffic import ANSWER_SECONDS, CALLERS, Call, Traffic, traffic_on
+
+pytestmark = pytest.mark.skipif(
+    engine.chosen().name == Secantus.name,
+    reason="The nodes are of MongoDB, whatever the engine; the run on MongoDB has these tests.",
+)
 
 SERVICES = 2
 BACK_SECONDS = 1.0
