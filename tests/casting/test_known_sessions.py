@@ -1,12 +1,14 @@
 """Votes in a session that a process knows: it is not read again, and yet nothing is assumed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from service.web.store_key import STORE
+from storage.ballots import Ballots
 from storage.client import Database, Transaction
 from storage.documents import SessionDocument
 from storage.known_sessions import MAX_KNOWN, MAX_SKIPPED, KnownSessions
@@ -51,6 +53,21 @@ async def known_run(api: Client, raw: Raw, **settings: Any) -> Run:
     run = await content_run(api, raw, **settings)
     await answered(await vote(api, run, "1", acting=1))
     return run
+
+
+@contextmanager
+def keeping(monkeypatch: pytest.MonkeyPatch, ballots: Ballots) -> Iterator[list[Vote]]:
+    """Gets the votes that are cast inside."""
+    votes: list[Vote] = []
+    cast = ballots.cast
+
+    async def keep(one: Vote) -> Cast:
+        votes.append(one)
+        return await cast(one)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ballots, "cast", keep)
+        yield votes
 
 
 async def test_a_new_vote_in_a_known_session_reads_nothing_and_needs_no_mark(
@@ -128,17 +145,9 @@ async def test_a_vote_is_decided_again_if_the_rights_in_its_session_have_changed
     await answered(await submit(api, run, 1, who=first))
     ballots = api.app[STORE].ballots
     [session] = raw.sessions.find()
-    votes: list[Vote] = []
-    cast = ballots.cast
-
-    async def keep(one: Vote) -> Cast:
-        votes.append(one)
-        return await cast(one)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ballots, "cast", keep)
+    with keeping(monkeypatch, ballots) as kept:
         await answered(await submit(api, run, 1, who=second))
-    [sent] = votes
+    [sent] = kept
     raw.ballots.delete_one({"_id": sent.ballot_id})
     counts = {"results": session["results"], "participants": 1}
     raw.sessions.update_one({"_id": run.session}, {"$set": {**counts, **moved}})
@@ -277,17 +286,9 @@ async def test_a_vote_that_is_changed_and_withdrawn_in_one_batch_is_gone(
 ) -> None:
     run = await known_run(api, raw, allowRevote=True)
     ballots = api.app[STORE].ballots
-    sent: list[Vote] = []
-    cast = ballots.cast
-
-    async def keep(one: Vote) -> Cast:
-        sent.append(one)
-        return await cast(one)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ballots, "cast", keep)
+    with keeping(monkeypatch, ballots) as kept:
         await answered(await vote(api, run, "2", acting=2))
-    [second] = sent
+    [second] = kept
     outcomes = await asyncio.gather(
         *(ballots.cast(one) for one in (second, second._replace(options=None)))
     )
