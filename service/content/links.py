@@ -2,13 +2,9 @@
 
 from aiohttp import web
 
-from service.content.query import read_poll_address
+from service.content.lookups import find_standing_session
 from service.live.links import respond_new_link
 from service.rules import policy
-from service.rules.policy import Caller
-from service.web.call import CALL
-from service.web.store_key import STORE
-from storage.errors import NoStandingSession
 
 
 async def create_link(request: web.Request) -> web.Response:
@@ -18,12 +14,9 @@ async def create_link(request: web.Request) -> web.Response:
     link sees and does in a browser what the caller may, without a token, until it expires or the
     token ends; with `as_user_id` it is that user's. Does not let anybody manage the poll.
     """
-    key, poll_id = read_poll_address(request, "links")
-    caller = Caller(request[CALL].principal)
-    policy.require_content(caller.principal, policy.READ, key, poll_id)
-    store = request.app[STORE]
-    poll = await store.polls.get(key, poll_id)
-    if poll["standing_session"] is None:
-        raise NoStandingSession("This poll has no link here: make one to a session under /api/v1.")
-    session = await store.sessions.get(poll["standing_session"])
+    caller, session = await find_standing_session(
+        request,
+        "links",
+        elsewhere="This poll has no link here: make one to a session under /api/v1.",
+    )
     return await respond_new_link(request, session, policy.view_of(caller, session))

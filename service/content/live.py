@@ -4,16 +4,14 @@ from typing import Any
 
 from aiohttp import web
 
-from service.content.query import read_poll_address
+from service.content.lookups import find_standing_session
 from service.live.events import respond_events
 from service.rules import policy, views
-from service.rules.policy import Caller, View
+from service.rules.policy import View
 from service.web.accept import accepts_events
-from service.web.call import CALL
 from service.web.conditional import revised_response
 from service.web.store_key import STORE
 from storage.documents import SessionDocument
-from storage.errors import NoStandingSession
 
 
 async def show_results(request: web.Request) -> web.StreamResponse:
@@ -23,15 +21,12 @@ async def show_results(request: web.Request) -> web.StreamResponse:
     not yet, the answer is a 403. With ``Accept: text/event-stream`` an event tells of each change,
     until the caller may not see them any more. Does not tell who voted.
     """
-    key, poll_id = read_poll_address(request, "results")
-    caller = Caller(request[CALL].principal)
-    policy.require_content(caller.principal, policy.READ, key, poll_id)
-    store = request.app[STORE]
-    poll = await store.polls.get(key, poll_id)
-    if poll["standing_session"] is None:
-        raise NoStandingSession("This poll has no results here: see its sessions under /api/v1.")
-    session = await store.sessions.get(poll["standing_session"])
-    own = await store.ballots.find(session["_id"], caller.principal.user_id)
+    caller, session = await find_standing_session(
+        request,
+        "results",
+        elsewhere="This poll has no results here: see its sessions under /api/v1.",
+    )
+    own = await request.app[STORE].ballots.find(session["_id"], caller.principal.user_id)
     view = policy.view_of(caller, session, own)
     policy.require_results(view)
     if accepts_events(request):
