@@ -20,7 +20,7 @@ function expect(found: unknown, expected: unknown): void {
 }
 
 async function walk(): Promise<void> {
-  const place = { workspace: "PLAT", content: "PLAT-1" };
+  const place = { workspace: "PLAT", content: "PLAT-3" };
   const settings = { endDate: "2099-12-31T18:00:00+01:00", saveParticipantNames: true };
   const options = [{ title: "Tea" }, { title: "Coffee" }];
   const poll = done(
