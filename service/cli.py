@@ -32,6 +32,7 @@ from service.settings import MAX_WORKERS, InvalidSetting, Settings, read_setting
 from service.telemetry.log import configure_logging
 from service.telemetry.output import open_descriptors, protect_outputs, show
 from service.web.store_key import STORE
+from storage.audit import Actor
 from storage.documents import USERS, TokenDocument, has_passed, utc_now
 from storage.errors import StartupRefused, StorageError
 from storage.startup import open_store
@@ -245,6 +246,7 @@ async def _announce(settings: Settings, store: Store, url: str) -> None:
                 admin=True,
                 workspaces=[ANY],
                 actions=ACTIONS,
+                actor=_actor(),
             )
         else:
             log.warning(
@@ -278,15 +280,21 @@ async def _create_token(settings: Settings, options: argparse.Namespace) -> None
             admin=options.admin,
             **{**limits, "actions": options.action or ACTIONS},
             expires_at=options.expires,
+            actor=_actor(),
         )
         try:
             print(secret, flush=True)
         except OSError as error:
-            await store.tokens.revoke(options.name, utc_now())
+            await store.tokens.revoke(options.name, utc_now(), actor=_actor())
             raise OSError(
                 f"Cannot write to standard output: {os.strerror(error.errno or 0).lower()}. The "
                 "token, which nobody has seen, was revoked."
             ) from error
+
+
+def _actor() -> Actor:
+    """A command, for the audit: it needs no token."""
+    return Actor(SERVICE_USER, None, utc_now())
 
 
 def _require_effect(token: Mapping[str, Any]) -> None:
@@ -334,7 +342,7 @@ def _row(token: TokenDocument, now: datetime) -> tuple[str, ...]:
 
 async def _revoke_token(settings: Settings, options: argparse.Namespace) -> None:
     async with _existing_store(settings) as store:
-        await store.tokens.revoke(options.name, utc_now())
+        await store.tokens.revoke(options.name, utc_now(), actor=_actor())
 
 
 class Differs(Exception):

@@ -11,7 +11,7 @@ from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import pagination
 from service.web.bodies import read_idempotency_key, read_json_body
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL, CLOCK, actor_of
 from service.web.responses import json_response
 from service.web.store_key import STORE
 from storage.documents import has_passed
@@ -47,6 +47,7 @@ async def create_token(request: web.Request) -> web.Response:
         **_with_expiry(NEW_TOKEN.load(body), now),
         now=now,
         idempotency_key=read_idempotency_key(request, body),
+        actor=actor_of(request),
     )
     is_new = token["_id"] == token_id(secret)
     return json_response({**views.token(token), "secret": secret if is_new else None})
@@ -60,7 +61,9 @@ async def revoke_token(request: web.Request) -> web.Response:
     """
     policy.require_admin(Caller(request[CALL].principal))
     name = request.match_info["name"]
-    revoked = await request.app[STORE].tokens.revoke(name, request.app[CLOCK]())
+    revoked = await request.app[STORE].tokens.revoke(
+        name, request.app[CLOCK](), actor=actor_of(request)
+    )
     return json_response(views.token(revoked))
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from storage import courses
+from storage.audit import Action, Actor, Subject, note
 from storage.batching import Batcher
 from storage.client import (
     BulkWriteError,
@@ -51,6 +52,7 @@ class Enrollments:
         *,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
+        actor: Actor | None = None,
     ) -> list[EnrollmentDocument]:
         """The enrollments of ``wanted`` in a course, each new or the existing one; all or none.
 
@@ -77,6 +79,9 @@ class Enrollments:
             except BulkWriteError as error:
                 # One was enrolled since they were read here: read and decide again.
                 raise RunAgain from error
+            if missing:
+                made: Subject = {"course_id": course_id, "count": len(missing)}
+                note(transaction, actor, Action.ENROLLMENT_CREATED, **made)
             return [enrolled[key] for key in ids]
 
         return await all_once(self._database, idempotency_key, enroll)
@@ -87,7 +92,9 @@ class Enrollments:
         with round_trip():
             require(await self._enrollments.find_one(query, {"_id": 1}), "enrollment")
 
-    async def delete(self, course_id: int, number: int) -> EnrollmentDocument:
+    async def delete(
+        self, course_id: int, number: int, *, actor: Actor | None = None
+    ) -> EnrollmentDocument:
         """Returns the deleted enrollment; raises ``NotFound``.
 
         Changes the ``rights_state`` of all open sessions of the course: votes that are under way
@@ -104,6 +111,8 @@ class Enrollments:
             query = {"course_id": course_id, "number": number}
             found = require(transaction.find_one("enrollments", query), "enrollment")
             transaction.delete("enrollments", {"_id": found["_id"]})
+            about: Subject = {"course_id": course_id, "enrollment_id": number}
+            note(transaction, actor, Action.ENROLLMENT_DELETED, **about)
             return cast(EnrollmentDocument, found)
 
         return await self._database.transaction(work)

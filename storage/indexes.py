@@ -45,6 +45,10 @@ INDEXES: dict[str, list[IndexModel]] = {
     "idempotency": [IndexModel("created_at", expireAfterSeconds=IDEMPOTENCY_SECONDS), KEYS],
     "attempts": [IndexModel("created_at", expireAfterSeconds=ATTEMPT_SECONDS)],
     "meta": [],
+    "audit": [
+        IndexModel([("poll_id", 1), ("_id", 1)]),
+        IndexModel([("user_id", 1), ("_id", 1)]),
+    ],
 }
 
 

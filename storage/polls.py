@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from storage import addresses
+from storage.audit import Action, Actor, Subject, note, note_all
 from storage.batching import RevalidatingReader
 from storage.client import Database, Transaction, round_trip, stored_size
 from storage.courses import AnyTeacher, require_teacher
@@ -108,6 +109,7 @@ class Polls:
         owner_id: UserId,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
+        actor: Actor | None = None,
     ) -> PollDocument:
         """Stores a new poll as the last of its container, with its standing session.
 
@@ -132,6 +134,7 @@ class Polls:
                 _change(transaction, key, {"$push": {"polls": poll}})
             addresses.insert(transaction, LocatedPoll(key, poll), session, now)
             transaction.insert("sessions", dict(session))
+            note(transaction, actor, Action.POLL_CREATED, poll_id=poll["id"])
             return poll
 
         async with self._turns.take(key.id):
@@ -145,6 +148,7 @@ class Polls:
         owner_id: UserId,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
+        actor: Actor | None = None,
     ) -> list[PollDocument]:
         """Stores new polls in the workspace of users, each in a container of its own; all or none.
 
@@ -164,6 +168,8 @@ class Polls:
                 container |= {"owner_id": owner_id, "number": poll["number"]}
                 transaction.insert("containers", container)
                 addresses.insert(transaction, LocatedPoll(key, poll), None, now)
+            about = [Subject(poll_id=poll["id"]) for poll in made]
+            note_all(transaction, actor, Action.POLL_CREATED, about)
             return made
 
         return await all_once(self._database, idempotency_key, insert)
@@ -176,6 +182,7 @@ class Polls:
         if_match: Revisions | None = None,
         idempotency_key: IdempotencyKey | None = None,
         check: CheckCourses | None = None,
+        actor: Actor | None = None,
     ) -> PollDocument:
         """Stores what the pure function ``change`` makes of the poll, and raises its version.
 
@@ -204,6 +211,8 @@ class Polls:
             _require_room(container)
             # By the place that this transaction has read: whatever moves it conflicts.
             _change(transaction, located.key, {"$set": {f"polls.{place}": changed}})
+            members = _changed_members(poll, changed)
+            note(transaction, actor, Action.POLL_CHANGED, poll_id=changed["id"], changed=members)
             return changed
 
         async with self._turns.take(located.key.id):
@@ -215,6 +224,7 @@ class Polls:
         *,
         if_match: Revisions | None = None,
         check: CheckCourses | None = None,
+        actor: Actor | None = None,
     ) -> PollDocument:
         """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``."""
         key, poll_id = located.key, located.poll["id"]
@@ -230,6 +240,7 @@ class Polls:
                 transaction.delete("containers", {"_id": key.id})
             else:
                 _change(transaction, key, {"$pull": {"polls": {"id": poll_id}}})
+            note(transaction, actor, Action.POLL_DELETED, poll_id=poll_id)
             return poll
 
         async with self._turns.take(key.id):
@@ -303,6 +314,17 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
         "$inc": {"casts": 1},
     }
     transaction.update("sessions", of_poll, {name: one for name, one in update.items() if one})
+
+
+def _changed_members(before: PollDocument, after: PollDocument) -> list[str]:
+    """The names of the members of the definition that differ, as ``/rest`` names them."""
+    members = [
+        name for name in ("title", "description", "options") if before.get(name) != after.get(name)
+    ]
+    had, has = dict(before["settings"]), dict(after["settings"])
+    return members + [
+        f"settings.{name}" for name in sorted({*had, *has}) if had.get(name) != has.get(name)
+    ]
 
 
 def _moved_end(

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from storage import addresses
+from storage.audit import Action, Actor, Subject, note, note_all
 from storage.batching import Batcher, Reader
 from storage.client import Database, InsertOne, Transaction, round_trip, snapshot_of
 from storage.courses import Teacher, enter, order
@@ -267,6 +268,7 @@ class Sessions:
         *,
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
+        actor: Actor | None = None,
     ) -> list[SessionDocument]:
         """New sessions of a poll in courses, not open yet; all or none.
 
@@ -287,6 +289,7 @@ class Sessions:
                 for number, members in zip(numbers, wanted, strict=True)
             ]
             transaction.bulk_write("sessions", [InsertOne(dict(session)) for session in made])
+            note_all(transaction, actor, Action.SESSION_CREATED, map(subject_of, made))
             return made
 
         return await all_once(self._database, idempotency_key, work)
@@ -296,6 +299,8 @@ class Sessions:
         session_id: int,
         changes: Mapping[str, Any],
         teacher: Teacher,
+        *,
+        actor: Actor | None = None,
     ) -> SessionDocument:
         """Changes course, section or visibility.
 
@@ -314,9 +319,11 @@ class Sessions:
                     "The course and section of a session that has submissions cannot be changed."
                 )
 
-        return await self._set(session_id, changes, check)
+        return await self._set(session_id, changes, check, actor)
 
-    async def set_published(self, session_id: int, *, is_published: bool) -> SessionDocument:
+    async def set_published(
+        self, session_id: int, *, is_published: bool, actor: Actor | None = None
+    ) -> SessionDocument:
         """Opens or closes one session.
 
         Raises ``NotFound``, and ``EndDatePassed`` if the poll closes on its end date.
@@ -333,18 +340,20 @@ class Sessions:
                 )
 
         try:
-            return await self._set(session_id, {"is_published": is_published}, check)
+            return await self._set(session_id, {"is_published": is_published}, check, actor)
         except EndDatePassed:
             await self.get(session_id)  # which notes the end, if this is the first to tell of it
             raise
 
-    async def delete(self, session_id: int) -> None:
+    async def delete(self, session_id: int, *, actor: Actor | None = None) -> None:
         """Raises ``NotFound`` and ``StandingSession``."""
 
         def work(transaction: Transaction) -> None:
-            _require_course(_read(transaction, session_id))
+            found = _read(transaction, session_id)
+            _require_course(found)
             transaction.delete("sessions", {"_id": session_id})
             self._purges.note(transaction, [session_id])
+            note(transaction, actor, Action.SESSION_DELETED, **subject_of(found))
 
         await self._database.transaction(work)
         self._purges.wake()
@@ -354,6 +363,7 @@ class Sessions:
         session_id: int,
         changes: Mapping[str, Any],
         check: Callable[[Transaction, SessionDocument], None],
+        actor: Actor | None,
     ) -> SessionDocument:
         """Every change raises ``casts``: votes are ordered against it."""
 
@@ -369,6 +379,7 @@ class Sessions:
             transaction.update("sessions", {"_id": session_id}, update)
             if after["course_id"] is None:
                 addresses.update(transaction, [after["poll_id"]], self._clock(), after)
+            _note_change(transaction, actor, found, after)
             return after
 
         return await self._database.transaction(work)
@@ -377,6 +388,27 @@ class Sessions:
 def _read(transaction: Transaction, session_id: int) -> SessionDocument:
     found = transaction.find_one("sessions", {"_id": session_id})
     return cast(SessionDocument, require(found, "poll session"))
+
+
+def subject_of(session: SessionDocument) -> Subject:
+    return {
+        "poll_id": session["poll_id"],
+        "session_id": session["_id"],
+        "course_id": session["course_id"],
+    }
+
+
+def _note_change(
+    transaction: Transaction, actor: Actor | None, before: SessionDocument, after: SessionDocument
+) -> None:
+    """Writes an entry, unless nothing changed."""
+    subject = subject_of(after)
+    if after["is_published"] != before["is_published"]:
+        action = Action.SESSION_OPENED if after["is_published"] else Action.SESSION_CLOSED
+        note(transaction, actor, action, **subject)
+    elif changed := [name for name, value in after.items() if value != before.get(name)]:
+        subject["changed"] = changed
+        note(transaction, actor, Action.SESSION_CHANGED, **subject)
 
 
 def _require_room(transaction: Transaction, poll_id: str, more: int) -> None:

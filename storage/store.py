@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from storage.audit_log import AuditLog
 from storage.ballots import Ballots
 from storage.batching import Batcher
 from storage.changes import SessionChanges
@@ -51,6 +52,7 @@ class Store:
         self.description = description
         self.is_new = is_new
         self.tokens = Tokens(database)
+        self.audit = AuditLog(database)
         self.purges = Purges(database)
         self.polls = Polls(database, self.purges, clock)
         self.ballots = Ballots(database, secret, clock)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
+from storage.audit import Action, Actor, note
 from storage.batching import Reader
 from storage.client import Database, Transaction, round_trip
 from storage.documents import Course, TokenDocument, UserId, has_passed
@@ -121,6 +122,7 @@ class Tokens:
         polls: Sequence[str] = (),
         expires_at: datetime | None = None,
         idempotency_key: IdempotencyKey | None = None,
+        actor: Actor | None = None,
     ) -> TokenDocument:
         """The new token, or the one that was made under this key: then it has another secret.
 
@@ -151,6 +153,7 @@ class Tokens:
             held = {"_id": name, "token": token["_id"], "expires_at": expires_at}
             transaction.put("live_names", held)
             transaction.insert("tokens", dict(token))
+            note(transaction, actor, Action.TOKEN_CREATED, subject_token=name)
             return token
 
         return await transaction_once(self._database, idempotency_key, work)
@@ -169,7 +172,9 @@ class Tokens:
             found = await self._tokens.find({}).sort("created_at", 1).to_list(None)
         return cast(list[TokenDocument], found)
 
-    async def revoke(self, name: str, now: datetime) -> TokenDocument:
+    async def revoke(
+        self, name: str, now: datetime, *, actor: Actor | None = None
+    ) -> TokenDocument:
         """Revokes the live token of that name; raises ``NotFound`` if there is none.
 
         In this process it stops working at once.
@@ -182,6 +187,7 @@ class Tokens:
             transaction.delete("live_names", {"_id": name})
             found = transaction.find_one("tokens", {"_id": holder["token"]})
             transaction.update("tokens", {"_id": holder["token"]}, {"$set": {"revoked_at": now}})
+            note(transaction, actor, Action.TOKEN_REVOKED, subject_token=name)
             return cast(TokenDocument, require(found, "token"))
 
         revoked = await self._database.transaction(work)

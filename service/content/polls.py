@@ -21,7 +21,7 @@ from service.rules import policy, validators, views
 from service.rules.policy import Caller
 from service.web import responses
 from service.web.bodies import read_idempotency_key, read_json_body
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL, CLOCK, actor_of
 from service.web.concurrency import in_turns
 from service.web.conditional import read_if_match, revalidate, tag_of
 from service.web.store_key import STORE
@@ -110,6 +110,7 @@ async def create_poll(request: web.Request) -> web.Response:
         owner_id=principal.user_id,
         now=request.app[CLOCK](),
         idempotency_key=read_idempotency_key(request, body),
+        actor=actor_of(request),
     )
     return _respond(poll)
 
@@ -140,6 +141,7 @@ async def replace_poll(request: web.Request) -> web.Response:
         replaced,
         if_match=read_if_match(request),
         check=policy.check_of(request[CALL].principal),
+        actor=actor_of(request),
     )
     return _respond(poll)
 
@@ -155,6 +157,7 @@ async def delete_poll(request: web.Request) -> web.Response:
         located,
         if_match=read_if_match(request),
         check=policy.check_of(request[CALL].principal),
+        actor=actor_of(request),
     )
     return _respond(poll)
 

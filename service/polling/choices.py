@@ -10,7 +10,7 @@ from service.polling import bodies, lookups
 from service.polling.responses import polling_response, revalidated
 from service.rules import policy, validators, views
 from service.web import pagination
-from service.web.call import CALL
+from service.web.call import CALL, actor_of
 from service.web.conditional import read_if_match
 from service.web.store_key import STORE
 from storage import choices
@@ -76,6 +76,7 @@ async def create_choice(request: web.Request) -> web.Response:
         lambda poll: choices.added(poll, wanted, most=MAX_OPTIONS),
         idempotency_key=idempotency_key,
         check=policy.check_of(caller.principal),
+        actor=actor_of(request),
     )
     # The new choices have the highest numbers, also in the poll that an idempotency key replays.
     highest = poll["highest_option"]
@@ -96,6 +97,7 @@ async def update_choice(request: web.Request) -> web.Response:
         lambda poll: choices.changed(poll, option_id, changes),
         if_match=read_if_match(request),
         check=policy.check_of(caller.principal),
+        actor=actor_of(request),
     )
     return _respond(request, [choices.of(poll, option_id)], poll)
 
@@ -112,6 +114,7 @@ async def delete_choice(request: web.Request) -> web.Response:
         lambda poll: choices.removed(poll, option_id),
         if_match=read_if_match(request),
         check=policy.check_of(caller.principal),
+        actor=actor_of(request),
     )
     return web.Response(status=204)
 

@@ -10,7 +10,7 @@ from service.polling import bodies, lookups
 from service.polling.responses import polling_response
 from service.rules import policy, views
 from service.web import pagination
-from service.web.call import CLOCK
+from service.web.call import CLOCK, actor_of
 from service.web.store_key import STORE
 
 
@@ -43,7 +43,11 @@ async def create_enrollment(request: web.Request) -> web.Response:
         request, ENROLLMENTS, NEW_ENROLLMENT, most=bodies.MAX_ENROLLMENTS
     )
     enrolled = await request.app[STORE].enrollments.add(
-        course_id, wanted, now=request.app[CLOCK](), idempotency_key=idempotency_key
+        course_id,
+        wanted,
+        now=request.app[CLOCK](),
+        idempotency_key=idempotency_key,
+        actor=actor_of(request),
     )
     data = [views.enrollment(enrollment) for enrollment in enrolled]
     return polling_response(request, data if len(data) > 1 else data[0])
@@ -60,7 +64,7 @@ async def delete_enrollment(request: web.Request) -> web.Response:
     enrollments = request.app[STORE].enrollments
     await enrollments.require(course_id, enrollment_id)
     policy.require_admin(caller)
-    ended = await enrollments.delete(course_id, enrollment_id)
+    ended = await enrollments.delete(course_id, enrollment_id, actor=actor_of(request))
     return polling_response(request, views.enrollment(ended, state="deleted"))
 
 

@@ -9,7 +9,7 @@ from service.polling import bodies, lookups
 from service.polling.responses import polling_response, revalidated
 from service.rules import policy, validators, views
 from service.web import pagination
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL, CLOCK, actor_of
 from service.web.conditional import read_if_match
 from service.web.store_key import STORE
 from storage.documents import PollDocument, revision
@@ -68,6 +68,7 @@ async def create_poll(request: web.Request) -> web.Response:
         owner_id=caller.principal.user_id,
         now=request.app[CLOCK](),
         idempotency_key=idempotency_key,
+        actor=actor_of(request),
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
     reads = policy.grants(caller.principal, policy.READ)
@@ -88,6 +89,7 @@ async def update_poll(request: web.Request) -> web.Response:
         lambda poll: {**poll, **changes},
         if_match=read_if_match(request),
         check=policy.check_of(caller.principal),
+        actor=actor_of(request),
     )
     return await _respond(request, [poll])
 
@@ -101,7 +103,10 @@ async def delete_poll(request: web.Request) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     located = await lookups.find_managed_poll(request, caller)
     await request.app[STORE].polls.delete(
-        located, if_match=read_if_match(request), check=policy.check_of(caller.principal)
+        located,
+        if_match=read_if_match(request),
+        check=policy.check_of(caller.principal),
+        actor=actor_of(request),
     )
     return web.Response(status=204)
 

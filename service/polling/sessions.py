@@ -15,13 +15,15 @@ from service.rules import policy, validators, views
 from service.rules.policy import Caller, View
 from service.web import pagination, streams
 from service.web.accept import accepts_events
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL, CLOCK, actor_of
 from service.web.concurrency import EXPORT_LIMIT
 from service.web.conditional import revised_response
 from service.web.store_key import STORE
+from storage.audit import Action
 from storage.documents import BallotDocument, SessionDocument
 from storage.errors import require
 from storage.pagination import Page
+from storage.sessions import subject_of
 
 MAX_SUBMISSIONS = 1000
 """In an answer; longer lists are read page by page from ``poll_submissions``."""
@@ -132,6 +134,7 @@ async def create_session(request: web.Request) -> web.Response:
         lookups.teacher(caller),
         now=request.app[CLOCK](),
         idempotency_key=idempotency_key,
+        actor=actor_of(request),
     )
     # A replay for an idempotency key answers the same, even if there are votes by now.
     data = [
@@ -151,7 +154,7 @@ async def update_session(request: web.Request) -> web.Response:
     session = await lookups.find_managed_session(request, caller)
     changes = await bodies.read_changes(request, SESSIONS, SESSION_CHANGES)
     changed = await request.app[STORE].sessions.update(
-        session["_id"], changes, lookups.teacher(caller)
+        session["_id"], changes, lookups.teacher(caller), actor=actor_of(request)
     )
     return await _respond_changed(request, caller, changed)
 
@@ -178,7 +181,7 @@ async def _publish(request: web.Request, *, is_published: bool) -> web.Response:
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
     changed = await request.app[STORE].sessions.set_published(
-        session["_id"], is_published=is_published
+        session["_id"], is_published=is_published, actor=actor_of(request)
     )
     return await _respond_changed(request, caller, changed)
 
@@ -194,6 +197,9 @@ async def export_session(request: web.Request) -> web.StreamResponse:
     form = exports.read_format(request)
     session = await lookups.find_managed_session(request, caller)
     with request.app[EXPORT_LIMIT].admit():
+        await request.app[STORE].audit.write(
+            actor_of(request), Action.SESSION_EXPORTED, **subject_of(session)
+        )
         async with request.app[STORE].exports.open(session["_id"]) as export:
             chunks = form.render(request, export)
             return await streams.respond(request, form.headers(export), chunks)
@@ -221,7 +227,7 @@ async def delete_session(request: web.Request) -> web.Response:
     """
     caller = await lookups.read_caller(request, policy.WRITE)
     session = await lookups.find_managed_session(request, caller)
-    await request.app[STORE].sessions.delete(session["_id"])
+    await request.app[STORE].sessions.delete(session["_id"], actor=actor_of(request))
     return web.Response(status=204)
 
 

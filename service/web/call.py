@@ -11,6 +11,7 @@ from aiohttp import web
 
 from service.rules.principal import NOBODY, Principal
 from service.web.responses import REQUEST_ID_HEADER
+from storage.audit import Actor
 
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
@@ -58,6 +59,12 @@ CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
 
 Identify = Callable[[web.Request], Awaitable[None]]
 """Puts the query and the principal into the call of a request, or raises its refusal."""
+
+
+def actor_of(request: web.Request) -> Actor:
+    """The caller, for the audit of what they change now."""
+    principal = request[CALL].principal
+    return Actor(principal.user_id, principal.token_name, request.app[CLOCK]())
 
 
 def read_request_id(request: web.BaseRequest) -> str:

@@ -1,0 +1,125 @@
+"""Who changed what: an append-only record, written in the transaction of each change.
+
+It tells of definitions and of what was exported. It never tells of votes: neither what
+was chosen, nor who voted.
+"""
+
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, NotRequired, TypedDict, Unpack, cast
+
+from storage.client import InsertOne, Transaction
+from storage.documents import UserId
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+COLLECTION = "audit"
+
+
+class Actor(NamedTuple):
+    """Who asks for a change, and when: a user, and the name of the token that was used.
+
+    No token is used by commands and by what the service does by itself.
+    """
+
+    user_id: UserId
+    token_name: str | None
+    at: datetime
+
+
+class Action(StrEnum):
+    """What was done; an action never changes its meaning."""
+
+    POLL_CREATED = "poll.created"
+    POLL_CHANGED = "poll.changed"
+    POLL_DELETED = "poll.deleted"
+    POLL_RESTORED = "poll.restored"
+    POLL_PURGED = "poll.purged"
+    POLL_COPIED = "poll.copied"
+    POLL_IMPORTED = "poll.imported"
+    POLL_EXPORTED = "poll.exported"
+    SESSION_CREATED = "session.created"
+    SESSION_CHANGED = "session.changed"
+    SESSION_OPENED = "session.opened"
+    SESSION_CLOSED = "session.closed"
+    SESSION_DELETED = "session.deleted"
+    SESSION_EXPORTED = "session.exported"
+    ENROLLMENT_CREATED = "enrollment.created"
+    ENROLLMENT_DELETED = "enrollment.deleted"
+    USER_EXPORTED = "user.exported"
+    USER_ERASED = "user.erased"
+    TOKEN_CREATED = "token.created"  # noqa: S105 - no secret
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105 - no secret
+
+
+class Subject(TypedDict, total=False):
+    """What an entry is about; it names no user.
+
+    ``subject_token`` is the name of the token that was created or revoked, ``changed`` has the
+    names of the members that changed, ``count`` says how many were made at once.
+    """
+
+    poll_id: str
+    session_id: int
+    course_id: int | None
+    enrollment_id: int
+    subject_token: str
+    changed: list[str]
+    count: int
+
+
+class EntryDocument(TypedDict):
+    """``_id`` begins with the time, so it is the order of entries."""
+
+    _id: str
+    at: datetime
+    action: str
+    user_id: UserId
+    token_name: str | None
+    poll_id: NotRequired[str]
+    session_id: NotRequired[int]
+    course_id: NotRequired[int | None]
+    enrollment_id: NotRequired[int]
+    subject_token: NotRequired[str]
+    changed: NotRequired[list[str]]
+    count: NotRequired[int]
+
+
+def note(
+    transaction: Transaction, actor: Actor | None, action: Action, **subject: Unpack[Subject]
+) -> None:
+    """Writes an entry, for the transaction that does what it tells."""
+    note_all(transaction, actor, action, [subject])
+
+
+def note_all(
+    transaction: Transaction, actor: Actor | None, action: Action, subjects: Iterable[Subject]
+) -> None:
+    """Writes an entry about each of ``subjects``; without an ``actor`` nothing.
+
+    An entry proves that its transaction is stored, in place of a mark: it costs no round trip.
+    """
+    if actor is None:
+        return
+    entries = [_entry(actor, action, subject) for subject in subjects]
+    transaction.bulk_write(COLLECTION, [InsertOne(dict(entry)) for entry in entries])
+    if entries:
+        transaction.proof = COLLECTION, {"_id": entries[0]["_id"]}
+
+
+def _entry(actor: Actor, action: Action, subject: Subject) -> EntryDocument:
+    entry = {
+        "_id": f"{place_of(actor.at)}-{secrets.token_hex(8)}",
+        "at": actor.at,
+        "action": action.value,
+        "user_id": actor.user_id,
+        "token_name": actor.token_name,
+        **subject,
+    }
+    return cast(EntryDocument, entry)
+
+
+def place_of(moment: datetime) -> str:
+    """Sorts as the times do: hexadecimal milliseconds."""
+    return f"{(moment - EPOCH) // timedelta(milliseconds=1):012x}"
