@@ -61,13 +61,16 @@ POLLING = Api(
     ["poll_submissions[0].poll_choice_id"],
     "poll_submissions[0].comment",
 )
+VOTED_ALREADY = "You have already voted. This poll does not allow changing a vote."
 PAGE = Api(
     {**CONTENT.statuses, **dict.fromkeys((KeyReused, KeyOutdated, LimitReached), 409)},
     {
         SessionClosed: "Voting is closed. Your vote was not counted.",
         UnknownOption: "is not an option of this poll any more.",
-        AlreadyVoted: "You have already voted. This poll does not allow changing a vote.",
+        AlreadyVoted: VOTED_ALREADY,
+        KeyReused: VOTED_ALREADY,
         KeyOutdated: "This vote was sent before, and was replaced or withdrawn since.",
+        LimitReached: "You have changed your vote too often today. Please try again tomorrow.",
     },
     ["Your choice"],
     "Your comment",

@@ -25,7 +25,7 @@ from service.web.responses import json_response
 from service.web.store_key import STORE
 from service.web.tokens import ADMIN_TOKEN_ID, find_principal, is_admin_token
 from storage.documents import SessionDocument, UserId, has_passed
-from storage.errors import Code
+from storage.errors import Code, NotFound
 
 PATH = "/p/"
 PURPOSE = "links"
@@ -125,11 +125,14 @@ async def open_link(request: web.Request) -> Opened:
 async def find_session(request: web.Request, link: Link) -> tuple[SessionDocument, Caller]:
     """The session of a link, and its holder; raises ``NotFound``, ``Forbidden``.
 
-    The session is read before the enrollments: if one of them ends in between, the session is
+    After a restore from a backup the number of the session may be given to another poll's. The
+    session is read before the enrollments: if one of them ends in between, the session is
     another one then.
     """
     store, principal = request.app[STORE], request[CALL].principal
     session = await store.sessions.get(link.session_id)
+    if session["poll_id"] != link.poll_id:
+        raise NotFound("There is no such poll session.")
     enrollments: Sequence[Any] = ()
     if session["course_id"] is not None:
         enrollments = await store.enrollments.of_user(principal.user_id)

@@ -33,7 +33,7 @@ from service.web.query import BODY
 from service.web.responses import Refused, in_pieces
 from service.web.store_key import STORE
 from storage.documents import ContainerKey, RightsState, SessionDocument, rights_state
-from storage.errors import Code
+from storage.errors import Code, KeyOutdated
 from storage.idempotency import IdempotencyKey
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
@@ -124,7 +124,7 @@ async def send_form(request: web.Request) -> web.Response:
     )
     policy.require(link.may_vote, "This link does not allow voting.")
     form = await _read_form(request)
-    return await _respond(request, link, await _cast(request, link, form))
+    return await _respond(request, link, await _answer(request, link, form))
 
 
 async def follow_page(request: web.Request) -> web.StreamResponse:
@@ -163,47 +163,75 @@ async def _read_form(request: web.Request) -> Form:
     )
 
 
-async def _cast(request: web.Request, link: Link, form: Form) -> Notice:
-    """Casts what was entered; a refusal that the voter can do something about is a notice."""
+async def _answer(request: web.Request, link: Link, form: Form) -> Notice:
+    """What came of a form; a refusal that the voter can do something about is a notice."""
     try:
-        cast = partial(
-            casting.cast,
-            *(request, casting.PAGE, link.session_id),
-            rights_state=await _require_voter(request, link),
-            check_rights=partial(_require_voter, request, link),
-        )
-        if form.withdraws:
-            await cast(None)
-            return Notice(200, "Your vote was withdrawn.")
-        sent = {"optionIds": form.options, "comment": form.comment.strip() or None}
-        vote = NEW_VOTE.load(sent)
-        key = _key_of(request, form, vote)
-        outcome = await cast(vote["optionIds"], comment=vote["comment"], idempotency_key=key)
+        return await _cast(request, link, form)
     except ValidationError as error:
         name, messages = next(iter(error.normalized_messages().items()))  # type: ignore[no-untyped-call] # marshmallow's
         return Notice(400, f"{NAMES_OF_FIELDS.get(name, name)} {messages[0]}", form)
     except Refused as refusal:
         is_empty = refusal.code is Code.INVALID_VOTE and not form.options
         return Notice(refusal.status, NO_CHOICE if is_empty else str(refusal), form)
-    if outcome.is_replay:
-        return Notice(200, "Your vote was counted. Sending it again changes nothing.")
+
+
+async def _cast(request: web.Request, link: Link, form: Form) -> Notice:
+    """Casts what was entered, or withdraws the vote."""
+    session = await _find_voted_session(request, link)
+
+    async def check_rights() -> RightsState:
+        return rights_state(await _find_voted_session(request, link))
+
+    cast = partial(
+        casting.cast,
+        *(request, casting.PAGE, link.session_id),
+        rights_state=rights_state(session),
+        check_rights=check_rights,
+    )
+    if form.withdraws:
+        await cast(None)
+        return Notice(200, "Your vote was withdrawn.")
+    vote = NEW_VOTE.load({"optionIds": form.options, "comment": form.comment.strip() or None})
+    may_change = session["rules"]["settings"]["allowRevote"]
+    key = _key_of(request, form, vote, may_change=may_change)
+    outcome = await cast(vote["optionIds"], comment=vote["comment"], idempotency_key=key)
+    if outcome.is_replay and not may_change:
+        return Notice(200, "Your vote was counted before. Sending the form again changes nothing.")
+    if outcome.is_replay and not await _is_current(request, link, vote):
+        return Notice(409, casting.PAGE.messages[KeyOutdated], form)
     return Notice(200, "Your vote was counted.")
 
 
-async def _require_voter(request: web.Request, link: Link) -> RightsState:
-    """Raises ``Forbidden`` unless the holder may vote; returns what that was decided on."""
+async def _find_voted_session(request: web.Request, link: Link) -> SessionDocument:
+    """The session; raises ``Forbidden`` unless the holder may vote in it."""
     session, caller = await find_session(request, link)
     policy.require(policy.view_of(caller, session).may_vote, policy.NO_SESSION_ACCESS)
-    return rights_state(session)
+    return session
 
 
-def _key_of(request: web.Request, form: Form, vote: dict[str, Any]) -> IdempotencyKey | None:
-    """A form that is sent twice casts one vote; one that was changed in between, another one."""
+async def _is_current(request: web.Request, link: Link, vote: dict[str, Any]) -> bool:
+    """Whether a vote that was cast before is still the holder's."""
+    ballots, user_id = request.app[STORE].ballots, request[CALL].principal.user_id
+    own = await ballots.find(link.session_id, user_id)
+    return own is not None and (
+        (own["choices"], own["comment"]) == (vote["optionIds"], vote["comment"])
+    )
+
+
+def _key_of(
+    request: web.Request, form: Form, vote: dict[str, Any], *, may_change: bool
+) -> IdempotencyKey | None:
+    """A form that is sent twice casts one vote; one that was changed in between, another one.
+
+    Where a vote cannot be changed nothing of it is part of the key: the answer would tell those
+    that may not know the vote, but know or guess ``form.key``, whether they guessed it.
+    """
     if not form.key:
         return None
     content = json.dumps([form.key, vote["optionIds"], vote["comment"]])
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    key = f"{request[CALL].principal.token_id} {fingerprint}"
+    name = fingerprint if may_change else hashlib.sha256(form.key.encode()).hexdigest()
+    key = f"{request[CALL].principal.token_id} {name}"
     return IdempotencyKey(key, fingerprint, sent_at=request.app[CLOCK]())
 
 

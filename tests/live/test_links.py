@@ -251,6 +251,21 @@ async def test_a_link_to_a_deleted_poll_says_that_it_is_gone(
         assert "This poll is gone" in page.text
 
 
+async def test_a_link_does_not_open_another_poll_that_has_its_number_after_a_restore(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    run, other = [await content_run(api, raw) for _ in range(2)]
+    link = await make_link(api, run, VOTE, acting=7)
+    await answered(await api.delete("/rest", params=run.query))
+    [session] = raw.sessions.find({"_id": other.session})
+    raw.sessions.insert_one({**session, "_id": run.session})
+    for page in (await look(anonymous, link), await send(anonymous, link, "1")):
+        assert page.status == 404
+        assert "Tea?" not in page.text
+    await refused(await anonymous.get(f"{link}/events"), 404)
+    assert raw.ballots.count_documents({}) == 0
+
+
 # Limits and logs -------------------------------------------------------------------------------
 
 

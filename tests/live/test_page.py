@@ -199,19 +199,49 @@ async def test_a_vote_is_cast_changed_and_withdrawn_by_the_form(
 async def test_a_form_that_is_sent_twice_casts_one_vote_and_a_changed_one_another(
     api: Client, anonymous: Client, raw: Raw
 ) -> None:
-    run = await content_run(api, raw)
+    run = await content_run(api, raw, allowRevote=True)
     link = await make_link(api, run, VOTE, acting=7)
-    key = (await look(anonymous, link)).key
-    first = await send(anonymous, link, "1", fields={"key": key})
-    second = await send(anonymous, link, "1", fields={"key": key})
-    assert (first.status, second.status) == (200, 200)
-    assert "Sending it again changes nothing." in second.text
-    assert (await send(anonymous, link, "2", fields={"key": key})).status == 409
+    key = {"key": (await look(anonymous, link)).key}
+    for option in ("1", "1", "2", "2"):
+        page = await send(anonymous, link, option, fields=key)
+        assert (page.status, "Your vote was counted." in page.text) == (200, True)
+        assert tally(raw, run) == {option: 1}
+    # Not counted again, or one that arrives late would take the place of the newer one.
+    page = await send(anonymous, link, "1", fields=key)
+    assert page.status == 409
+    assert "This vote was sent before, and was replaced or withdrawn since." in page.text
+    assert tally(raw, run) == {"2": 1}
+
+
+async def test_where_votes_cannot_be_changed_a_form_that_is_sent_again_says_so(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    run = await content_run(api, raw, saveParticipantNames=True)
+    link = await make_link(api, run, VOTE, acting=7)
+    key = {"key": (await look(anonymous, link)).key}
+    await send(anonymous, link, "1", fields=key)
+    second = await send(anonymous, link, "1", fields=key)
+    assert (second.status, "Sending the form again changes nothing." in second.text) == (200, True)
+    changed = await send(anonymous, link, "2", fields=key)
+    assert (changed.status, "You have already voted." in changed.text) == (409, True)
     assert tally(raw, run) == {"1": 1}
 
-    await change(api, run, allowRevote=True)
-    assert (await send(anonymous, link, "2", fields={"key": key})).status == 200
+
+async def test_whoever_guesses_the_key_of_a_form_does_not_learn_a_vote_without_a_name(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    run = await content_run(api, raw, allowComment=True, resultsVisibility="private")
+    link = await make_link(api, run, VOTE, acting=7)
+    entered = {"key": "guessed", "comment": "because"}
+    await send(anonymous, link, "2", fields=entered)
+    guesses = [("1", entered), ("2", entered), ("2", {**entered, "comment": "no"})]
+    told = [await send(anonymous, link, option, fields=fields) for option, fields in guesses]
+    assert len({(page.status, page.text) for page in told}) == 1
     assert tally(raw, run) == {"2": 1}
+
+    await change(api, run, allowRevote=True, resultsVisibility="private")
+    told = [await send(anonymous, link, option, fields={"key": "k"}) for option in ("1", "1", "3")]
+    assert len({(page.status, page.text) for page in told}) == 1
 
 
 @pytest.mark.parametrize(
