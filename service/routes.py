@@ -5,7 +5,7 @@ import re
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
-from service import tokens
+from service import people, tokens
 from service.content import links, live, queries, votes
 from service.content import polls as content_polls
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
@@ -76,8 +76,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{API}/users/{{id}}": {"GET": enrollments.show_user},
     TOKENS: {"GET": tokens.list_tokens, "POST": tokens.create_token},
     TOKEN: {"DELETE": tokens.revoke_token},
+    people.DATA: {"GET": people.export_data},
 }
 PARAMETER = re.compile(r"\{(\w+)\}")
+SLASHED = ("/rest/", API, TOKENS, "/users/", "/erasures/")
+"""The paths of the APIs, which may end in a slash."""
 UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""
 
@@ -93,9 +96,7 @@ CASTS = frozenset(
 def add_routes(router: web.UrlDispatcher) -> None:
     resources = {path: router.add_resource(_pattern(path)) for path in ROUTES}
     # After all others, which are matched first.
-    slashed = {
-        path: SlashedResource(path) for path in ROUTES if path.startswith(("/rest/", API, TOKENS))
-    }
+    slashed = {path: SlashedResource(path) for path in ROUTES if path.startswith(SLASHED)}
     for path, resource in [*resources.items(), *slashed.items()]:
         for method, handler in ROUTES[path].items():
             resource.add_route(method, handler, expect_handler=_accept_expectation)

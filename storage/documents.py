@@ -182,7 +182,9 @@ class SessionDocument(TypedDict):
     ``results`` has every option of the poll. ``casts`` rises with each vote, opening, closing and
     end, which are ordered by it, never by clocks. ``withdrawals`` counts withdrawn votes that had
     Idempotency-Keys; without any there is none to look for. ``rights_changes`` is for
-    ``rights_state``.
+    ``rights_state``. ``closed_at`` is when it was closed or its end was noted, until it is opened
+    again. ``counts_only``: its ballots were removed (``storage.retention``), so that its results
+    stand without them, and it stays closed.
     """
 
     _id: int
@@ -201,6 +203,8 @@ class SessionDocument(TypedDict):
     rights_changes: NotRequired[int]
     rules: SessionRules
     created_at: datetime
+    closed_at: NotRequired[datetime]
+    counts_only: NotRequired[bool]
 
 
 class BallotRequest(TypedDict):

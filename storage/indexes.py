@@ -24,6 +24,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "containers": [IndexModel([("owner_id", 1), ("number", -1)])],
     "addresses": [
         IndexModel("number"),
+        IndexModel([("owner_id", 1), ("number", 1)]),
         *(
             IndexModel([*index_of(whose, order).items()])
             for whose in (OF_ALL, OF_OWNER)
@@ -39,7 +40,10 @@ INDEXES: dict[str, list[IndexModel]] = {
     "purges": [],
     "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
     "courses": [],
-    "tokens": [IndexModel("expires_at", expireAfterSeconds=EXPIRED_SECONDS)],
+    "tokens": [
+        IndexModel("expires_at", expireAfterSeconds=EXPIRED_SECONDS),
+        IndexModel("user_id"),
+    ],
     "live_names": [IndexModel("expires_at", expireAfterSeconds=EXPIRED_SECONDS)],
     "sequences": [],
     "idempotency": [IndexModel("created_at", expireAfterSeconds=IDEMPOTENCY_SECONDS), KEYS],

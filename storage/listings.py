@@ -99,6 +99,20 @@ class Listings:
         found.sort(key=_number, reverse=True)
         return page_of(found, window, _number)
 
+    async def made_by(self, owner_id: UserId, window: Window) -> Page[ListedPoll]:
+        """The polls that a user made anywhere, oldest first; the bookmarks are numbers."""
+        await self._require_filled()
+        after = 0 if window.after is None else window.after
+        found = await self._join(
+            [
+                {"$match": {"owner_id": owner_id, "number": {"$gt": after}}},
+                {"$sort": {"number": 1}},
+                {"$limit": window.limit + 1},
+            ]
+        )
+        found.sort(key=_number)
+        return page_of(found, window, _number)
+
     async def in_workspace(
         self, workspace: str, filters: Filters, window: Window
     ) -> Page[ListedPoll]:

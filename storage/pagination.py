@@ -1,6 +1,6 @@
 """Pages of a list that is walked by bookmark: their cost does not grow with their number."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from storage.client import Collection, round_trip
@@ -27,6 +27,17 @@ def page_of(found: Sequence[T], window: Window, place: Callable[[T], Any]) -> Pa
     """The page of ``found``, which holds one row more than the window if there are more rows."""
     rows = found[: window.limit]
     return Page(rows, place(rows[-1]) if len(found) > window.limit else None)
+
+
+async def all_pages(
+    read: Callable[[Window], Awaitable[Page[T]]], limit: int
+) -> AsyncIterator[Sequence[T]]:
+    """The rows of every page of a list, page by page."""
+    page = await read(Window(limit=limit))
+    yield page.rows
+    while page.next_after is not None:
+        page = await read(Window(page.next_after, limit=limit))
+        yield page.rows
 
 
 async def read_page(

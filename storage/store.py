@@ -23,6 +23,7 @@ from storage.purges import Purges
 from storage.recounts import Recounts
 from storage.sessions import Sessions
 from storage.tokens import Tokens
+from storage.user_data import UserData
 
 CHECKED_SECONDS = 1.0
 """Any client may request ``/readyz``, so it causes no more than one write a second."""
@@ -62,6 +63,7 @@ class Store:
         self.enrollments = Enrollments(database)
         self.recounts = Recounts(database)
         self.exports = Exports(database)
+        self.user_data = UserData(database, self.ballots.id_of)
         self.changes = SessionChanges(database)
         self._checks: Batcher[None, None] = Batcher(self._check_writes)
         self._checked_until = 0.0

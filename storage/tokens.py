@@ -166,6 +166,10 @@ class Tokens:
         rows = [found[one["token"]] for one in names.rows if one["token"] in found]
         return Page(rows, names.next_after)
 
+    async def of_user(self, user_id: UserId, window: Window) -> Page[TokenDocument]:
+        """The tokens of a user, ended ones too, by their ids, which are the bookmarks."""
+        return await read_page(self._tokens, {"user_id": user_id}, window, "_id")
+
     async def all(self) -> list[TokenDocument]:
         """All tokens, oldest first, including revoked and expired ones."""
         with round_trip():

@@ -30,6 +30,11 @@ event: end
 data: {{"reason": "deleted"}}
 
 """
+HELD = """\
+{"kind":"user","userId":42}
+{"kind":"enrollment","courseId":5,"courseSectionId":null,"type":"StudentEnrollment",\
+"createdAt":"2014-01-07T15:16:18Z"}
+"""
 STARS: dict[str, Any] = {
     "settings": content.DEFAULT_SETTINGS,
     "options": [{"id": str(n), "title": "⭐" * n, "order": n - 1} for n in range(1, 6)],

@@ -329,8 +329,23 @@ def knows_own(principal: Principal, own: BallotDocument, rules: SessionRules) ->
     """
     if principal.maker is not None and VOTE not in principal.actions:
         return False
-    is_named = rules["settings"]["saveParticipantNames"] and own["user_id"] is not None
-    return is_named or not principal.is_acting
+    return _is_named(own, rules) or not principal.is_acting
+
+
+def knows_vote_of(
+    principal: Principal, user_id: UserId, ballot: BallotDocument, rules: SessionRules
+) -> bool:
+    """Whether the caller may know the content of this user's ballot.
+
+    One's own as ever. That of another, which only admins may ask for, if it has a name.
+    """
+    is_own = principal.user_id == user_id
+    return knows_own(principal, ballot, rules) if is_own else _is_named(ballot, rules)
+
+
+def _is_named(ballot: BallotDocument, rules: SessionRules) -> bool:
+    """Whether a ballot has a name that is shown: not while names are not saved."""
+    return rules["settings"]["saveParticipantNames"] and ballot["user_id"] is not None
 
 
 def _rights(
@@ -424,6 +439,19 @@ def require_admin(caller: Caller) -> None:
 def require_self(caller: Caller, user_id: UserId) -> None:
     is_self = caller.principal.user_id == user_id
     require(is_self or caller.principal.is_admin, "You may only read your own user.")
+
+
+def require_data(principal: Principal, user_id: UserId) -> None:
+    """For what is held of a user: admins, and the user with a token that is theirs alone.
+
+    A token that acts for users is no user's own unless it may do everything.
+    """
+    if principal.is_admin:
+        return
+    require_action(principal, READ)
+    require_poll(principal, None)
+    require(principal.user_id == user_id, "You may only read your own data.")
+    require(not principal.is_limited, "This token does not read all data of the users it acts for.")
 
 
 def require_enrolled(caller: Caller, course_id: int) -> None:

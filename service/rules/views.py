@@ -284,6 +284,41 @@ def submission(
     return data
 
 
+# What is held of a user ------------------------------------------------------------------------
+
+
+def held_enrollment(document: EnrollmentDocument) -> dict[str, Any]:
+    return {
+        "kind": "enrollment",
+        "courseId": document["course_id"],
+        "courseSectionId": document["course_section_id"],
+        "type": document["type"],
+        "createdAt": time(document["created_at"]),
+    }
+
+
+def held_token(document: TokenDocument) -> dict[str, Any]:
+    """A token, ended or not; neither its secret nor the hash of that."""
+    revoked_at = document["revoked_at"]
+    ended = {"revokedAt": time(revoked_at) if revoked_at else None}
+    return {"kind": "token", **token(document), **ended}
+
+
+def held_poll(key: ContainerKey, document: PollDocument) -> dict[str, Any]:
+    created = {"createdAt": time(document["created_at"])}
+    return {"kind": "poll", **content_poll(document), **key._asdict(), **created}
+
+
+def held_vote(
+    ballot: BallotDocument, session: SessionDocument, user_id: UserId, *, is_known: bool
+) -> dict[str, Any]:
+    """The Vote, with its session; unless ``is_known`` no more than that the user has voted."""
+    rules, poll_id = session["rules"], session["poll_id"]
+    vote = content_vote(ballot, rules, poll_id, author_id=user_id, is_known=is_known)
+    place = {"sessionId": session["_id"], "courseId": session["course_id"]}
+    return {"kind": "vote", **vote, **place}
+
+
 # Tokens ----------------------------------------------------------------------------------------
 
 

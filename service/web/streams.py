@@ -13,7 +13,7 @@ from service.web.call import CALL
 from service.web.responses import add_common_headers
 
 STREAM_SECONDS = 50.0
-"""The longest that a stream may take: MongoDB keeps the moment that it reads from for a minute."""
+"""The longest that a stream of one moment may take: MongoDB keeps that for a minute."""
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 END_AT_CLOSE = struct.pack("ii", 0, 0)
 
@@ -21,9 +21,13 @@ log = structlog.get_logger(__name__)
 
 
 async def respond(
-    request: web.Request, headers: Mapping[str, str], chunks: AsyncGenerator[bytes, None]
+    request: web.Request,
+    headers: Mapping[str, str],
+    chunks: AsyncGenerator[bytes, None],
+    *,
+    seconds: float | None = None,
 ) -> web.StreamResponse:
-    """Sends the chunks as they come, no faster than the caller takes them.
+    """Sends the chunks as they come, no faster than the caller takes them, for ``seconds`` at most.
 
     What is raised before the first chunk is there is raised here, and answered like any error.
     After it the answer has begun: the connection is cut, so that nobody takes a part for the whole,
@@ -32,7 +36,7 @@ async def respond(
     response = web.StreamResponse(headers=headers)
     # The scope of the request comes too late: these headers leave before the handler returns.
     add_common_headers(response, request[CALL].id)
-    until = asyncio.get_running_loop().time() + STREAM_SECONDS
+    until = asyncio.get_running_loop().time() + (STREAM_SECONDS if seconds is None else seconds)
     async with aclosing(chunks):
         if request.method == "HEAD":
             await response.prepare(request)

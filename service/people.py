@@ -1,0 +1,85 @@
+"""What is held of a user: ``/users/:id/data`` (docs/api.md, section 9)."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from schemas.fields import parse_user_id
+from service.rules import policy, views
+from service.rules.principal import SERVICE_USER, Principal
+from service.web import streams
+from service.web.call import CALL
+from service.web.concurrency import EXPORT_LIMIT
+from service.web.store_key import STORE
+from storage.client import set_time_limit
+from storage.documents import UserId
+from storage.errors import NotFound
+from storage.pagination import all_pages
+from storage.store import Store
+
+DATA = "/users/{id}/data"
+NDJSON = {"Content-Type": "application/x-ndjson"}
+AT_A_TIME = 50
+PAGE_SECONDS = 4.5
+"""For what is read between two pieces of an answer, as for a whole request otherwise."""
+DATA_SECONDS = 600.0
+"""The longest that an answer may take: all sessions are looked through for votes."""
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+async def export_data(request: web.Request) -> web.StreamResponse:
+    """Export what is held of a user.
+
+    For the user themselves, and admins. One JSON object a line: the enrollments, tokens, polls made
+    and votes of the user, votes without a name too. All sessions are looked through, so it takes
+    the longer the more there are; while as many exports run as the service allows, the answer is a
+    503. Does not show to admins what a vote without a name is for, nor anybody a secret.
+    """
+    user_id = read_user(request)
+    principal = request[CALL].principal
+    policy.require_data(principal, user_id)
+    with request.app[EXPORT_LIMIT].admit():
+        chunks = _render(_lines(request.app[STORE], principal, user_id))
+        return await streams.respond(request, NDJSON, chunks, seconds=DATA_SECONDS)
+
+
+def read_user(request: web.Request) -> UserId:
+    """The user of the path, ``self`` for the caller; raises ``NotFound`` for no id of a user."""
+    text = request.match_info["id"]
+    user_id = request[CALL].principal.user_id if text == "self" else parse_user_id(text)
+    if user_id is None or user_id == SERVICE_USER:
+        raise NotFound("There is no user with this id.")
+    return user_id
+
+
+async def _render(pages: AsyncGenerator[Lines, None]) -> AsyncGenerator[bytes, None]:
+    set_time_limit(PAGE_SECONDS)
+    async for page in pages:
+        if page:
+            yield b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in page)
+        set_time_limit(PAGE_SECONDS)
+
+
+async def _lines(
+    store: Store, principal: Principal, user_id: UserId
+) -> AsyncGenerator[Lines, None]:
+    yield [{"kind": "user", "userId": user_id}]
+    yield [views.held_enrollment(one) for one in await store.enrollments.of_user(user_id)]
+    async for tokens in all_pages(partial(store.tokens.of_user, user_id), AT_A_TIME):
+        yield [views.held_token(one) for one in tokens]
+    async for polls in all_pages(partial(store.listings.made_by, user_id), AT_A_TIME):
+        yield [views.held_poll(one.key, one.poll) for one in polls]
+    async for votes in store.user_data.votes(user_id):
+        yield [
+            views.held_vote(
+                one.ballot,
+                one.session,
+                user_id,
+                is_known=policy.knows_vote_of(principal, user_id, one.ballot, one.session["rules"]),
+            )
+            for one in votes
+        ]
