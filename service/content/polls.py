@@ -17,6 +17,7 @@ from service.content.query import (
     read_content_query,
     read_poll_address,
 )
+from service.content.responses import poll_response
 from service.rules import policy, validators, views
 from service.rules.policy import Caller
 from service.web import responses
@@ -111,7 +112,7 @@ async def create_poll(request: web.Request) -> web.Response:
         now=request.app[CLOCK](),
         idempotency_key=read_idempotency_key(request, body),
     )
-    return _respond(poll)
+    return poll_response(poll)
 
 
 async def replace_poll(request: web.Request) -> web.Response:
@@ -141,7 +142,7 @@ async def replace_poll(request: web.Request) -> web.Response:
         if_match=read_if_match(request),
         check=policy.check_of(request[CALL].principal),
     )
-    return _respond(poll)
+    return poll_response(poll)
 
 
 async def delete_poll(request: web.Request) -> web.Response:
@@ -156,7 +157,7 @@ async def delete_poll(request: web.Request) -> web.Response:
         if_match=read_if_match(request),
         check=policy.check_of(request[CALL].principal),
     )
-    return _respond(poll)
+    return poll_response(poll)
 
 
 async def _changeable(request: web.Request) -> LocatedPoll:
@@ -166,8 +167,3 @@ async def _changeable(request: web.Request) -> LocatedPoll:
     poll = await request.app[STORE].polls.get(key, poll_id)
     policy.require_change(request[CALL].principal, poll)
     return LocatedPoll(key, poll)
-
-
-def _respond(poll: PollDocument) -> web.Response:
-    headers = {"ETag": f'"{revision(poll)}"'}
-    return responses.json_response(views.content_poll(poll), headers=headers)
