@@ -180,20 +180,41 @@ class PollReferenceSchema(ReceivedSchema):
 
     @validates_schema
     def _require_one_kind(self, given: dict[str, str], **_: Any) -> None:
-        faults: dict[str, list[str]] = {}
-        container = given.get("container")
+        faults = place_faults(given)
         if "pollId" in given:
             place = [name for name in given if name != "pollId"]
             faults = {name: ["must be absent beside pollId"] for name in place}
-        elif missing := [name for name in ("workspace", "content") if name not in given]:
-            faults = {name: ["is missing"] for name in missing}
-        elif is_issue(given["workspace"], given["content"]):
-            if container:
-                faults["container"] = [NO_CONTAINER]
-        elif not container:
-            faults["container"] = ["is missing" if container is None else "must not be empty"]
         if faults:
             raise ValidationError(faults)
+
+
+class NewPlaceSchema(ReceivedSchema):
+    """Where a poll is to be; without members it is where the other one is."""
+
+    workspace = Name()
+    content = Name()
+    container = Name(least=0)
+
+    @validates_schema
+    def _require_whole(self, given: dict[str, str], **_: Any) -> None:
+        if given and (faults := place_faults(given)):
+            raise ValidationError(faults)
+
+    @post_load
+    def _complete(self, given: dict[str, str], **_: Any) -> dict[str, str]:
+        return {"container": "", **given} if given else {}
+
+
+def place_faults(given: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is missing of a workspace, a content and a container, or is too much."""
+    if missing := [name for name in ("workspace", "content") if name not in given]:
+        return {name: ["is missing"] for name in missing}
+    container = given.get("container")
+    if is_issue(given["workspace"], given["content"]):
+        return {"container": [NO_CONTAINER]} if container else {}
+    if container:
+        return {}
+    return {"container": ["is missing" if container is None else "must not be empty"]}
 
 
 class PollsQuerySchema(ReceivedSchema):
@@ -216,6 +237,7 @@ class NewVoteSchema(ReceivedSchema):
 
 
 POLLS_QUERY = PollsQuerySchema()
+NEW_PLACE = NewPlaceSchema()
 NEW_VOTE = NewVoteSchema()
 NEW_POLL = NewPollSchema()
 POLL_REPLACEMENT = PollReplacementSchema()

@@ -44,11 +44,15 @@ class Settings(TypedDict):
 
 
 class OptionDefinition(TypedDict):
-    """An option as a caller defines it; without ``id`` it gets the next number."""
+    """An option as a caller defines it; without ``id`` it gets the next number.
+
+    ``is_correct`` is given where the option comes from another poll, or from another system.
+    """
 
     id: NotRequired[str]
     title: str
     order: int
+    is_correct: NotRequired[bool]
 
 
 class _Described(TypedDict):
@@ -419,7 +423,7 @@ def number_options(
                 id=option_id,
                 title=option["title"],
                 order=option["order"],
-                is_correct=was_correct.get(option_id, False),
+                is_correct=option.get("is_correct", was_correct.get(option_id, False)),
             )
         )
     return numbered, highest

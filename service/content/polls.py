@@ -17,6 +17,7 @@ from service.content.query import (
     read_content_query,
     read_poll_address,
 )
+from service.content.responses import poll_response
 from service.rules import policy, validators, views
 from service.rules.policy import Caller
 from service.web import responses
@@ -112,7 +113,7 @@ async def create_poll(request: web.Request) -> web.Response:
         idempotency_key=read_idempotency_key(request, body),
         actor=actor_of(request),
     )
-    return _respond(poll)
+    return poll_response(poll)
 
 
 async def replace_poll(request: web.Request) -> web.Response:
@@ -143,7 +144,7 @@ async def replace_poll(request: web.Request) -> web.Response:
         check=policy.check_of(request[CALL].principal),
         actor=actor_of(request),
     )
-    return _respond(poll)
+    return poll_response(poll)
 
 
 async def delete_poll(request: web.Request) -> web.Response:
@@ -159,7 +160,7 @@ async def delete_poll(request: web.Request) -> web.Response:
         check=policy.check_of(request[CALL].principal),
         actor=actor_of(request),
     )
-    return _respond(poll)
+    return poll_response(poll)
 
 
 async def _changeable(request: web.Request) -> LocatedPoll:
@@ -169,8 +170,3 @@ async def _changeable(request: web.Request) -> LocatedPoll:
     poll = await request.app[STORE].polls.get(key, poll_id)
     policy.require_change(request[CALL].principal, poll)
     return LocatedPoll(key, poll)
-
-
-def _respond(poll: PollDocument) -> web.Response:
-    headers = {"ETag": f'"{revision(poll)}"'}
-    return responses.json_response(views.content_poll(poll), headers=headers)

@@ -1,6 +1,13 @@
 """The operations of the content API."""
 
-from schemas.content import MAX_REFERENCES, NEW_POLL, NEW_VOTE, POLL_REPLACEMENT, POLLS_QUERY
+from schemas.content import (
+    MAX_REFERENCES,
+    NEW_PLACE,
+    NEW_POLL,
+    NEW_VOTE,
+    POLL_REPLACEMENT,
+    POLLS_QUERY,
+)
 from schemas.links import NEW_LINK
 from schemas.responses import (
     EXPANDED_POLL,
@@ -99,6 +106,13 @@ OPERATIONS: Operations = {
         body=json_content(POLLS_QUERY),
         refusals={409: (Code.LIMIT_REACHED,)},
         is_safe=True,
+    ),
+    "POST /rest/copies": Operation(
+        "copyContentPoll",
+        STORED_POLL,
+        ONE_POLL,
+        body=json_content(NEW_PLACE),
+        refusals={409: (Code.LIMIT_REACHED,)},
     ),
     "GET /rest/results": Operation(
         "getResults",

@@ -71,6 +71,11 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "container": "The id of the macro on the page; empty or absent for an issue.",
         "pollId": "The id of one poll, in place of the others.",
     },
+    content.NewPlaceSchema: {
+        "workspace": "The workspace that the copy goes to; left out with the others, the same.",
+        "content": OF_CONTENT,
+        "container": "The id of the macro on the page; empty or absent for an issue.",
+    },
     content.PollsQuerySchema: {
         "polls": "One reference for each list of polls in the answer.",
         "expand": "What to add to each poll.",

@@ -73,6 +73,7 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     content.NewPollSchema: STARS,
     content.PollReplacementSchema: STORED_STARS,
     content.NewVoteSchema: {"optionIds": ["5"]},
+    content.NewPlaceSchema: {"workspace": "PLAT", "content": "PLAT-254605"},
     content.PollsQuerySchema: {
         "polls": [{"workspace": "PLAT", "content": "PLAT-254604"}, {"pollId": STARS_ID}],
         "expand": ["results", "vote"],

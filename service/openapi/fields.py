@@ -11,6 +11,7 @@ from marshmallow import Schema, fields
 from schemas.content import (
     ISSUE_KEY,
     MAX_OPTIONS,
+    NewPlaceSchema,
     NewPollSchema,
     PollReferenceSchema,
     SettingsSchema,
@@ -110,27 +111,35 @@ CLOSES = {"properties": {"closePollOnEndDate": {"const": True}}, "required": ["c
 ENDS = {"properties": {"endDate": {"type": "string", "minLength": 1}}, "required": ["endDate"]}
 
 
-def reference(required: tuple[str, ...] = (), **members: Json) -> Json:
+def reference(of: type[Schema], members: Json, required: tuple[str, ...] = ()) -> Json:
     """Of a reference. Names all members, since linters take each part for the whole."""
-    shapes: Json = {name: members.get(name, {}) for name in PollReferenceSchema().fields}
+    shapes: Json = {name: members.get(name, {}) for name in of().fields}
     return {"properties": shapes, **({"required": [*required]} if required else {})}
 
 
+def place(of: type[Schema]) -> Json:
+    """A workspace and a content in it, and a container unless the content is an issue."""
+    named = {"workspace": STRING, "content": STRING}
+    container = {**STRING, "minLength": 1}
+    return {
+        **reference(of, named, ("workspace", "content")),
+        "if": reference(of, {"content": {"pattern": f"^({ISSUE_KEY.pattern})$"}}),
+        "then": reference(of, {"container": {"type": ["string", "null"], "maxLength": 0}}),
+        "else": reference(of, {"container": container}, ("container",)),
+    }
+
+
 NOTHING: Json = {"type": "null"}
-OF_POLL = reference(("pollId",), pollId=STRING)
-OF_ISSUE = reference(content={"pattern": f"^({ISSUE_KEY.pattern})$"})
-NO_CONTAINER = reference(container={"type": ["string", "null"], "maxLength": 0})
-A_CONTAINER = reference(("container",), container={**STRING, "minLength": 1})
+NO_PLACE = {"workspace": NOTHING, "content": NOTHING, "container": NOTHING}
 CONDITIONS: dict[type[Schema], Json] = {
     PollReferenceSchema: {
-        "if": OF_POLL,
-        "then": reference(workspace=NOTHING, content=NOTHING, container=NOTHING),
-        "else": {
-            **reference(("workspace", "content"), workspace=STRING, content=STRING),
-            "if": OF_ISSUE,
-            "then": NO_CONTAINER,
-            "else": A_CONTAINER,
-        },
+        "if": reference(PollReferenceSchema, {"pollId": STRING}, ("pollId",)),
+        "then": reference(PollReferenceSchema, NO_PLACE),
+        "else": place(PollReferenceSchema),
+    },
+    NewPlaceSchema: {
+        "if": reference(NewPlaceSchema, NO_PLACE),
+        "else": place(NewPlaceSchema),
     },
     SettingsSchema: {"if": CLOSES, "then": {"properties": ENDS["properties"]}},
     # In a PUT the end date may be the one that the poll has.

@@ -18,7 +18,7 @@ from schemathesis.generation.meta import TestPhase
 from schemas.fields import parse_user_id
 
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+")
-CONTENT_PATHS = ("/rest/polls", "/rest/votes", "/rest/results", "/rest/links")
+CONTENT_PATHS = ("/rest/polls", "/rest/votes", "/rest/results", "/rest/links", "/rest/copies")
 FILTERS = ("state", "updatedSince", "createdBy", "limit")
 API = "/api/v1"
 PLACE = {"workspace": "PLAT", "content": "98765", "container": "macro-1"}

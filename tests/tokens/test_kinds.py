@@ -23,21 +23,24 @@ ROUTES_OF_CONTENT = [
     if path.startswith("/rest/") and path != "/rest/query"
     for method in ROUTES[path]
 ]
-ONE = frozenset(ROUTES_OF_CONTENT) - {("POST", "/rest/polls")}
+ONE = frozenset(ROUTES_OF_CONTENT) - {("POST", "/rest/polls"), ("POST", "/rest/copies")}
 READS = frozenset({("GET", "/rest/polls"), ("GET", "/rest/results"), ("POST", "/rest/links")})
 VOTES = frozenset(route for route in ROUTES_OF_CONTENT if route[1] == "/rest/votes")
-WRITES = frozenset(ROUTES_OF_CONTENT) - READS - VOTES
+# Reads one poll and makes another.
+COPIES = frozenset({("POST", "/rest/copies")})
+WRITES = frozenset(ROUTES_OF_CONTENT) - READS - VOTES - COPIES
 CHANGES = WRITES & ONE
+ALL_ROUTES = ONE | WRITES | COPIES
 NONE: frozenset[tuple[str, str]] = frozenset()
 
 # Of each kind: its token, whom it acts for, the routes that it may call.
 KINDS: dict[str, tuple[Json, int | None, frozenset[tuple[str, str]]]] = {
-    "a token of the workspace": ({**PLAT, "actions": ALL}, None, ONE | WRITES),
+    "a token of the workspace": ({**PLAT, "actions": ALL}, None, ALL_ROUTES),
     "a token of another workspace": ({**ELSEWHERE, "courses": [], "actions": ALL}, None, NONE),
     "acting without the action": ({**PLAT, "actions": ALL}, MAKER, NONE),
-    "acting for the maker": ({**PLAT, **ACTING}, MAKER, ONE | WRITES),
-    "acting for another": ({**PLAT, **ACTING}, OTHER, (ONE | WRITES) - CHANGES),
-    "acting everywhere": ({"workspaces": ["*"], **ACTING}, MAKER, ONE | WRITES),
+    "acting for the maker": ({**PLAT, **ACTING}, MAKER, ALL_ROUTES),
+    "acting for another": ({**PLAT, **ACTING}, OTHER, ALL_ROUTES - CHANGES),
+    "acting everywhere": ({"workspaces": ["*"], **ACTING}, MAKER, ALL_ROUTES),
     "acting elsewhere": ({**ELSEWHERE, **ACTING}, MAKER, NONE),
     "acting in courses": ({"workspaces": [], "courses": ["*"], **ACTING}, MAKER, NONE),
     "acting to read": ({**PLAT, "actions": READER}, MAKER, READS),
@@ -59,6 +62,7 @@ async def request(
     bodies = {
         "/rest/votes": {"optionIds": ["1"]},
         "/rest/links": {"actions": ["view"], "expiresIn": 60},
+        "/rest/copies": {},
     }
     body = bodies.get(path, a_poll(title="Anew"))
     sent: Json = {"json": body} if method in ("POST", "PUT") else {}
