@@ -17,6 +17,7 @@ from storage.errors import (
     KeyOutdated,
     KeyReused,
     LimitReached,
+    NotFound,
     OutcomeUnknown,
     StorageError,
     Unavailable,
@@ -34,6 +35,7 @@ from storage.voting import (
 )
 
 CheckRights = Callable[[], Awaitable[RightsState | None]]
+FindSession = Callable[[], Awaitable[int]]
 
 
 class Api(NamedTuple):
@@ -108,39 +110,52 @@ async def cast(
     idempotency_key: IdempotencyKey | None = None,
     rights_state: RightsState | None = None,
     check_rights: CheckRights | None = None,
+    find_session: FindSession | None = None,
 ) -> Cast:
     """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
     ``rights_state`` is what the caller's right was checked on: see ``Vote``. Where the transaction
     finds another one, ``check_rights`` checks the right again and returns the new one, or raises,
-    until the time limit of the request ends it. Raises ``Refused``, ``KeyReused`` if the key
-    was sent with another request, ``KeyOutdated`` if its vote is gone, ``NotFound`` if the session
-    is, and ``Unavailable``. Callers that may not know the vote are not told of another request: it
-    would tell a right guess from a wrong one.
+    until the time limit of the request ends it. ``find_session`` looks up the session that there is
+    where ``session_id`` is one that was known and is gone, or raises. Raises ``Refused``,
+    ``KeyReused`` if the key was sent with another request, ``KeyOutdated`` if its vote is gone,
+    ``NotFound`` if the session is, and ``Unavailable``. Callers that may not know the vote are not
+    told of another request: it would tell a right guess from a wrong one.
     """
     ballots = request.app[STORE].ballots
     principal = request[CALL].principal
     user_id = principal.user_id
-    ballot_id = ballots.id_of(session_id, user_id)
-    key = None if idempotency_key is None else ballots.vote_key(ballot_id, idempotency_key)
-    vote = Vote(
-        session_id=session_id,
-        ballot_id=ballot_id,
-        user_id=user_id,
-        options=None if options is None else tuple(options),
-        comment=comment,
-        number=next(_numbers),
-        cast_at=request.app[CLOCK](),
-        request=key,
-        rights_state=rights_state,
-    )
+
+    def vote_in(session_id: int) -> Vote:
+        ballot_id = ballots.id_of(session_id, user_id)
+        key = None if idempotency_key is None else ballots.vote_key(ballot_id, idempotency_key)
+        return Vote(
+            session_id=session_id,
+            ballot_id=ballot_id,
+            user_id=user_id,
+            options=None if options is None else tuple(options),
+            comment=comment,
+            number=next(_numbers),
+            cast_at=request.app[CLOCK](),
+            request=key,
+            rights_state=rights_state,
+        )
+
     counts = request.app[METRICS].votes
     try:
-        outcome = await _cast(ballots, vote, check_rights)
+        try:
+            outcome = await _cast(ballots, vote_in(session_id), check_rights)
+        except NotFound:
+            if find_session is None:
+                raise
+            session_id = await find_session()
+            outcome = await _cast(ballots, vote_in(session_id), check_rights)
         if not outcome.is_same and policy.knows_own(principal, outcome.ballot, outcome.rules):
             raise KeyReused
     except StorageError as refusal:
         counts[OUTCOMES.get(type(refusal), "refused")] += 1
+        if (settings := ballots.known_settings(session_id)) is not None:
+            note_anonymity(request, settings)
         if type(refusal) in api.statuses:
             raise _refused(api, refusal) from refusal
         raise

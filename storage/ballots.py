@@ -25,7 +25,9 @@ from storage.documents import (
     NOTE_END,
     BallotDocument,
     BallotRequest,
+    ContainerKey,
     SessionDocument,
+    Settings,
     UserId,
     ended,
     is_over,
@@ -75,6 +77,15 @@ class Ballots:
     def vote_key(self, ballot_id: str, key: IdempotencyKey) -> voting.VoteKey:
         """An Idempotency-Key and its request, as they are stored on this ballot."""
         return voting.vote_key(self._secret, ballot_id, key.key, key.fingerprint)
+
+    def known_session(self, key: ContainerKey, poll_id: str) -> int | None:
+        """The standing session of a poll as this process knows it: ``cast`` tells if it is gone."""
+        return self._known.standing(key, poll_id)
+
+    def known_settings(self, session_id: int) -> Settings | None:
+        """Those of its poll, as they were when a batch with a vote in it last read the session."""
+        session = self._known.get(session_id)
+        return None if session is None else session["rules"]["settings"]
 
     async def cast(self, vote: Vote) -> Cast:
         """Casts, changes or withdraws one vote; it is on disk before this returns.

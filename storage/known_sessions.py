@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from storage.documents import SessionDocument
+from storage.documents import ContainerKey, SessionDocument
 
 MAX_KNOWN = 1_000
 MAX_SKIPPED = 64
@@ -32,6 +32,7 @@ class KnownSessions:
 
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
+        self._standing: dict[tuple[str, str], int] = {}
 
     def keep(self, sessions: Iterable[SessionDocument]) -> None:
         """Remembers them as they were just read."""
@@ -39,8 +40,24 @@ class KnownSessions:
             known = self._known.pop(session["_id"], None) or _Known(session)
             known.session = session
             self._known[session["_id"]] = known
+            if session["course_id"] is None:
+                self._standing[_place(session)] = session["_id"]
             if len(self._known) > MAX_KNOWN:
-                del self._known[next(iter(self._known))]
+                self._forget(next(iter(self._known)))
+
+    def _forget(self, number: int) -> None:
+        session = self._known.pop(number).session
+        if self._standing.get(_place(session)) == number:
+            del self._standing[_place(session)]
+
+    def get(self, number: int) -> SessionDocument | None:
+        """The session as it was last read."""
+        known = self._known.get(number)
+        return None if known is None else known.session
+
+    def standing(self, key: ContainerKey, poll_id: str) -> int | None:
+        """The number of the standing session of a poll."""
+        return self._standing.get((key.id, poll_id))
 
     def find(self, numbers: Collection[int]) -> dict[int, SessionDocument] | None:
         """All these sessions; None if one is not known, or is not to be tried now."""
@@ -57,6 +74,10 @@ class KnownSessions:
             if (known := self._known.get(number)) is not None:
                 known.penalty = 0 if is_success else min(2 * known.penalty or 1, MAX_SKIPPED)
                 known.skips = known.penalty
+
+
+def _place(session: SessionDocument) -> tuple[str, str]:
+    return session["container"], session["poll_id"]
 
 
 def unchanged(session: SessionDocument) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Votes in content polls: ``/rest/votes`` (docs/api.md, sections 3 and 5)."""
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from service.web import pagination, responses
 from service.web.bodies import read_idempotency_key, read_json_body
 from service.web.call import CALL
 from service.web.store_key import STORE
-from storage.documents import BallotDocument, PollDocument, SessionRules
+from storage.documents import BallotDocument, ContainerKey, PollDocument, SessionRules
 from storage.errors import NoStandingSession
 
 
@@ -26,7 +27,7 @@ async def list_votes(request: web.Request) -> web.Response:
     """
     paging = pagination.read_paging(request)
     poll = await _find_poll(request)
-    poll_id, session_id = poll["id"], _standing_session(poll)
+    poll_id, session_id = poll["id"], _require_session(poll["standing_session"])
     ballots, principal = request.app[STORE].ballots, request[CALL].principal
     session = await request.app[STORE].sessions.get(session_id)
     own = await ballots.find(session_id, principal.user_id)
@@ -51,20 +52,24 @@ async def cast_vote(request: web.Request) -> web.Response:
     For tokens with ``vote`` on the workspace. If the poll has ``allowRevote``, the vote replaces
     the previous one. Does not add a second vote, and does not count where it is refused.
     """
-    poll = await _find_poll(request)
+    # Where the session is known the poll is not read: casting finds out whether they still exist.
+    key, poll_id = _read_address(request)
+    known = request.app[STORE].ballots.known_session(key, poll_id)
+    session_id = known or (await _find_poll(request))["standing_session"]
     body = await read_json_body(request)
     vote = NEW_VOTE.load(body)
     outcome = await casting.cast(
         request,
         casting.CONTENT,
-        _standing_session(poll),
+        _require_session(session_id),
         vote["optionIds"],
         comment=vote["comment"],
         idempotency_key=read_idempotency_key(request, body),
+        find_session=partial(_find_session, request),
     )
     # The sender of a new vote knows it, even when acting for another user.
     is_sent = not outcome.is_replay
-    data = _own_vote(request, outcome.ballot, outcome.rules, poll["id"], is_sent=is_sent)
+    data = _own_vote(request, outcome.ballot, outcome.rules, poll_id, is_sent=is_sent)
     return responses.json_response(data)
 
 
@@ -75,7 +80,8 @@ async def withdraw_vote(request: web.Request) -> web.Response:
     poll has closed.
     """
     poll = await _find_poll(request)
-    outcome = await casting.cast(request, casting.CONTENT, _standing_session(poll), None)
+    session_id = _require_session(poll["standing_session"])
+    outcome = await casting.cast(request, casting.CONTENT, session_id, None)
     data = _own_vote(request, outcome.ballot, outcome.rules, poll["id"])
     return responses.json_response(data)
 
@@ -98,17 +104,26 @@ def _own_vote(
 
 async def _find_poll(request: web.Request) -> PollDocument:
     """The poll of the query, for callers that may vote there."""
-    key, poll_id = read_poll_address(request, "votes")
-    policy.require_content(request[CALL].principal, policy.VOTE, key, poll_id)
-    poll = await request.app[STORE].polls.get(key, poll_id)
+    poll = await request.app[STORE].polls.get(*_read_address(request))
     casting.note_anonymity(request, poll["settings"])
     return poll
 
 
-def _standing_session(poll: PollDocument) -> int:
-    """Raises ``NoStandingSession``: a conflict, which a bad body comes before."""
-    if poll["standing_session"] is None:
+async def _find_session(request: web.Request) -> int:
+    return _require_session((await _find_poll(request))["standing_session"])
+
+
+def _read_address(request: web.Request) -> tuple[ContainerKey, str]:
+    """The container and the id of the poll, where the caller may vote."""
+    key, poll_id = read_poll_address(request, "votes")
+    policy.require_content(request[CALL].principal, policy.VOTE, key, poll_id)
+    return key, poll_id
+
+
+def _require_session(number: int | None) -> int:
+    """The standing session; raises ``NoStandingSession``, a conflict: a bad body comes before."""
+    if number is None:
         raise NoStandingSession(
             "This poll takes no votes here: vote in its sessions under /api/v1."
         )
-    return poll["standing_session"]
+    return number

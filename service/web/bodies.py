@@ -88,9 +88,13 @@ async def read_raw(request: web.Request) -> bytes:
     if coding not in CODINGS:
         raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
     began = monotonic()
+    content = request.content
     try:
-        async with asyncio.timeout(settings.client_seconds):
-            raw = await _read_to_end(request.content, limit)
+        if content.is_eof() and content.total_bytes <= limit:
+            raw = content.read_nowait()  # all of it came with the headers
+        else:
+            async with asyncio.timeout(settings.client_seconds):
+                raw = await _read_to_end(content, limit)
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text="The body took too long to arrive.") from error
     except web.RequestPayloadError as error:
@@ -103,8 +107,6 @@ async def read_raw(request: web.Request) -> bytes:
 
 
 async def _read_to_end(content: StreamReader, limit: int) -> bytes:
-    if content.is_eof() and content.total_bytes <= limit:
-        return content.read_nowait()  # all of it came with the headers
     body = bytearray()
     while piece := await content.readany():
         body += piece

@@ -10,13 +10,14 @@ import pytest
 from service.web.store_key import STORE
 from storage.ballots import Ballots
 from storage.client import Database, Transaction
-from storage.documents import SessionDocument
+from storage.documents import ContainerKey, SessionDocument
 from storage.known_sessions import MAX_KNOWN, MAX_SKIPPED, KnownSessions
 from storage.voting import Cast, RightsChanged, Vote
 from tests.casting.test_casting_guards import once_before
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support.casting import (
     COURSE,
+    OPTIONS,
     Run,
     answered,
     change,
@@ -28,8 +29,9 @@ from tests.support.casting import (
     vote,
 )
 from tests.support.faulty_wire import losing_commits
-from tests.support.seeds import refused
+from tests.support.seeds import a_poll, refused
 
+KEY = ContainerKey("PLAT", "PLAT-1", "")
 FREE = {"allowSelectionOfMultipleOptions": True, "allowRevote": True, "allowComment": True}
 
 
@@ -239,14 +241,47 @@ async def test_after_a_vote_that_was_there_already_a_session_is_read_for_a_while
     assert len(reads) == 3
 
 
+async def test_a_vote_in_a_known_session_reads_no_poll(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await known_run(api, raw)
+    monkeypatch.setattr(api.app[STORE], "polls", None)
+    await answered(await vote(api, run, "2", acting=2))
+    assert tally(raw, run) == {"1": 1, "2": 1}
+
+
+async def test_a_vote_in_a_known_poll_that_was_deleted_is_a_404(api: Client, raw: Raw) -> None:
+    run = await known_run(api, raw)
+    await answered(await api.delete("/rest/polls", params=run.query))
+    for _ in range(2):
+        refusal = await answered(await vote(api, run, "2", acting=2), 404)
+        assert refusal["detail"] == "There is no such poll."
+
+
+async def test_a_vote_counts_in_the_poll_that_has_taken_the_id_of_a_known_one(
+    api: Client, raw: Raw
+) -> None:
+    run = await known_run(api, raw)
+    await answered(await api.delete("/rest/polls", params=run.query))
+    body = a_poll(id=run.poll_id, options=OPTIONS)
+    await answered(await api.post("/rest/polls", params=run.place, json=body))
+    for user_id in (1, 2):
+        await answered(await vote(api, run, "2", acting=user_id))
+    [session] = raw.sessions.find({"poll_id": run.poll_id})
+    assert (session["results"]["2"], session["participants"]) == (2, 2)
+
+
 def a_session(number: int) -> SessionDocument:
-    return {"_id": number}  # type: ignore[typeddict-item]
+    place = {"container": KEY.id, "poll_id": str(number), "course_id": None}
+    return {"_id": number, **place}  # type: ignore[typeddict-item]
 
 
 def test_the_sessions_that_are_known_are_bounded() -> None:
     known = KnownSessions()
     known.keep(map(a_session, range(MAX_KNOWN + 1)))
     assert known.find([0]) is None
+    assert known.standing(KEY, "0") is None
+    assert known.standing(KEY, "1") == 1
     assert known.find([1, MAX_KNOWN]) == {1: a_session(1), MAX_KNOWN: a_session(MAX_KNOWN)}
     known.keep([a_session(1), a_session(0)])
     assert known.find([2]) is None

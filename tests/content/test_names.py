@@ -175,6 +175,20 @@ async def test_the_log_line_of_a_named_cast_names_the_voter(
     assert (line["user"], line["token"], line["remote"]) == (USER, NAME, "127.0.0.1")
 
 
+async def test_the_log_line_of_a_refused_cast_in_a_known_session_names_the_voter_of_a_named_poll(
+    api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO
+) -> None:
+    run = await content_run(api, raw, saveParticipantNames=True)
+    who = await a_voter(api, make_token)
+    await answered(await vote(api, run, "1", who=who))
+    for options, status in (("1", 409), ("9", 400)):
+        await answered(await vote(api, run, options, who=who), status)
+        assert lines_of(api, request_lines)[-1]["user"] == USER
+    await change(api, run, saveParticipantNames=False)
+    await answered(await vote(api, run, "9", who=who), 400)
+    assert lines_of(api, request_lines)[-1]["user"] is None
+
+
 async def test_the_request_line_of_a_stranger_to_an_unnamed_course_session_is_anonymous_too(
     api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO
 ) -> None:
