@@ -182,7 +182,8 @@ class SessionDocument(TypedDict):
     ``results`` has every option of the poll. ``casts`` rises with each vote, opening, closing and
     end, which are ordered by it, never by clocks. ``withdrawals`` counts withdrawn votes that had
     Idempotency-Keys; without any there is none to look for. ``rights_changes`` is for
-    ``rights_state``.
+    ``rights_state``. ``edition`` is the version of the poll that last changed what its readers
+    see; it tells those that watch a session, and decides nothing.
     """
 
     _id: int
@@ -199,6 +200,7 @@ class SessionDocument(TypedDict):
     casts: int
     withdrawals: NotRequired[int]
     rights_changes: NotRequired[int]
+    edition: NotRequired[int]
     rules: SessionRules
     created_at: datetime
 

@@ -314,7 +314,8 @@ def layout_of(session: SessionDocument, view: View) -> str:
     them.
     """
     rules = session["rules"]
-    shown = [rules["options"], rules["settings"], _closes_at(session)]
+    edition = session.get("edition")
+    shown = [edition, rules["options"], rules["settings"], _closes_at(session)]
     return tag_of(session["_id"], shown, view.sees_results, view.hides_counts, view.may_vote)
 
 
