@@ -335,7 +335,10 @@ def _refusal(request: web.Request, refused: web.Response) -> web.Response:
     problem = json.loads(refused.body or b"{}")  # type: ignore[arg-type] # bytes, as problem() makes
     status = refused.status
     body = REFUSAL_PAGE.render(
-        status=status, phrase=HTTPStatus(status).phrase, detail=problem["detail"]
+        status=status,
+        phrase=HTTPStatus(status).phrase,
+        detail=problem["detail"],
+        code=problem["code"],
     )
     answer = _html(request, body, status)
     if "Retry-After" in refused.headers:

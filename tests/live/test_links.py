@@ -138,6 +138,7 @@ async def test_a_link_for_viewing_takes_no_vote(api: Client, anonymous: Client, 
     answer = await send(anonymous, link, "1")
     assert answer.status == 403
     assert "does not allow voting" in answer.text
+    assert "new link" not in answer.text
     assert tally(raw, run) == {}
 
 
@@ -165,6 +166,7 @@ async def test_forged_truncated_and_foreign_links_are_refused_alike(
     assert {page.status for page in pages} == {403}
     assert len({page.html for page in pages}) == 1
     assert INVALID in pages[0].text
+    assert "Ask for a new link" in pages[0].text
     posts = [await send(anonymous, one, "1") for one in [*forged, expired]]
     assert {page.status for page in posts} == {403}
     for one in [*forged, expired]:

@@ -12,6 +12,7 @@ from service.live.files import FILES, TAGS
 from service.settings import InvalidSetting, Settings, read_settings
 from storage.errors import Unavailable
 from storage.sessions import Sessions
+from storage.voting import MAX_KEYS
 from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
     OPTIONS,
@@ -243,6 +244,20 @@ async def test_whoever_guesses_the_key_of_a_form_does_not_learn_a_vote_without_a
     await change(api, run, allowRevote=True, resultsVisibility="private")
     told = [await send(anonymous, link, option, fields={"key": "k"}) for option in ("1", "1", "3")]
     assert len({(page.status, page.text) for page in told}) == 1
+
+
+async def test_a_vote_that_was_changed_too_often_is_refused_in_plain_words(
+    api: Client, anonymous: Client, raw: Raw, clock: Clock
+) -> None:
+    run = await content_run(api, raw, allowRevote=True, saveParticipantNames=True)
+    link = await make_link(api, run, VOTE, acting=7)
+    await send(anonymous, link, "1")
+    keys = [{"key": str(n), "fingerprint": None, "at": clock.now} for n in range(MAX_KEYS)]
+    raw.ballots.update_one({}, {"$set": {"requests": keys}})
+    page = await send(anonymous, link, "2", fields={"key": (await look(anonymous, link)).key})
+    assert page.status == 409
+    assert "You have changed your vote too often today." in page.text
+    assert tally(raw, run) == {"1": 1}
 
 
 @pytest.mark.parametrize(
