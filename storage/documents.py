@@ -186,9 +186,10 @@ class SessionDocument(TypedDict):
     ``results`` has every option of the poll. ``casts`` rises with each vote, opening, closing and
     end, which are ordered by it, never by clocks. ``withdrawals`` counts withdrawn votes that had
     Idempotency-Keys; without any there is none to look for. ``rights_changes`` is for
-    ``rights_state``. ``closed_at`` is when it was closed or its end was noted, until it is opened
-    again. ``counts_only``: its ballots were removed (``storage.retention``), so that its results
-    stand without them, and it stays closed.
+    ``rights_state``. ``edition`` is the version of the poll that last changed what its readers see;
+    it tells those that watch a session, and decides nothing. ``closed_at`` is when it was closed or
+    its end was noted, until it is opened again. ``counts_only``: its ballots were removed
+    (``storage.retention``), so that its results stand without them, and it stays closed.
     """
 
     _id: int
@@ -205,6 +206,7 @@ class SessionDocument(TypedDict):
     casts: int
     withdrawals: NotRequired[int]
     rights_changes: NotRequired[int]
+    edition: NotRequired[int]
     rules: SessionRules
     created_at: datetime
     closed_at: NotRequired[datetime]

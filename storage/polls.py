@@ -296,9 +296,11 @@ def _change(transaction: Transaction, key: ContainerKey, update: dict[str, Any])
 
 def _update_sessions(transaction: Transaction, before: PollDocument, after: PollDocument) -> None:
     rules = rules_of(after)
-    if rules == rules_of(before):
-        return
     of_poll = {"poll_id": after["id"]}
+    if rules == rules_of(before):
+        if _texts(after) != _texts(before):
+            transaction.update("sessions", of_poll, {"$set": {"edition": after["version"]}})
+        return
     kept = {option["id"] for option in after["options"]}
     had = {option["id"] for option in before["options"]}
     dropped = [option["id"] for option in before["options"] if option["id"] not in kept]
@@ -308,6 +310,7 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
     if after["closes_at"] != before["closes_at"]:
         removed.append("rules.has_ended")
     copied = {f"rules.{name}": value for name, value in rules.items()}
+    copied["edition"] = after["version"]
     update = {
         "$set": {**copied, **{f"results.{new}": 0 for new in kept - had}},
         "$unset": dict.fromkeys(removed, ""),
@@ -325,6 +328,12 @@ def _changed_members(before: PollDocument, after: PollDocument) -> list[str]:
     return members + [
         f"settings.{name}" for name in sorted({*had, *has}) if had.get(name) != has.get(name)
     ]
+
+
+def _texts(poll: PollDocument) -> list[Any]:
+    """What readers of a poll see that its sessions have no copy of."""
+    options = [(option["id"], option["title"], option["order"]) for option in poll["options"]]
+    return [poll["title"], poll["description"], options]
 
 
 def _moved_end(

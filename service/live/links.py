@@ -119,6 +119,7 @@ async def open_link(request: web.Request) -> Opened:
     actions = (policy.READ, policy.VOTE) if link.may_vote else (policy.READ,)
     call.principal = maker.holder(actions)
     count_token_use(request, maker.token_id)
+    call.quota_headers = {}  # they would tell one holder how much others do at the moment
     return Opened(link, call.principal)
 
 

@@ -314,7 +314,8 @@ def layout_of(session: SessionDocument, view: View) -> str:
     them.
     """
     rules = session["rules"]
-    shown = [rules["options"], rules["settings"], _closes_at(session)]
+    edition = session.get("edition")
+    shown = [edition, rules["options"], rules["settings"], _closes_at(session)]
     return tag_of(session["_id"], shown, view.sees_results, view.hides_counts, view.may_vote)
 
 
@@ -334,7 +335,10 @@ def _refusal(request: web.Request, refused: web.Response) -> web.Response:
     problem = json.loads(refused.body or b"{}")  # type: ignore[arg-type] # bytes, as problem() makes
     status = refused.status
     body = REFUSAL_PAGE.render(
-        status=status, phrase=HTTPStatus(status).phrase, detail=problem["detail"]
+        status=status,
+        phrase=HTTPStatus(status).phrase,
+        detail=problem["detail"],
+        code=problem["code"],
     )
     answer = _html(request, body, status)
     if "Retry-After" in refused.headers:

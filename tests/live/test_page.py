@@ -12,8 +12,10 @@ from service.live.files import FILES, TAGS
 from service.settings import InvalidSetting, Settings, read_settings
 from storage.errors import Unavailable
 from storage.sessions import Sessions
+from storage.voting import MAX_KEYS
 from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
+    OPTIONS,
     Run,
     answered,
     change,
@@ -24,8 +26,8 @@ from tests.support.casting import (
     vote,
 )
 from tests.support.linking import VIEW, VOTE, Shown, look, make_link, read, send
-from tests.support.seeds import ISSUE, a_poll, refused
-from tests.support.watching import Target, watching
+from tests.support.seeds import DEFAULT_SETTINGS, ISSUE, Json, a_poll, refused
+from tests.support.watching import Target, of_content, watching
 
 SHOWN = {"1": ("50%", "1 vote"), "2": ("50%", "1 vote"), "3": ("0%", "0 votes")}
 HIDDEN: dict[str, tuple[str, ...]] = {"1": (), "2": (), "3": ()}
@@ -244,6 +246,20 @@ async def test_whoever_guesses_the_key_of_a_form_does_not_learn_a_vote_without_a
     assert len({(page.status, page.text) for page in told}) == 1
 
 
+async def test_a_vote_that_was_changed_too_often_is_refused_in_plain_words(
+    api: Client, anonymous: Client, raw: Raw, clock: Clock
+) -> None:
+    run = await content_run(api, raw, allowRevote=True, saveParticipantNames=True)
+    link = await make_link(api, run, VOTE, acting=7)
+    await send(anonymous, link, "1")
+    keys = [{"key": str(n), "fingerprint": None, "at": clock.now} for n in range(MAX_KEYS)]
+    raw.ballots.update_one({}, {"$set": {"requests": keys}})
+    page = await send(anonymous, link, "2", fields={"key": (await look(anonymous, link)).key})
+    assert page.status == 409
+    assert "You have changed your vote too often today." in page.text
+    assert tally(raw, run) == {"1": 1}
+
+
 @pytest.mark.parametrize(
     ("allowed", "sent", "status", "says"),
     [
@@ -399,6 +415,36 @@ async def test_the_stream_of_the_page_says_what_the_page_does(
                 option = event["results"]["options"]["1"]
                 votes = () if option["votes"] is None else (f"{option['votes']} vote",)
                 assert shown == (f"{option['percentage']:g}%", *votes)
+
+
+async def test_the_stream_of_the_page_tells_of_every_change_of_its_texts(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    """Or people would vote for an option by the name that it had; results do not change by it."""
+    run = await content_run(api, raw)
+    link = await make_link(api, run, VOTE, acting=7)
+    settings = {"settings": DEFAULT_SETTINGS}
+    swapped = [{**option, "order": -place} for place, option in enumerate(OPTIONS)]
+    changes: list[tuple[str, Json]] = [
+        (run.poll_url, {"polls": [{"question": "Coffee?"}]}),
+        (f"{run.poll_url}/poll_choices/2", {"poll_choices": [{"text": "brown"}]}),
+        ("/rest", a_poll(description="By Friday.", options=OPTIONS, **settings)),
+        ("/rest", a_poll(description="By Friday.", options=swapped, **settings)),
+    ]
+    async with (
+        watching(api, of_content(run)) as results,
+        watching(anonymous, Target(f"{link}/events", {})) as stream,
+    ):
+        await results.results()
+        layouts = [(await stream.results())["layout"]]
+        for path, body in changes:
+            params = run.query if path == "/rest" else {}
+            await answered(await api.put(path, params=params, json=body))
+            layouts.append((await stream.results())["layout"])
+            page = await look(anonymous, link)
+            assert f'data-layout="{layouts[-1]}"' in page.html
+        assert len({*layouts}) == 1 + len(changes)
+        assert await results.is_silent(0.3)
 
 
 # Text is never markup --------------------------------------------------------------------------
