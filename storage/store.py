@@ -13,6 +13,7 @@ from storage.changes import SessionChanges
 from storage.client import Database, round_trip
 from storage.documents import utc_now
 from storage.enrollments import Enrollments
+from storage.erasures import Erasures
 from storage.errors import Unavailable
 from storage.exports import Exports
 from storage.idempotency import IdempotencyKey, transaction_once
@@ -64,6 +65,13 @@ class Store:
         self.recounts = Recounts(database)
         self.exports = Exports(database)
         self.user_data = UserData(database, self.ballots.id_of)
+        self.erasures = Erasures(
+            database,
+            secret,
+            self.tokens.forget,
+            self.listings.require_filled,
+            clock,
+        )
         self.changes = SessionChanges(database)
         self._checks: Batcher[None, None] = Batcher(self._check_writes)
         self._checked_until = 0.0
