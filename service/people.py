@@ -13,10 +13,11 @@ from service.rules import policy, views
 from service.rules.policy import Caller
 from service.rules.principal import SERVICE_USER, Principal
 from service.web import streams
-from service.web.call import CALL
+from service.web.call import CALL, actor_of
 from service.web.concurrency import EXPORT_LIMIT
 from service.web.responses import json_response
 from service.web.store_key import STORE
+from storage.audit import Action
 from storage.client import set_time_limit
 from storage.documents import UserId, VotesMode
 from storage.errors import NotFound
@@ -48,7 +49,7 @@ async def erase_data(request: web.Request) -> web.Response:
     votes = _read_votes(request)
     user_id = read_user(request)
     policy.require_admin(Caller(request[CALL].principal))
-    erasure = await request.app[STORE].erasures.begin(user_id, votes)
+    erasure = await request.app[STORE].erasures.begin(user_id, votes, actor_of(request))
     place = {"Location": f"{ERASURES}/{erasure['_id']}"}
     return json_response(views.erasure(erasure), status=202, headers=place)
 
@@ -86,6 +87,7 @@ async def export_data(request: web.Request) -> web.StreamResponse:
     principal = request[CALL].principal
     policy.require_data(principal, user_id)
     with request.app[EXPORT_LIMIT].admit():
+        await request.app[STORE].audit.write(actor_of(request), Action.USER_EXPORTED)
         chunks = _render(_lines(request.app[STORE], principal, user_id))
         return await streams.respond(request, NDJSON, chunks, seconds=DATA_SECONDS)
 

@@ -13,20 +13,38 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from storage import enrollments, erased_votes, tokens
+from storage import audit, voting
+from storage.audit import Action, Actor, note
 from storage.background import repeat
-from storage.client import Database, Document, Transaction, round_trip
-from storage.documents import ERASED, ErasureDocument, ErasureStep, UserId, VotesMode
+from storage.client import (
+    BulkWriteError,
+    Database,
+    DeleteOne,
+    Document,
+    ReplaceOne,
+    RunAgain,
+    Transaction,
+    UpdateOne,
+    Write,
+    round_trip,
+)
+from storage.documents import (
+    ERASED,
+    BallotDocument,
+    ErasureDocument,
+    ErasureStep,
+    SessionDocument,
+    UserId,
+    VotesMode,
+)
 from storage.errors import require
 from storage.handovers import hand_over_some
-from storage.user_data import next_sessions
-from storage.voting import ballot_id
+from storage.user_data import DELETED, SESSIONS, next_sessions
 
 LEASE_SECONDS = 30
 LOOK_AGAIN_SECONDS = 5.0
@@ -37,6 +55,8 @@ RECORDS_AT_A_TIME = 500
 VOTES_AT_A_TIME = 50
 SCAN_SECONDS = 60.0
 """For the look through all records of Idempotency-Keys, of which no index tells the user."""
+COUNTED: Document = {"counts_only": {"$ne": True}}
+"""Sessions whose results are those of their ballots."""
 NEVER_LEASED = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -52,24 +72,32 @@ class _LeaseLost(Exception):
     """Another process holds the task, or it is done."""
 
 
-class Erasures:
-    """``forget_tokens`` makes this process look tokens up again.
+class Access(NamedTuple):
+    """What ends the access of a user: each ends some of it, and returns how much.
 
-    ``ready`` returns once the maker of every poll can be found.
+    ``forget_tokens`` makes this process look tokens up again.
     """
+
+    end_enrollments: Callable[[Transaction, UserId], int]
+    remove_tokens: Callable[[Transaction, UserId], int]
+    forget_tokens: Callable[[], None]
+
+
+class Erasures:
+    """``ready`` returns once the maker of every poll can be found."""
 
     def __init__(
         self,
         database: Database,
         secret: bytes,
-        forget_tokens: Callable[[], None],
+        access: Access,
         ready: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._erasures = database.collection("erasures")
         self._secret = secret
-        self._forget_tokens = forget_tokens
+        self._access = access
         self._ready = ready
         self._clock = clock
         self._noted = asyncio.Event()
@@ -80,7 +108,9 @@ class Erasures:
             "records": self._remove_records,
         }
 
-    async def begin(self, user_id: UserId, votes: VotesMode) -> ErasureDocument:
+    async def begin(
+        self, user_id: UserId, votes: VotesMode, actor: Actor | None = None
+    ) -> ErasureDocument:
         """A new task, or the one that does the same already."""
         now = self._clock()
         new: ErasureDocument = {
@@ -100,6 +130,7 @@ class Erasures:
             found = transaction.find_one("erasures", same)
             if found is None:
                 transaction.insert("erasures", dict(new))
+                note(transaction, actor, Action.USER_ERASED)
             return cast(ErasureDocument, found or new)
 
         begun = await self._database.transaction(work)
@@ -175,15 +206,15 @@ class Erasures:
         """Ends the enrollments in a course, or removes some tokens."""
 
         def work(transaction: Transaction, found: ErasureDocument) -> Progress:
-            if ended := enrollments.end_some_of(transaction, found["user_id"]):
+            if ended := self._access.end_enrollments(transaction, found["user_id"]):
                 return Progress({"enrollments": ended})
-            if removed := tokens.remove_some_of(transaction, found["user_id"]):
+            if removed := self._access.remove_tokens(transaction, found["user_id"]):
                 settles_at = self._clock() + timedelta(seconds=SETTLE_SECONDS)
                 return Progress({"tokens": removed}, {"settles_at": settles_at})
             return Progress(changes={"step": "polls"})
 
         after = await self._do(task, work)
-        self._forget_tokens()
+        self._access.forget_tokens()
         return after
 
     async def _hand_polls_over(self, task: ErasureDocument) -> ErasureDocument:
@@ -205,7 +236,7 @@ class Erasures:
         numbers = await next_sessions(self._database, task["after"])
         if not numbers:
             return await self._note(task, Progress(changes={"step": "records"}))
-        by_ballot = {ballot_id(self._secret, number, user_id): number for number in numbers}
+        by_ballot = {voting.ballot_id(self._secret, number, user_id): number for number in numbers}
         with round_trip():
             cursor = self._database.collection("ballots").find(
                 {"_id": {"$in": [*by_ballot]}}, {"_id": 1}, batch_size=len(by_ballot) + 1
@@ -220,22 +251,25 @@ class Erasures:
         chosen = {one: number for one, number in by_ballot.items() if number in set(some)}
 
         def work(transaction: Transaction, found: ErasureDocument) -> Progress:
-            erase = {
-                "anonymize": partial(erased_votes.anonymize, new_number=_new_number),
-                "withdraw": partial(erased_votes.withdraw, now=self._clock()),
-            }[found["votes"]]
-            votes = erase(transaction, chosen, secret=self._secret)
+            if found["votes"] == "anonymize":
+                votes = _anonymize(transaction, chosen, self._secret)
+            else:
+                votes = _withdraw(transaction, chosen, self._secret, self._clock())
             return Progress({"sessions": looked, "votes": votes}, changes)
 
         return await self._do(task, work)
 
     async def _remove_records(self, task: ErasureDocument) -> ErasureDocument:
-        """Removes the outcomes of requests that tell of the user: repeated, these are new ones."""
+        """Removes the outcomes of requests that tell of the user, and the name in the audit.
+
+        A request whose outcome is removed is a new one when it is repeated.
+        """
         found = await self._records_of(task["user_id"])
 
-        def work(transaction: Transaction, _: ErasureDocument) -> Progress:
+        def work(transaction: Transaction, task: ErasureDocument) -> Progress:
             transaction.delete("idempotency", {"_id": {"$in": [*found]}})
-            if found:
+            entries = audit.forget_user(transaction, task["user_id"], RECORDS_AT_A_TIME)
+            if found or entries:
                 return Progress()
             return Progress(changes={"step": None, "finished_at": self._clock()})
 
@@ -247,6 +281,75 @@ class Erasures:
         with round_trip(time.monotonic() + SCAN_SECONDS):
             cursor = self._database.collection("idempotency").find(query, {"_id": 1})
             return [one["_id"] for one in await cursor.limit(RECORDS_AT_A_TIME).to_list(None)]
+
+
+# Votes -----------------------------------------------------------------------------------------
+
+
+def _anonymize(transaction: Transaction, ballots: Mapping[str, int], secret: bytes) -> int:
+    """Takes names, comments and times from these votes, which still count; returns how many.
+
+    Here and below ``ballots`` are the numbers of sessions by the id of the user's ballot in each.
+    A ballot whose session is being purged, or is kept with its counts only, is removed: nothing
+    counts it any more.
+    """
+    numbers = [*ballots.values()]
+    counted = {
+        one["_id"]
+        for name in (SESSIONS, DELETED)
+        for one in transaction.find(name, {"_id": {"$in": numbers}, **COUNTED}, {"poll_id": 1})
+    }
+    found = _find(transaction, ballots)
+    writes: list[Write] = [
+        ReplaceOne({"_id": one["_id"]}, dict(voting.without_name(one, _new_number(), secret)))
+        if one["session_id"] in counted
+        else DeleteOne({"_id": one["_id"]})
+        for one in found
+    ]
+    try:
+        transaction.bulk_write("ballots", writes)
+    except BulkWriteError as error:
+        raise RunAgain from error  # a number was taken
+    return len(found)
+
+
+def _withdraw(
+    transaction: Transaction, ballots: Mapping[str, int], secret: bytes, now: datetime
+) -> int:
+    """Removes these votes, and their counts, whatever the state of their session; how many.
+
+    The sessions first: votes conflict with that, and the fewer come in between the better.
+    """
+    these: Document = {"_id": {"$in": [*ballots.values()]}, **COUNTED}
+    removed = 0
+    sessions: dict[int, tuple[str, SessionDocument]] = {}
+    for name in (SESSIONS, DELETED):
+        transaction.update(name, these, {"$inc": {"casts": 1}})
+        for one in transaction.find(name, these):
+            sessions[one["_id"]] = name, cast(SessionDocument, one)
+    for ballot in _find(transaction, ballots):
+        removed += 1
+        transaction.delete("ballots", {"_id": ballot["_id"]})
+        if ballot["session_id"] in sessions:
+            name, session = sessions[ballot["session_id"]]
+            keys = [
+                key
+                for key in ballot["requests"]
+                if not voting.is_expired(key, secret, ballot["_id"], now)
+            ]
+            removal = voting.removal(session, ballot, keys, secret)
+            update = UpdateOne(
+                {"_id": session["_id"]}, {"$inc": voting.steps(session, removal.session)}
+            )
+            transaction.bulk_write(name, [update])
+            if removal.withdrawn:
+                transaction.put("idempotency", voting.remembered(ballot["_id"], removal.withdrawn))
+    return removed
+
+
+def _find(transaction: Transaction, ballots: Mapping[str, int]) -> list[BallotDocument]:
+    found = transaction.find("ballots", {"_id": {"$in": [*ballots]}}, batch_size=len(ballots) + 1)
+    return cast(list[BallotDocument], list(found))
 
 
 def _new_number() -> int:

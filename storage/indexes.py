@@ -56,6 +56,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "audit": [
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("user_id", 1), ("_id", 1)]),
+        IndexModel("subject_token", sparse=True),
     ],
 }
 

@@ -12,8 +12,8 @@ from storage.batching import Batcher
 from storage.changes import SessionChanges
 from storage.client import Database, round_trip
 from storage.documents import utc_now
-from storage.enrollments import Enrollments
-from storage.erasures import Erasures
+from storage.enrollments import Enrollments, end_some_of
+from storage.erasures import Access, Erasures
 from storage.errors import Unavailable
 from storage.exports import Exports
 from storage.idempotency import IdempotencyKey, transaction_once
@@ -23,7 +23,7 @@ from storage.polls import Polls, touch
 from storage.purges import Purges
 from storage.recounts import Recounts
 from storage.sessions import Sessions
-from storage.tokens import Tokens
+from storage.tokens import Tokens, remove_some_of
 from storage.user_data import UserData
 
 CHECKED_SECONDS = 1.0
@@ -68,7 +68,7 @@ class Store:
         self.erasures = Erasures(
             database,
             secret,
-            self.tokens.forget,
+            Access(end_some_of, remove_some_of, self.tokens.forget),
             self.listings.require_filled,
             clock,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
+from storage import audit
 from storage.audit import Action, Actor, note
 from storage.batching import Reader
 from storage.client import Database, Transaction, round_trip
@@ -217,6 +218,7 @@ def remove_some_of(transaction: Transaction, user_id: UserId) -> int:
     # Ended tokens had the names of others, perhaps.
     own = [one["_id"] for one in held if one["token"] in names.values()]
     transaction.delete("live_names", {"_id": {"$in": own}})
+    audit.forget_tokens(transaction, names)
     transaction.delete("tokens", {"_id": {"$in": [one["_id"] for one in found]}})
     return len(found)
 

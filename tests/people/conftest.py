@@ -63,25 +63,27 @@ def live(api: Client, raw: Raw, make_token: TokenMaker) -> Live:
         keys = ({"Idempotency-Key": str(number)} for number in count())
         await enroll(api, user_id, kind="TeacherEnrollment")
         url = f"/api/v1/courses/{COURSE}/enrollments"
-        several = [{"user_id": user_id, "course_section_id": 3}, {"user_id": 8}]
-        await answered(await api.post(url, json={"enrollments": several}, headers=next(keys)))
-        body = {"name": "minted", "userId": user_id, "actions": ["read"]}
+        several: list[Json] = [{"user_id": user_id, "course_section_id": 3}, {"user_id": 8}]
+        both: Json = {"enrollments": several}
+        await answered(await api.post(url, json=both, headers=next(keys)))
+        body = {"name": f"for {user_id}", "userId": user_id, "actions": ["read"]}
         await answered(await api.post("/tokens", json=body, headers=next(keys)))
         headers = {**token, **next(keys)}
         await answered(await api.post("/rest", params=PAGE, json=a_poll(), headers=headers))
         acting = {**PAGE, "as_user_id": str(user_id)}
         await answered(await api.post("/rest", params=acting, json=a_poll(), headers=next(keys)))
-        body = {"polls": [{"question": "Mine?"}, {"question": "Mine, too?"}]}
+        two = {"polls": [{"question": "Mine?"}, {"question": "Mine, too?"}]}
         headers = {**token, **next(keys)}
-        made = await answered(await api.post("/api/v1/polls", json=body, headers=headers))
+        made = await answered(await api.post("/api/v1/polls", json=two, headers=headers))
         own = f"/api/v1/polls/{made['polls'][0]['id']}"
         session = {"poll_sessions": [{"course_id": COURSE}]}
         await answered(await api.post(f"{own}/poll_choices", json={"poll_choice": {"text": "x"}}))
         headers = {**token, **next(keys)}
         await answered(await api.post(f"{own}/poll_sessions", json=session, headers=headers))
-        both = {"allowComment": True, "allowRevote": True}
-        named = await content_run(api, raw, place=ISSUE, **{**both, "saveParticipantNames": True})
-        unnamed = await content_run(api, raw, place=ISSUE, **both)
+        named = await content_run(
+            api, raw, saveParticipantNames=True, allowComment=True, allowRevote=True
+        )
+        unnamed = await content_run(api, raw, allowComment=True, allowRevote=True)
         closed = await content_run(api, raw, saveParticipantNames=True)
         course = await another_session(api, await course_run(api, raw))
         for who, user in ((token, user_id), (None, 8)):

@@ -46,8 +46,9 @@ async def test_afterwards_no_document_of_any_collection_holds_the_id(
     await live(user_id)
     assert {*traces(raw, user_id)} >= {
         *("containers", "addresses", "sessions", "ballots", "enrollments"),
-        *("tokens", "live_names", "idempotency"),
+        *("tokens", "live_names", "idempotency", "audit"),
     }
+    entries = raw.audit.count_documents({})
     told = await erased(api, user_id, votes)
     assert traces(raw, user_id) == []
     assert (told["votes"], told["step"]) == (votes, None)
@@ -59,6 +60,9 @@ async def test_afterwards_no_document_of_any_collection_holds_the_id(
         "votes": 4,
     }
     assert await counted_exactly(api)
+    assert raw.audit.count_documents({}) == entries + 1
+    [entry] = raw.audit.find({"action": "user.erased"})
+    assert entry.keys() == {"_id", "at", "action", "user_id", "token_name"}
 
 
 async def test_anonymized_votes_count_without_name_comment_and_time_and_take_no_second_one(

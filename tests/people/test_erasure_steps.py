@@ -29,9 +29,9 @@ class Died(Exception):
 
 def process(store: Store, clock: Clock, *, steps: int | None = None) -> Erasures:
     """Another process that erases; it dies after so many steps."""
-    other = Erasures(
-        store.database, SECRET.encode(), lambda: None, store.listings.require_filled, clock
-    )
+    access = store.erasures._access._replace(forget_tokens=lambda: None)
+    ready = store.listings.require_filled
+    other = Erasures(store.database, SECRET.encode(), access, ready, clock)
     if steps is not None:
         do = other._do
         left = [steps]
@@ -94,7 +94,8 @@ async def test_a_process_whose_lease_another_has_taken_does_not_do_its_step(
     store = api.app[STORE]
     begun = await store.erasures.begin(42, "withdraw")
     slow = process(store, clock)
-    do, taken = slow._do, []
+    do = slow._do
+    taken: list[bool] = []
 
     async def late(task: ErasureDocument, work: Any) -> ErasureDocument:
         if task["step"] == "votes" and not taken:
@@ -115,8 +116,8 @@ async def test_two_processes_and_two_erasures_of_one_user_at_once(
 ) -> None:
     store = api.app[STORE]
     life = await live(ANN)
-    for votes in ("anonymize", "withdraw"):
-        await store.erasures.begin(ANN, votes)  # type: ignore[arg-type] # both are
+    await store.erasures.begin(ANN, "anonymize")
+    await store.erasures.begin(ANN, "withdraw")
     assert [*await asyncio.gather(*(process(store, clock).erase_one() for _ in range(2)))] == [
         True,
         True,
