@@ -95,18 +95,20 @@ async def test_a_process_whose_lease_another_has_taken_does_not_do_its_step(
     begun = await store.erasures.begin(42, "withdraw")
     slow = process(store, clock)
     do = slow._do
-    taken: list[bool] = []
+    taken: list[ErasureDocument] = []
 
     async def late(task: ErasureDocument, work: Any) -> ErasureDocument:
         if task["step"] == "votes" and not taken:
             clock.advance(seconds=LEASE_SECONDS)
-            taken.append(await process(store, clock).erase_one())
+            with pytest.raises(Died):
+                await process(store, clock, steps=1).erase_one()
+            taken.append(await store.erasures.get(begun["_id"]))
         return await do(task, work)
 
     slow._do = late  # type: ignore[method-assign] # slow where a real one could be
     assert await slow.erase_one() is True
-    assert taken == [True]
-    assert (await store.erasures.get(begun["_id"]))["counts"]["votes"] == 1
+    assert (taken[0]["counts"]["sessions"], taken[0]["counts"]["votes"]) == (1, 1)
+    assert await store.erasures.get(begun["_id"]) == taken[0]
     assert tally(raw, run) == {}
     assert await counted_exactly(api)
 
