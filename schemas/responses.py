@@ -377,6 +377,34 @@ class CreatedTokenSchema(TokenSchema):
     secret = fields.String(allow_none=True)
 
 
+# Data of users ---------------------------------------------------------------------------------
+
+
+class ErasedCountsSchema(ShownSchema):
+    """What was removed, passed on or looked through so far."""
+
+    enrollments = Count()
+    tokens = Count()
+    polls = Count()
+    sessions = Count()
+    votes = Count()
+
+
+class ErasureSchema(ShownSchema):
+    """How far the erasure of a user is."""
+
+    id = Pattern(UUID, "must be a UUID")
+    state = fields.String(validate=validate.OneOf(("running", "done")))
+    step = fields.String(
+        validate=validate.OneOf(("access", "polls", "votes", "records")), allow_none=True
+    )
+    votes = fields.String(validate=validate.OneOf(("anonymize", "withdraw")))
+    counts = fields.Nested(ErasedCountsSchema)
+    createdAt = Time()
+    updatedAt = Time()
+    finishedAt = Time(allow_none=True)
+
+
 HEALTH = HealthSchema()
 POLL = PollSchema()
 EXPANDED_POLL = ExpandedPollSchema()
@@ -397,3 +425,4 @@ USER = UserSchema()
 COURSE = CourseSchema()
 TOKEN = TokenSchema()
 CREATED_TOKEN = CreatedTokenSchema()
+ERASURE = ErasureSchema()

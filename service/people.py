@@ -1,4 +1,4 @@
-"""What is held of a user: ``/users/:id/data`` (docs/api.md, section 9)."""
+"""What is held of a user, and its erasure: ``/users/:id/data`` (docs/api.md, section 9)."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
@@ -6,21 +6,28 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from marshmallow import ValidationError
 
 from schemas.fields import parse_user_id
 from service.rules import policy, views
+from service.rules.policy import Caller
 from service.rules.principal import SERVICE_USER, Principal
 from service.web import streams
-from service.web.call import CALL
+from service.web.call import CALL, actor_of
 from service.web.concurrency import EXPORT_LIMIT
+from service.web.responses import json_response
 from service.web.store_key import STORE
+from storage.audit import Action
 from storage.client import set_time_limit
-from storage.documents import UserId
+from storage.documents import UserId, VotesMode
 from storage.errors import NotFound
 from storage.pagination import all_pages
 from storage.store import Store
 
 DATA = "/users/{id}/data"
+ERASURES = "/erasures"
+ERASURE = f"{ERASURES}/{{erasure_id}}"
+VOTES_MODES: dict[str, VotesMode] = {"anonymize": "anonymize", "withdraw": "withdraw"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 AT_A_TIME = 50
 PAGE_SECONDS = 4.5
@@ -29,6 +36,43 @@ DATA_SECONDS = 600.0
 """The longest that an answer may take: all sessions are looked through for votes."""
 
 Lines = Sequence[Mapping[str, Any]]
+
+
+async def erase_data(request: web.Request) -> web.Response:
+    """Erase a user.
+
+    For admins. Enrollments and tokens of the user end, polls that the user made pass to user 0, and
+    votes lose what tells of the user, or are withdrawn with their counts, in closed sessions too.
+    The answer comes before this is done; `Location` tells how far it is. Repeated meanwhile, it is
+    answered with the same erasure. Does not keep others from acting for the user again.
+    """
+    votes = _read_votes(request)
+    user_id = read_user(request)
+    policy.require_admin(Caller(request[CALL].principal))
+    erasure = await request.app[STORE].erasures.begin(user_id, votes, actor_of(request))
+    place = {"Location": f"{ERASURES}/{erasure['_id']}"}
+    return json_response(views.erasure(erasure), status=202, headers=place)
+
+
+async def show_erasure(request: web.Request) -> web.Response:
+    """Tell how far an erasure is.
+
+    For admins, for a day after its end. Does not tell who was erased.
+    """
+    erasure_id = request.match_info["erasure_id"]
+    policy.require_admin(Caller(request[CALL].principal))
+    return json_response(views.erasure(await request.app[STORE].erasures.get(erasure_id)))
+
+
+def _read_votes(request: web.Request) -> VotesMode:
+    """What becomes of the votes; raises ``ValidationError``."""
+    given = dict(request[CALL].query).get("votes")
+    if given is None:
+        raise ValidationError("is missing", "votes")
+    mode = VOTES_MODES.get(given)
+    if mode is None:
+        raise ValidationError(f"must be {' or '.join(VOTES_MODES)}", "votes")
+    return mode
 
 
 async def export_data(request: web.Request) -> web.StreamResponse:
@@ -43,6 +87,7 @@ async def export_data(request: web.Request) -> web.StreamResponse:
     principal = request[CALL].principal
     policy.require_data(principal, user_id)
     with request.app[EXPORT_LIMIT].admit():
+        await request.app[STORE].audit.write(actor_of(request), Action.USER_EXPORTED)
         chunks = _render(_lines(request.app[STORE], principal, user_id))
         return await streams.respond(request, NDJSON, chunks, seconds=DATA_SECONDS)
 

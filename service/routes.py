@@ -77,7 +77,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{API}/users/{{id}}": {"GET": enrollments.show_user},
     TOKENS: {"GET": tokens.list_tokens, "POST": tokens.create_token},
     TOKEN: {"DELETE": tokens.revoke_token},
-    people.DATA: {"GET": people.export_data},
+    people.DATA: {"GET": people.export_data, "DELETE": people.erase_data},
+    people.ERASURE: {"GET": people.show_erasure},
 }
 PARAMETER = re.compile(r"\{(\w+)\}")
 SLASHED = ("/rest/", API, TOKENS, "/users/", "/erasures/")

@@ -5,13 +5,13 @@ was chosen, nor who voted.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, NotRequired, TypedDict, Unpack, cast
 
 from storage.client import InsertOne, Transaction
-from storage.documents import UserId
+from storage.documents import SERVICE_USER, UserId
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLLECTION = "audit"
@@ -123,3 +123,18 @@ def _entry(actor: Actor, action: Action, subject: Subject) -> EntryDocument:
 def place_of(moment: datetime) -> str:
     """Sorts as the times do: hexadecimal milliseconds."""
     return f"{(moment - EPOCH) // timedelta(milliseconds=1):012x}"
+
+
+def forget_user(transaction: Transaction, user_id: UserId, most: int) -> int:
+    """Makes some entries of an erased user those of nobody; returns how many, 0 if none is left."""
+    found = transaction.find(COLLECTION, {"user_id": user_id}, {"_id": 1}).limit(most)
+    these = {"_id": {"$in": [one["_id"] for one in found]}}
+    nobody = {"user_id": SERVICE_USER, "token_name": None}
+    transaction.update(COLLECTION, these, {"$set": nobody})
+    return len(these["_id"]["$in"])
+
+
+def forget_tokens(transaction: Transaction, names: Collection[str]) -> None:
+    """Removes these names from what is told of tokens: they may name an erased user."""
+    query = {"subject_token": {"$in": [*names]}}
+    transaction.update(COLLECTION, query, {"$unset": {"subject_token": ""}})

@@ -342,14 +342,7 @@ class _Tally:
         updates = [UpdateOne({"_id": session_id}, NOTE_END) for session_id in self.ended]
         for session_id, changes in self._changes.items():
             before, after = self._sessions_before[session_id], self._sessions[session_id]
-            steps = {
-                f"results.{option_id}": votes - before["results"][option_id]
-                for option_id, votes in after["results"].items()
-            }
-            steps["participants"] = after["participants"] - before["participants"]
-            steps["withdrawals"] = after.get("withdrawals", 0) - before.get("withdrawals", 0)
-            increments = {path: step for path, step in steps.items() if step}
-            update = {"$inc": {**increments, "casts": changes}}
+            update = {"$inc": {**voting.steps(before, after), "casts": changes}}
             updates.append(UpdateOne(self._query(before), update))
         return updates
 
@@ -382,11 +375,7 @@ class _Tally:
         return [
             ReplaceOne(
                 {"_id": ballot_id},
-                {
-                    "_id": ballot_id,
-                    "requests": requests,
-                    "created_at": max(map(voting.remembered_from, requests)),
-                },
+                voting.remembered(ballot_id, requests),
                 upsert=True,
             )
             for ballot_id, requests in self._withdrawn.items()

@@ -32,6 +32,10 @@ UserId = int | str
 so ``str`` of two ids never is the same. 0 is the user of tokens that belong to nobody."""
 
 
+SERVICE_USER = 0
+"""The user id of tokens that belong to no user, and of what erased users made."""
+
+
 class Settings(TypedDict):
     allowSelectionOfMultipleOptions: bool
     resultsVisibility: Visibility
@@ -286,6 +290,32 @@ class TokenDocument(TypedDict):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+VotesMode = Literal["anonymize", "withdraw"]
+ErasureStep = Literal["access", "polls", "votes", "records"]
+ERASED = ("enrollments", "tokens", "polls", "sessions", "votes")
+
+
+class ErasureDocument(TypedDict):
+    """``step`` is what is being done, None when all is; then nothing tells whom it was about.
+
+    ``counts`` are of what was removed, passed on or looked through. ``after`` is the last session
+    that was looked through, ``settles_at`` when what the tokens began has ended.
+    """
+
+    _id: str
+    user_id: NotRequired[UserId]
+    votes: VotesMode
+    step: ErasureStep | None
+    after: NotRequired[int]
+    settles_at: NotRequired[datetime]
+    counts: dict[str, int]
+    created_at: datetime
+    updated_at: datetime
+    finished_at: NotRequired[datetime]
+    leased_until: NotRequired[datetime]
+    holder: NotRequired[str]
 
 
 RightsState = tuple[int | None, int | None, int]

@@ -103,19 +103,34 @@ class Enrollments:
         """
 
         def work(transaction: Transaction) -> EnrollmentDocument:
-            # First, since these are what conflicts: the fewer votes come in between the better.
-            update = {"$inc": {"rights_changes": 1}}
-            published = {"course_id": course_id, "is_published": True}
-            transaction.update("sessions", published, update)
-            courses.order(transaction, [course_id])
-            query = {"course_id": course_id, "number": number}
-            found = require(transaction.find_one("enrollments", query), "enrollment")
-            transaction.delete("enrollments", {"_id": found["_id"]})
+            ended = _end(transaction, course_id, {"number": number})
+            enrollment = require(ended[0] if ended else None, "enrollment")
             about: Subject = {"course_id": course_id, "enrollment_id": number}
             note(transaction, actor, Action.ENROLLMENT_DELETED, **about)
-            return cast(EnrollmentDocument, found)
+            return enrollment
 
         return await self._database.transaction(work)
+
+
+def end_some_of(transaction: Transaction, user_id: UserId) -> int:
+    """Ends the enrollments of a user in one of their courses, and returns how many they were.
+
+    In one course at a time: where a course votes much, this conflicts.
+    """
+    found = transaction.find_one("enrollments", {"user_id": user_id})
+    return 0 if found is None else len(_end(transaction, found["course_id"], {"user_id": user_id}))
+
+
+def _end(
+    transaction: Transaction, course_id: int, which: dict[str, Any]
+) -> list[EnrollmentDocument]:
+    # First, since these are what conflicts: the fewer votes come in between the better.
+    published = {"course_id": course_id, "is_published": True}
+    transaction.update("sessions", published, {"$inc": {"rights_changes": 1}})
+    courses.order(transaction, [course_id])
+    found = list(transaction.find("enrollments", {"course_id": course_id, **which}))
+    transaction.delete("enrollments", {"_id": {"$in": [one["_id"] for one in found]}})
+    return cast(list[EnrollmentDocument], found)
 
 
 def id_of(course_id: int, wanted: Mapping[str, Any]) -> str:

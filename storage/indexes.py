@@ -20,6 +20,9 @@ KEYS = IndexModel("requests.at", sparse=True)
 EXPIRED_SECONDS = 24 * 60 * 60
 """How long an expired token is listed: short ones are made by the thousand."""
 
+FINISHED_SECONDS = 24 * 60 * 60
+"""How long an erasure can be asked about after its end."""
+
 INDEXES: dict[str, list[IndexModel]] = {
     "containers": [IndexModel([("owner_id", 1), ("number", -1)])],
     "addresses": [
@@ -38,6 +41,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
     "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True), KEYS],
     "purges": [],
+    "erasures": [IndexModel("finished_at", expireAfterSeconds=FINISHED_SECONDS)],
     "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
     "courses": [],
     "tokens": [
@@ -52,6 +56,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "audit": [
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("user_id", 1), ("_id", 1)]),
+        IndexModel("subject_token", sparse=True),
     ],
 }
 

@@ -101,7 +101,7 @@ class Listings:
 
     async def made_by(self, owner_id: UserId, window: Window) -> Page[ListedPoll]:
         """The polls that a user made anywhere, oldest first; the bookmarks are numbers."""
-        await self._require_filled()
+        await self.require_filled()
         after = 0 if window.after is None else window.after
         found = await self._join(
             [
@@ -120,7 +120,7 @@ class Listings:
 
         Ends that have passed are noted first, so that no poll is listed as open for longer.
         """
-        await self._require_filled()
+        await self.require_filled()
         while over := await self._overdue(self._clock()):
             await self._note_ends(over)
         by_change = filters.updated_since is not None
@@ -189,7 +189,7 @@ class Listings:
 
     # Stores of earlier versions -----------------------------------------------------------------
 
-    async def _require_filled(self) -> None:
+    async def require_filled(self) -> None:
         """Completes what earlier versions left; raises ``Unavailable`` if that takes long."""
         try:
             while await self._fill_some():

@@ -12,7 +12,8 @@ from storage.batching import Batcher
 from storage.changes import SessionChanges
 from storage.client import Database, round_trip
 from storage.documents import utc_now
-from storage.enrollments import Enrollments
+from storage.enrollments import Enrollments, end_some_of
+from storage.erasures import Access, Erasures
 from storage.errors import Unavailable
 from storage.exports import Exports
 from storage.idempotency import IdempotencyKey, transaction_once
@@ -22,7 +23,7 @@ from storage.polls import Polls, touch
 from storage.purges import Purges
 from storage.recounts import Recounts
 from storage.sessions import Sessions
-from storage.tokens import Tokens
+from storage.tokens import Tokens, remove_some_of
 from storage.user_data import UserData
 
 CHECKED_SECONDS = 1.0
@@ -64,6 +65,13 @@ class Store:
         self.recounts = Recounts(database)
         self.exports = Exports(database)
         self.user_data = UserData(database, self.ballots.id_of)
+        self.erasures = Erasures(
+            database,
+            secret,
+            Access(end_some_of, remove_some_of, self.tokens.forget),
+            self.listings.require_filled,
+            clock,
+        )
         self.changes = SessionChanges(database)
         self._checks: Batcher[None, None] = Batcher(self._check_writes)
         self._checked_until = 0.0

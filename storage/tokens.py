@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
+from storage import audit
 from storage.audit import Action, Actor, note
 from storage.batching import Reader
 from storage.client import Database, Transaction, round_trip
@@ -21,6 +22,7 @@ from storage.pagination import Page, Window, read_page
 
 FRESH_SECONDS = 4.0
 MAX_RECENT = 10_000
+TOKENS_AT_A_TIME = 500
 
 
 def token_id(secret: str) -> str:
@@ -203,6 +205,22 @@ class Tokens:
         self._revocations += 1
         self._known.clear()
         self._unknown.clear()
+
+
+def remove_some_of(transaction: Transaction, user_id: UserId) -> int:
+    """Removes some tokens of a user, and frees their names; returns how many they were.
+
+    After the commit ``Tokens.forget`` makes them stop in this process at once.
+    """
+    found = list(transaction.find("tokens", {"user_id": user_id}).limit(TOKENS_AT_A_TIME))
+    names = {one["name"]: one["_id"] for one in found}
+    held = transaction.find("live_names", {"_id": {"$in": [*names]}})
+    # Ended tokens had the names of others, perhaps.
+    own = [one["_id"] for one in held if one["token"] in names.values()]
+    transaction.delete("live_names", {"_id": {"$in": own}})
+    audit.forget_tokens(transaction, names)
+    transaction.delete("tokens", {"_id": {"$in": [one["_id"] for one in found]}})
+    return len(found)
 
 
 def _is_valid(token: TokenDocument | None, now: datetime) -> bool:

@@ -8,7 +8,7 @@ import hmac
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from storage.documents import (
     DAY,
@@ -212,6 +212,19 @@ def _withdraw(
         raise NoVote("There is no vote to withdraw.")
     if not session["rules"]["settings"]["allowRevote"]:
         raise AlreadyVoted("This poll does not allow withdrawing a vote.")
+    return removal(session, ballot, keys, secret)
+
+
+def removal(
+    session: SessionDocument,
+    ballot: BallotDocument,
+    keys: Sequence[BallotRequest],
+    secret: bytes,
+) -> Decision:
+    """What ``session`` becomes without ``ballot``, whatever its state and its rules.
+
+    ``keys`` are those of the ballot that have not expired: none of them casts a vote again.
+    """
     counted = _count(session, -1, ballot["choices"])
     counted["participants"] -= 1
     if keys:
@@ -223,6 +236,45 @@ def _withdraw(
         is_change=True,
         withdrawn=[_reduced(key, secret, ballot["_id"], is_named=False) for key in keys],
     )
+
+
+def without_name(ballot: BallotDocument, number: int, secret: bytes) -> BallotDocument:
+    """The ballot as it stays where its voter is erased: it counts, and is the voter's only one.
+
+    A ballot that loses its name is shown as a new one, under ``number``; see ``_new_ballot``. Its
+    keys are only remembered: what was sent with them must not be found out by sending it again.
+    """
+    was_named = ballot["user_id"] is not None
+    keys = (_reduced(key, secret, ballot["_id"], is_named=False) for key in ballot["requests"])
+    return {
+        **ballot,
+        "number": number if was_named else ballot["number"],
+        "comment": None,
+        "user_id": None,
+        "requests": [*keys],
+        "created_at": day_of(ballot["created_at"]),
+        "updated_at": day_of(ballot["updated_at"]),
+    }
+
+
+def steps(before: SessionDocument, after: SessionDocument) -> dict[str, int]:
+    """By path, what the counts of ``before`` must be incremented by to be those of ``after``."""
+    paths = {
+        f"results.{option_id}": votes - before["results"][option_id]
+        for option_id, votes in after["results"].items()
+    }
+    paths["participants"] = after["participants"] - before["participants"]
+    paths["withdrawals"] = after.get("withdrawals", 0) - before.get("withdrawals", 0)
+    return {path: step for path, step in paths.items() if step}
+
+
+def remembered(ballot: str, requests: Sequence[BallotRequest]) -> dict[str, Any]:
+    """What is stored of the keys of a ballot that is gone; removed when they have expired."""
+    return {
+        "_id": ballot,
+        "requests": requests,
+        "created_at": max(map(remembered_from, requests)),
+    }
 
 
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:

@@ -88,6 +88,13 @@ IN_QUERY: dict[str, Json] = {
         "`poll_submissions` adds the submissions to each session, up to 1,000 in all.",
         name="include[]",
     ),
+    # Data of users.
+    "votes": _of(
+        _one_of("anonymize", "withdraw"),
+        "`anonymize`: the votes of the user still count, without name, comment and time. "
+        "`withdraw`: they are removed, and their counts with them.",
+        required=True,
+    ),
     "format": _of(_one_of(*FORMATS), "CSV for spreadsheets, JSON for programs.", required=True),
     "as_admin": _of({"type": "boolean"}, "For admins: those of all users, not only their own."),
     # Both.
@@ -144,6 +151,7 @@ IN_PATH: dict[str, Json] = {
     "link": _of(text("[A-Za-z0-9_.-]+"), "The end of the URL of a link."),
     "file": _of(_one_of(*FILES), "The name of the file."),
     "name": _of({**STRING, "minLength": 1, "maxLength": 100}, "The name of a live token."),
+    "erasure_id": _of(UUID, "The id of an erasure."),
     "asset": _of(_one_of(*ASSETS), "The name of the file."),
 }
 """Parameters of paths by name; ``id`` with the collection before it."""
@@ -166,6 +174,7 @@ HEADERS: dict[str, Json] = {
         "The absolute URLs of other pages (RFC 8288), with `rel` `current`, `next`, `prev`, "
         "`first` and `last`, as far as those pages exist.",
     ),
+    "Location": _of(STRING, "The path of the erasure.", required=True),
     "Content-Disposition": _of(STRING, "The name of the file."),
     "Retry-After": _of(text("[0-9]+"), "Seconds to wait before a retry.", required=True),
     "RateLimit": _of(STRING, "The number of requests left, and for how many seconds."),

@@ -292,6 +292,25 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     responses.CreatedTokenSchema: {
         "secret": "What requests carry; shown this once, null when the request is repeated.",
     },
+    # Data of users.
+    responses.ErasedCountsSchema: {
+        "enrollments": "How many enrollments were ended.",
+        "tokens": "How many tokens were removed.",
+        "polls": "How many polls have passed to user 0.",
+        "sessions": "How many sessions were looked through for votes.",
+        "votes": "How many votes were found in them, and anonymized or withdrawn.",
+    },
+    responses.ErasureSchema: {
+        "id": "The id of the erasure.",
+        "state": "Whether it is still going on.",
+        "step": "What is being done: the end of enrollments and tokens, the polls, the votes, what "
+        "is kept of requests; null when all is done.",
+        "votes": "What becomes of the votes.",
+        "counts": "How far it is.",
+        "createdAt": "When it was asked for.",
+        "updatedAt": "When it made progress last.",
+        "finishedAt": "When it was done; null before.",
+    },
 }
 
 

@@ -251,7 +251,7 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
         }
     unmodified = {"description": "Not modified.", "headers": components.headers_of("ETag")}
     return {
-        "200" if answer.content else "204": success,
+        str(answer.status or (200 if answer.content else 204)): success,
         **({"304": unmodified} if _is_revalidated(method, operation) else {}),
         **{str(status): _page(status, text) for status, text in operation.pages.items()},
         **{

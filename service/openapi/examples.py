@@ -149,4 +149,15 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     tokens.NewTokenSchema: {**NEW_TOKEN, "expiresIn": 900},
     responses.TokenSchema: SHOWN_TOKEN,
     responses.CreatedTokenSchema: {**SHOWN_TOKEN, "secret": "polls_…"},
+    # Data of users.
+    responses.ErasureSchema: {
+        "id": STARS_ID,
+        "state": "running",
+        "step": "votes",
+        "votes": "anonymize",
+        "counts": {"enrollments": 2, "tokens": 1, "polls": 3, "sessions": 4000, "votes": 17},
+        "createdAt": CREATED_AT,
+        "updatedAt": CREATED_AT,
+        "finishedAt": None,
+    },
 }

@@ -55,7 +55,7 @@ Refusals = Mapping[int, Iterable[Code]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A successful response: 200, or 204 without ``content``.
+    """A successful response: 200, or 204 without ``content``, unless it has another ``status``.
 
     ``headers`` are names in ``components.HEADERS``. An answer with ``Link`` is one page of a list:
     its operation takes the parameters of paging.
@@ -64,6 +64,7 @@ class Answer:
     description: str
     content: Content = field(default_factory=dict)
     headers: tuple[str, ...] = ()
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
 
-from service.rules.principal import ACT, ANY, READ, VOTE, WRITE, Principal
+from service.rules.principal import ACT, ANY, READ, SERVICE_USER, VOTE, WRITE, Principal
 from storage.documents import (
     USERS,
     BallotDocument,
@@ -147,7 +147,8 @@ def require_content(
         return
     require_poll(principal, poll_id)
     if key.workspace == USERS:
-        is_owner = key.content == str(principal.user_id) and not principal.is_limited
+        is_own = principal.user_id != SERVICE_USER and key.content == str(principal.user_id)
+        is_owner = is_own and not principal.is_limited
         require(is_owner, "Only the user who created these polls has access to them.")
     else:
         is_covered = _reaches(principal, key.workspace)
@@ -162,7 +163,7 @@ def require_creation(principal: Principal, key: ContainerKey) -> None:
 
 def require_change(principal: Principal, poll: PollDocument) -> None:
     """For after ``require_content``: a user who is acted for may change only their own polls."""
-    is_allowed = not principal.is_acting or poll["owner_id"] == principal.user_id
+    is_allowed = not principal.is_acting or _owns(principal, poll["owner_id"])
     require(is_allowed, "Only the user who created this poll may change it.")
 
 
@@ -205,9 +206,14 @@ def manages(caller: Caller, key: ContainerKey, owner_id: UserId) -> bool:
     if principal.is_admin:
         return True
     if key.workspace == USERS:
-        return owner_id == principal.user_id and reaches_users(principal)
-    is_maker = not principal.is_acting or owner_id == principal.user_id
+        return _owns(principal, owner_id) and reaches_users(principal)
+    is_maker = not principal.is_acting or _owns(principal, owner_id)
     return is_maker and WRITE in principal.actions and _reaches(principal, key.workspace)
+
+
+def _owns(principal: Principal, owner_id: UserId) -> bool:
+    """Whether the caller made a poll. What erased users made is nobody's: only admins manage it."""
+    return owner_id == principal.user_id and owner_id != SERVICE_USER
 
 
 def reaches_users(principal: Principal) -> bool:

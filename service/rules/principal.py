@@ -4,12 +4,9 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from schemas.actions import ACT, ACTIONS, ANY, READ, VOTE, WRITE
-from storage.documents import Course, TokenDocument, UserId
+from storage.documents import SERVICE_USER, Course, TokenDocument, UserId
 
-__all__ = ["ACT", "ACTIONS", "ANY", "READ", "VOTE", "WRITE", "Principal"]
-
-SERVICE_USER = 0
-"""The user id of tokens that belong to no user. No request or command may name it."""
+__all__ = ["ACT", "ACTIONS", "ANY", "READ", "SERVICE_USER", "VOTE", "WRITE", "Principal"]
 
 
 class Principal(NamedTuple):

@@ -14,6 +14,7 @@ from storage.documents import (
     BallotDocument,
     ContainerKey,
     EnrollmentDocument,
+    ErasureDocument,
     OptionDocument,
     PollDocument,
     SessionDocument,
@@ -317,6 +318,21 @@ def held_vote(
     vote = content_vote(ballot, rules, poll_id, author_id=user_id, is_known=is_known)
     place = {"sessionId": session["_id"], "courseId": session["course_id"]}
     return {"kind": "vote", **vote, **place}
+
+
+def erasure(document: ErasureDocument) -> dict[str, Any]:
+    """How far an erasure is; never of whom."""
+    finished_at = document.get("finished_at")
+    return {
+        "id": document["_id"],
+        "state": "running" if document["step"] else "done",
+        "step": document["step"],
+        "votes": document["votes"],
+        "counts": document["counts"],
+        "createdAt": time(document["created_at"]),
+        "updatedAt": time(document["updated_at"]),
+        "finishedAt": time(finished_at) if finished_at else None,
+    }
 
 
 # Tokens ----------------------------------------------------------------------------------------

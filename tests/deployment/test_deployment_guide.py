@@ -34,7 +34,7 @@ GUIDE = (ROOT / "docs" / "deployment.md").read_text()
 COURSE = 5
 IDS = {
     **dict.fromkeys(("poll_id", "course_id", "poll_session_id", "id"), "7"),
-    **dict.fromkeys(("asset", "file", "link", "name"), "x"),
+    **dict.fromkeys(("asset", "file", "link", "name", "erasure_id"), "x"),
 }
 
 

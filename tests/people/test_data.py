@@ -168,3 +168,14 @@ async def test_it_is_for_the_user_and_for_admins(api: Client, make_token: TokenM
 async def test_the_user_of_tokens_that_belong_to_nobody_has_no_data(api: Client) -> None:
     for user in ("0", "self", "%01"):
         await refused(await api.get(f"/users/{user}/data"), 404)
+
+
+async def test_the_audit_tells_that_data_were_exported_by_whom_and_not_whose(
+    api: Client, raw: Raw, make_token: TokenMaker
+) -> None:
+    who = await make_token(user_id=1, name="the admin's", admin=True, actions=[], workspaces=[])
+    await data_of(api, "42", who)
+    await refused(await api.get("/users/43/data", headers=await make_token(user_id=42)), 403)
+    [entry] = raw.audit.find({"action": "user.exported"})
+    assert entry.keys() == {"_id", "at", "action", "user_id", "token_name"}
+    assert (entry["user_id"], entry["token_name"]) == (1, "the admin's")

@@ -1,0 +1,159 @@
+"""Each step of an erasure is whole: others go on after any of them, and nothing is doubled."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.web.store_key import STORE
+from storage import erasures, handovers, user_data
+from storage.documents import ErasureDocument
+from storage.erasures import LEASE_SECONDS, Erasures
+from storage.store import Store
+from tests.conftest import SECRET, Client, Clock, Raw
+from tests.people.conftest import Live, counted_exactly
+from tests.people.test_erasure import ANN, traces
+from tests.support.casting import Run, answered, content_run, tally, vote
+
+
+@pytest.fixture(autouse=True)
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service of the tests erases nobody by itself."""
+    monkeypatch.setattr(erasures, "LOOK_AGAIN_SECONDS", 3600.0)
+    monkeypatch.setattr(Erasures, "run", asyncio.sleep)
+
+
+class Died(Exception):
+    """A process ended."""
+
+
+def process(store: Store, clock: Clock, *, steps: int | None = None) -> Erasures:
+    """Another process that erases; it dies after so many steps."""
+    access = store.erasures._access._replace(forget_tokens=lambda: None)
+    ready = store.listings.require_filled
+    other = Erasures(store.database, SECRET.encode(), access, ready, clock)
+    if steps is not None:
+        do = other._do
+        left = [steps]
+
+        async def dying(task: ErasureDocument, work: Any) -> ErasureDocument:
+            after = await do(task, work)
+            left[0] -= 1
+            if not left[0]:
+                raise Died
+            return after
+
+        other._do = dying  # type: ignore[method-assign] # dies where a real one could
+    return other
+
+
+@pytest.mark.parametrize("votes", ["anonymize", "withdraw"])
+async def test_whatever_dies_after_each_step_others_go_on_and_every_count_is_exact_throughout(
+    api: Client,
+    raw: Raw,
+    clock: Clock,
+    live: Live,
+    monkeypatch: pytest.MonkeyPatch,
+    votes: Any,
+) -> None:
+    for module, name in (
+        *((user_data, "SESSIONS_AT_A_TIME"), (erasures, "VOTES_AT_A_TIME")),
+        (handovers, "POLLS_AT_A_TIME"),
+    ):
+        monkeypatch.setattr(module, name, 1)
+    store = api.app[STORE]
+    life = await live(ANN)
+    begun = await store.erasures.begin(ANN, votes)
+    deaths = 0
+    while "user_id" in (await store.erasures.get(begun["_id"])):
+        assert await counted_exactly(api)
+        with pytest.raises(Died):
+            await process(store, clock, steps=1).erase_one()
+        assert not await process(store, clock).erase_one()
+        clock.advance(seconds=LEASE_SECONDS)
+        deaths += 1
+    done = await store.erasures.get(begun["_id"])
+    assert done["counts"] == {
+        "enrollments": 2,
+        "tokens": 2,
+        "polls": 4,
+        "votes": 4,
+        "sessions": raw.sessions.count_documents({}),
+    }
+    assert deaths > sum(done["counts"].values()) - 2
+    assert traces(raw, ANN) == []
+    left = 1 if votes == "withdraw" else 2
+    assert [sum(tally(raw, run).values()) for run in life.runs] == [left] * 4
+
+
+async def test_a_process_whose_lease_another_has_taken_does_not_do_its_step(
+    api: Client, raw: Raw, clock: Clock
+) -> None:
+    run = await content_run(api, raw, saveParticipantNames=True)
+    await answered(await vote(api, run, "1", acting=42))
+    store = api.app[STORE]
+    begun = await store.erasures.begin(42, "withdraw")
+    slow = process(store, clock)
+    do = slow._do
+    taken: list[ErasureDocument] = []
+
+    async def late(task: ErasureDocument, work: Any) -> ErasureDocument:
+        if task["step"] == "votes" and not taken:
+            clock.advance(seconds=LEASE_SECONDS)
+            with pytest.raises(Died):
+                await process(store, clock, steps=1).erase_one()
+            taken.append(await store.erasures.get(begun["_id"]))
+        return await do(task, work)
+
+    slow._do = late  # type: ignore[method-assign] # slow where a real one could be
+    assert await slow.erase_one() is True
+    assert (taken[0]["counts"]["sessions"], taken[0]["counts"]["votes"]) == (1, 1)
+    assert await store.erasures.get(begun["_id"]) == taken[0]
+    assert tally(raw, run) == {}
+    assert await counted_exactly(api)
+
+
+async def test_two_processes_and_two_erasures_of_one_user_at_once(
+    api: Client, raw: Raw, clock: Clock, live: Live
+) -> None:
+    store = api.app[STORE]
+    life = await live(ANN)
+    await store.erasures.begin(ANN, "anonymize")
+    await store.erasures.begin(ANN, "withdraw")
+    assert [*await asyncio.gather(*(process(store, clock).erase_one() for _ in range(2)))] == [
+        True,
+        True,
+    ]
+    assert [tally(raw, run) for run in life.runs] == [{"2": 1}, {"1": 1}, {"3": 1}, {"2": 1}]
+    assert traces(raw, ANN) == []
+    assert await counted_exactly(api)
+
+
+@pytest.mark.parametrize("votes", ["anonymize", "withdraw"])
+async def test_votes_of_and_for_the_user_that_are_cast_meanwhile_are_erased_or_come_after(
+    api: Client, raw: Raw, clock: Clock, votes: Any
+) -> None:
+    store = api.app[STORE]
+    runs: list[Run] = [
+        await content_run(api, raw, saveParticipantNames=True, allowRevote=True) for _ in range(6)
+    ]
+    for run in runs[::2]:
+        await answered(await vote(api, run, "1", acting=42))
+    await store.erasures.begin(42, votes)
+
+    async def cast(run: Run, user: int, option: str) -> None:
+        await answered(await vote(api, run, option, acting=user))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(process(store, clock).erase_one())
+        for number in range(60):
+            for user in (42, 100 + number):
+                group.create_task(cast(runs[number % 6], user, "123"[number % 3]))
+    assert await counted_exactly(api)
+    assert [sum(tally(raw, run).values()) for run in runs] >= [10] * 6
+    await store.erasures.begin(42, votes)
+    while await process(store, clock).erase_one():
+        pass
+    assert raw.ballots.count_documents({"user_id": 42}) == 0
+    assert raw.ballots.count_documents({"user_id": {"$gt": 42}}) == 60
+    assert await counted_exactly(api)
