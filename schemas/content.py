@@ -110,7 +110,7 @@ class NewPollSchema(ReceivedSchema):
 
     @post_load
     def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return completed(_ordered(poll))
+        return completed(ordered(poll))
 
 
 class PollReplacementSchema(NewPollSchema):
@@ -136,10 +136,11 @@ class PollReplacementSchema(NewPollSchema):
 
     @post_load
     def _complete(self, poll: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return _ordered({name: poll[name] for name in poll if name not in SHOWN_MEMBERS})
+        return ordered({name: poll[name] for name in poll if name not in SHOWN_MEMBERS})
 
 
-def _ordered(poll: dict[str, Any]) -> dict[str, Any]:
+def ordered(poll: dict[str, Any]) -> dict[str, Any]:
+    """Options without an ``order`` get their place, and the id its one spelling."""
     for place, option in enumerate(poll["options"]):
         option.setdefault("order", place)
     if "id" in poll:

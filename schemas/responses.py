@@ -227,6 +227,23 @@ class QueryProblemSchema(ProblemSchema):
     code = fields.String(validate=validate.OneOf(("forbidden", "not_found")))
 
 
+class LineAnswerSchema(ShownSchema):
+    """What became of one line of an import: what it made, or the problem that refuses it."""
+
+    sometimes = frozenset({"id", "number", "result", "type", "title", "detail", "code", "errors"})
+
+    line = fields.Integer(strict=True, validate=validate.Range(1))
+    status = fields.Integer(strict=True)
+    id = Pattern(UUID, "must be a UUID")
+    number = Count()
+    result = fields.String(validate=validate.OneOf(("created", "unchanged")))
+    type = fields.String()
+    title = fields.String()
+    detail = fields.String()
+    code = fields.String()
+    errors = fields.List(fields.Nested(FaultSchema))
+
+
 # The polling API -------------------------------------------------------------------------------
 
 
@@ -413,6 +430,7 @@ WORKSPACE_POLLS = WorkspacePollsSchema()
 QUERY_PROBLEM = QueryProblemSchema()
 VOTE = VoteSchema()
 LINK = LinkSchema()
+LINE_ANSWER = LineAnswerSchema()
 RESULTS_OF_POLL = ResultsOfPollSchema()
 RESULTS_OF_SESSION = ResultsOfSessionSchema()
 SHOWN_POLL = ShownPollSchema()

@@ -18,17 +18,17 @@ from service.telemetry.log import REQUEST_LOG, RequestLog, open_request_log
 from service.telemetry.metrics import METRICS, Metrics
 from service.telemetry.tracing import add_tracing
 from service.web.authentication import identify
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL, CLOCK, DRAINING
 from service.web.concurrency import EXPORT_LIMIT, ConcurrencyLimit
 from service.web.cors import add_cors
-from service.web.health import DRAINING
 from service.web.proxies import client_scheme
 from service.web.rate_limits import add_limits
 from service.web.scope import request_scope
-from service.web.store_key import STORE
+from service.web.store_key import IMPORTS, STORE
 from service.web.tokens import ADMIN_TOKEN_ID
 from storage.client import SessionWatch
 from storage.documents import utc_now
+from storage.imports import Imports
 from storage.startup import open_store
 from storage.tokens import token_id
 
@@ -87,6 +87,9 @@ def _identity_of(request: web.Request) -> tuple[str, bool]:
 async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:
     async with open_store(app[SETTINGS].location, watch=watch, clock=app[CLOCK]) as store:
         app[STORE] = store
+        app[IMPORTS] = Imports(
+            store.database, store.ballots.id_of, store.key_for("voters"), app[CLOCK]
+        )
         app[HUB] = Hub(
             store,
             app[METRICS],

@@ -24,6 +24,7 @@ from storage.errors import (
 )
 from storage.idempotency import IdempotencyKey
 from storage.voting import (
+    MAX_BALLOT_NUMBER,
     AlreadyVoted,
     Cast,
     InvalidVote,
@@ -188,14 +189,14 @@ def _refused(api: Api, refusal: StorageError) -> Refused:
 def _make_numbers() -> Iterator[int]:
     """Unpredictable numbers of up to 15 digits, which do not reveal their order.
 
-    Spreadsheets keep no more digits. Random bytes are drawn for many votes at once, because a
+    Random bytes are drawn for many votes at once, because a
     system call for each is slow.
     """
     while True:
         drawn = os.urandom(7 * 512)
         for start in range(0, len(drawn), 7):
             number = int.from_bytes(drawn[start : start + 7]) >> 6
-            if 0 < number < 10**15:
+            if 0 < number <= MAX_BALLOT_NUMBER:
                 yield number
 
 

@@ -6,7 +6,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from service import people, tokens
-from service.content import copies, links, live, queries, votes
+from service.content import copies, exporting, importing, links, live, queries, votes
 from service.content import polls as content_polls
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
 from service.live import files, page
@@ -39,6 +39,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/rest/results": {"GET": live.show_results},
     "/rest/links": {"POST": links.create_link},
     "/rest/copies": {"POST": copies.copy_poll},
+    "/rest/export": {"GET": exporting.export_poll},
+    "/rest/import": {"POST": importing.import_polls},
     "/p/{link}": {"GET": page.show_page, "POST": page.send_form},
     "/p/{link}/events": {"GET": page.follow_page},
     "/pages/{file}": {"GET": files.show_file},

@@ -388,6 +388,16 @@ class Transaction:
     def insert(self, name: str, document: Document) -> None:
         self._database[name].insert_one(document, session=self._session)
 
+    def insert_numbered(self, name: str, documents: Sequence[Document]) -> None:
+        """Inserts documents whose ``_id``s are of a sequence, or not known to be taken.
+
+        Raises ``RunAgain`` if one is: an import may have stored another under it since.
+        """
+        try:
+            self.bulk_write(name, [InsertOne(one) for one in documents])
+        except BulkWriteError as error:
+            raise RunAgain from error
+
     def put(self, name: str, document: Document) -> None:
         """Stores the document in place of the one with its ``_id``, if there is one."""
         self._database[name].replace_one(
@@ -424,6 +434,15 @@ class Transaction:
                 if document is not None:
                     last = int(document["last"])
                     return range(last - count + 1, last + 1)
+
+    def skip_numbers(self, sequence: str, last: int) -> None:
+        """Numbers up to ``last`` are not taken from the sequence any more; outside, as they are."""
+        while True:
+            with suppress(DuplicateKeyError):
+                self._database["sequences"].update_one(
+                    {"_id": sequence}, {"$max": {"last": last}}, upsert=True
+                )
+                return
 
     def bulk_write(self, name: str, writes: Sequence[Write]) -> int:
         """Returns how many documents the updates matched. Sends nothing if there are no writes."""

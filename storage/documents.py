@@ -69,11 +69,12 @@ class _Described(TypedDict):
 class PollDefinition(_Described):
     """A poll as a caller defines it.
 
-    ``id`` is given only when a poll is moved here from another system; ``closes_at`` is the end
-    date of a poll that closes on it, else None.
+    ``id`` and ``highest_option`` are given only when a poll is moved here from another system;
+    ``closes_at`` is the end date of a poll that closes on it, else None.
     """
 
     id: NotRequired[str]
+    highest_option: NotRequired[int]
     options: list[OptionDefinition]
 
 
@@ -194,6 +195,8 @@ class SessionDocument(TypedDict):
     it tells those that watch a session, and decides nothing. ``closed_at`` is when it was closed or
     its end was noted, until it is opened again. ``counts_only``: its ballots were removed
     (``storage.retention``), so that its results stand without them, and it stays closed.
+    ``awaited`` is how many ballots an import has announced and not brought yet. ``is_final``: it
+    stays closed, since nobody knows which users voted in it.
     """
 
     _id: int
@@ -211,6 +214,8 @@ class SessionDocument(TypedDict):
     withdrawals: NotRequired[int]
     rights_changes: NotRequired[int]
     edition: NotRequired[int]
+    awaited: NotRequired[int]
+    is_final: NotRequired[bool]
     rules: SessionRules
     created_at: datetime
     closed_at: NotRequired[datetime]

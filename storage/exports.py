@@ -1,13 +1,20 @@
-"""Everything of one session, read as of one moment."""
+"""Everything of one session, or of one poll, read as of one moment."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, cast
 
 from storage.client import Cursor, Database, Document, Snapshot, Transaction
-from storage.documents import BallotDocument, PollDocument, SessionDocument, poll_in
+from storage.documents import (
+    BallotDocument,
+    ContainerKey,
+    LocatedPoll,
+    PollDocument,
+    SessionDocument,
+    poll_in,
+)
 from storage.errors import require
 
 BALLOTS_AT_A_TIME = 500
@@ -27,6 +34,14 @@ class Export(NamedTuple):
     ballots: AsyncIterator[Sequence[BallotDocument]]
 
 
+class PollExport(NamedTuple):
+    """A poll, its sessions by number, and what gives the ballots of one as in ``Export``."""
+
+    located: LocatedPoll
+    sessions: Sequence[SessionDocument]
+    ballots: Callable[[int], AsyncGenerator[Sequence[BallotDocument], None]]
+
+
 class Exports:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -44,6 +59,24 @@ class Exports:
             poll = poll_in(container["polls"] if container else [], session["poll_id"])
             async with aclosing(_iterate(session_id, snapshot)) as ballots:
                 yield Export(cast(SessionDocument, session), poll, ballots)
+
+    @asynccontextmanager
+    async def open_poll(self, poll_id: str) -> AsyncIterator[PollExport]:
+        """The export of a poll with all its sessions, like ``open``."""
+        async with self._database.snapshot() as snapshot:
+            located, sessions = await snapshot.read(partial(_find_poll, poll_id))
+            yield PollExport(located, sessions, partial(_iterate, snapshot=snapshot))
+
+
+def _find_poll(
+    poll_id: str, transaction: Transaction
+) -> tuple[LocatedPoll, Sequence[SessionDocument]]:
+    address = require(transaction.find_one("addresses", {"_id": poll_id}), "poll")
+    container = transaction.find_one("containers", {"_id": address["container"]})
+    poll = poll_in(container["polls"] if container else [], poll_id)
+    with transaction.find("sessions", {"poll_id": poll_id}).sort("_id", 1) as found:
+        sessions = cast(list[SessionDocument], list(found))
+    return LocatedPoll(ContainerKey.of(address["container"]), poll), sessions
 
 
 def _find(session_id: int, transaction: Transaction) -> tuple[Document, Document | None]:

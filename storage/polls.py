@@ -7,7 +7,7 @@ decided on. A poll is looked up within its container only: its id alone is not a
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from storage import addresses
@@ -119,21 +119,11 @@ class Polls:
 
         def push(transaction: Transaction) -> PollDocument:
             number, standing = map(transaction.next_number, ("polls", "sessions"))
-            poll = _new_poll(definition, number, owner_id, now, standing_session=standing)
+            poll = new_poll(definition, number, owner_id, now, standing_session=standing)
             session = new_session(standing, LocatedPoll(key, poll), now, is_published=True)
-            container = _read(transaction, key)
-            polls = container["polls"] if container else []
-            if len(polls) >= MAX_POLLS:
-                raise LimitReached(
-                    f"This content already has {MAX_POLLS} polls, the most that fit."
-                )
-            if container is None:
-                transaction.insert("containers", _new_container(key, poll))
-            else:
-                _require_room({**container, "polls": [*polls, poll]})
-                _change(transaction, key, {"$push": {"polls": poll}})
-            addresses.insert(transaction, LocatedPoll(key, poll), session, now)
-            transaction.insert("sessions", dict(session))
+            claim(transaction, [number])
+            append(transaction, LocatedPoll(key, poll), session, now)
+            transaction.insert_numbered("sessions", [dict(session)])
             note(transaction, actor, Action.POLL_CREATED, poll_id=poll["id"])
             return poll
 
@@ -158,16 +148,14 @@ class Polls:
         def insert(transaction: Transaction) -> list[PollDocument]:
             require_teacher(transaction, teacher)
             numbers = transaction.next_numbers("polls", len(definitions))
+            claim(transaction, numbers)
             made = [
-                _new_poll(definition, number, owner_id, now, standing_session=None)
+                new_poll(definition, number, owner_id, now, standing_session=None)
                 for definition, number in zip(definitions, numbers, strict=True)
             ]
             for poll in made:
                 key = ContainerKey(USERS, str(owner_id), str(poll["number"]))
-                container = _new_container(key, poll)
-                container |= {"owner_id": owner_id, "number": poll["number"]}
-                transaction.insert("containers", container)
-                addresses.insert(transaction, LocatedPoll(key, poll), None, now)
+                append(transaction, LocatedPoll(key, poll), None, now)
             about = [Subject(poll_id=poll["id"]) for poll in made]
             note_all(transaction, actor, Action.POLL_CREATED, about)
             return made
@@ -247,6 +235,54 @@ class Polls:
             deleted = await self._database.transaction(work)
         self._purges.wake()
         return deleted
+
+
+def claim(transaction: Transaction, numbers: Sequence[int]) -> None:
+    """For a transaction that makes polls of these numbers, which it has taken from the sequence.
+
+    An import may have stored a poll under one of them since. Then this runs again with the next
+    numbers: nothing else would conflict. The claims are the marks of the transaction, too.
+    """
+    marks = [_claim(number) for number in numbers]
+    transaction.insert_numbered("attempts", marks)
+    transaction.proof = "attempts", {"_id": marks[0]["_id"], "stamp": marks[0]["stamp"]}
+
+
+def claim_given(transaction: Transaction, number: int) -> None:
+    """For a transaction that found no poll of this number, which it was given: see ``claim``.
+
+    The claim of a poll that has gone since may be there.
+    """
+    transaction.put("attempts", _claim(number))
+
+
+def _claim(number: int) -> dict[str, Any]:
+    return {
+        "_id": f"polls:{number}",
+        "stamp": secrets.token_hex(8),
+        "created_at": datetime.now(UTC),
+    }
+
+
+def append(
+    transaction: Transaction, located: LocatedPoll, session: SessionDocument | None, now: datetime
+) -> None:
+    """Stores a poll as the last of its container, with its address.
+
+    ``session`` is its standing session. Raises ``IdTaken`` and ``LimitReached``.
+    """
+    key, poll = located
+    # A poll of a user is alone in its container.
+    container = _read(transaction, key) if key.workspace != USERS else None
+    polls = container["polls"] if container else []
+    if len(polls) >= MAX_POLLS:
+        raise LimitReached(f"This content already has {MAX_POLLS} polls, the most that fit.")
+    if container is None:
+        transaction.insert("containers", _new_container(key, poll))
+    else:
+        _require_room({**container, "polls": [*polls, poll]})
+        _change(transaction, key, {"$push": {"polls": poll}})
+    addresses.insert(transaction, located, session, now)
 
 
 def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:
@@ -355,7 +391,8 @@ def _require_no_votes(transaction: Transaction, poll_id: str, options: Sequence[
 
 def _defined(definition: PollDefinition, before: PollDocument | None = None) -> dict[str, Any]:
     """The members of a poll that its definition says, with numbers for options without an id."""
-    highest, kept = (before["highest_option"], before["options"]) if before else (0, [])
+    given = definition.get("highest_option", 0)
+    highest, kept = (before["highest_option"], before["options"]) if before else (given, [])
     options, highest = number_options(definition["options"], highest, kept)
     return {
         "title": definition["title"],
@@ -367,7 +404,7 @@ def _defined(definition: PollDefinition, before: PollDocument | None = None) -> 
     }
 
 
-def _new_poll(
+def new_poll(
     definition: PollDefinition,
     number: int,
     owner_id: UserId,
@@ -393,7 +430,10 @@ def _new_stamp() -> str:
 
 
 def _new_container(key: ContainerKey, poll: PollDocument) -> dict[str, Any]:
-    return {"_id": key.id, **key._asdict(), "version": 1, "polls": [poll]}
+    container = {"_id": key.id, **key._asdict(), "version": 1, "polls": [poll]}
+    if key.workspace == USERS:
+        container |= {"owner_id": poll["owner_id"], "number": poll["number"]}
+    return container
 
 
 def _require_room(container: ContainerDocument) -> None:

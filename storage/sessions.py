@@ -8,7 +8,7 @@ from typing import Any, cast
 from storage import addresses
 from storage.audit import Action, Actor, Subject, note, note_all
 from storage.batching import Batcher, Reader
-from storage.client import Database, InsertOne, Transaction, round_trip, snapshot_of
+from storage.client import Database, Transaction, round_trip, snapshot_of
 from storage.courses import Teacher, enter, order
 from storage.documents import (
     NOTE_END,
@@ -24,6 +24,7 @@ from storage.documents import (
     rights_state,
 )
 from storage.errors import (
+    Conflict,
     EndDatePassed,
     LimitReached,
     SessionHasSubmissions,
@@ -288,7 +289,7 @@ class Sessions:
                 new_session(number, poll, now, **members)
                 for number, members in zip(numbers, wanted, strict=True)
             ]
-            transaction.bulk_write("sessions", [InsertOne(dict(session)) for session in made])
+            transaction.insert_numbered("sessions", [dict(session) for session in made])
             note_all(transaction, actor, Action.SESSION_CREATED, map(subject_of, made))
             return made
 
@@ -326,13 +327,18 @@ class Sessions:
     ) -> SessionDocument:
         """Opens or closes one session.
 
-        Raises ``NotFound``, and ``EndDatePassed`` if the poll closes on its end date.
+        Raises ``NotFound``, ``EndDatePassed`` if the poll closes on its end date, and ``Conflict``
+        for a session that is final.
         """
 
         def check(transaction: Transaction, found: SessionDocument) -> None:
             if is_published and found["course_id"] is not None:
                 # Ends of enrollments pass over sessions that are not open.
                 order(transaction, [found["course_id"]])
+            if is_published and found.get("is_final"):
+                raise Conflict(
+                    "This poll session was imported without its voters: it stays closed."
+                )
             opened: SessionDocument = {**found, "is_published": True}
             if is_published and (is_over(found, self._clock()) or not is_open(opened)):
                 raise EndDatePassed(

@@ -24,6 +24,8 @@ from storage.documents import (
 )
 from storage.errors import Code, Conflict, KeyOutdated, LimitReached, NotFound, name_some
 
+MAX_BALLOT_NUMBER = 10**15 - 1
+"""Spreadsheets keep no more digits."""
 MAX_REQUESTS = 20
 """How many Idempotency-Keys of one voter in one session get their first answer again."""
 MAX_KEYS = 200

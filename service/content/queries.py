@@ -49,7 +49,9 @@ async def query_polls(request: web.Request) -> web.Response:
     shown = iter(await _show(request, caller, places, expansion))
     return json_response(
         [
-            [*islice(shown, len(one))] if isinstance(one, Sequence) else problem_within(one)
+            [*islice(shown, len(one))]
+            if isinstance(one, Sequence)
+            else problem_within(request, one)
             for one in found
         ]
     )

@@ -9,8 +9,10 @@ from schemas.content import (
     POLLS_QUERY,
 )
 from schemas.links import NEW_LINK
+from schemas.moving import BALLOTS_LINE, POLL_LINE, SESSIONS_LINE
 from schemas.responses import (
     EXPANDED_POLL,
+    LINE_ANSWER,
     LINK,
     POLL,
     QUERY_PROBLEM,
@@ -18,7 +20,9 @@ from schemas.responses import (
     VOTE,
     WORKSPACE_POLLS,
 )
+from service.openapi.examples import EXAMPLES
 from service.openapi.operation import (
+    Answer,
     Either,
     Operation,
     Operations,
@@ -27,6 +31,7 @@ from service.openapi.operation import (
     list_of,
     live_answer,
 )
+from service.web.lines import NDJSON
 from storage.errors import Code
 
 PLACE = ("workspace", "content", "container")
@@ -64,6 +69,17 @@ ON_NEW_POLL = (
     *("listContentPolls", "replaceContentPoll", "deleteContentPoll"),
     *("castVote", "listVotes", "getResults"),
 )
+# Each line is one of these.
+LINES = {
+    NDJSON: {
+        "schema": Either("MovedLine", (POLL_LINE, SESSIONS_LINE, BALLOTS_LINE)),
+        "example": EXAMPLES[type(POLL_LINE)],
+    }
+}
+ANSWERS = {NDJSON: {"schema": LINE_ANSWER, "example": EXAMPLES[type(LINE_ANSWER)]}}
+EXPORTED = Answer("The lines of the poll.", LINES, ("Content-Disposition",))
+IMPORTED = Answer("An answer to each line, in order, as soon as it is stored.", ANSWERS)
+
 ELSEWHERE = {409: (Code.NO_STANDING_SESSION,)}
 OF_VOTES = (Code.NO_STANDING_SESSION, Code.SESSION_CLOSED, Code.ALREADY_VOTED)
 OF_KEYS = (Code.IDEMPOTENCY_KEY_OUTDATED, Code.LIMIT_REACHED)
@@ -114,6 +130,8 @@ OPERATIONS: Operations = {
         body=json_content(NEW_PLACE),
         refusals={409: (Code.LIMIT_REACHED,)},
     ),
+    "GET /rest/export": Operation("exportContentPoll", EXPORTED, ("pollId",)),
+    "POST /rest/import": Operation("importContentPolls", IMPORTED, body=LINES, is_keyed=False),
     "GET /rest/results": Operation(
         "getResults",
         RESULTS,

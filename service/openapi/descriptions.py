@@ -2,7 +2,7 @@
 
 from marshmallow import Schema
 
-from schemas import content, links, polling, responses, tokens
+from schemas import content, links, moving, polling, responses, tokens
 
 OF_TITLE = "What is asked."
 OF_COMMENT = "What the voter adds, where the poll allows comments."
@@ -17,6 +17,7 @@ OF_WORKSPACE = "The key of the project, or the id of the space."
 OF_CONTENT = "The key of the issue, or the id of the page."
 OF_CONTAINER = "The id of the macro on the page; empty for an issue."
 OF_IGNORED = "Ignored, so that what `GET` returned can be sent back."
+OF_VOTER_KEY = "Tells under which secret the `voter` of each ballot was made."
 OF_SHARE = "The share of the participants who chose it, in percent."
 
 MEMBERS: dict[type[Schema], dict[str, str]] = {
@@ -83,6 +84,63 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     content.NewVoteSchema: {
         "optionIds": "The ids of the chosen options: one, unless the poll takes several.",
         "comment": OF_COMMENT,
+    },
+    moving.MovedOptionSchema: {"isCorrect": OF_CORRECT},
+    moving.MovedBallotSchema: {
+        "id": "The id of the submission; left out, a new one.",
+        "userId": "Who voted; stored only where names are saved.",
+        "voter": "In place of `userId`, the keyed hash by which an export tells voters apart.",
+        "optionIds": "What was chosen, each once.",
+        "comment": OF_COMMENT,
+        "createdAt": "When the vote was cast; left out, now.",
+        "updatedAt": "When it was changed last; left out, `createdAt`.",
+    },
+    moving.MovedSessionSchema: {
+        "id": "The id of the session; the standing session can do without.",
+        "courseId": "The course that the session is in; absent in the standing session.",
+        "courseSectionId": OF_SECTION,
+        "isPublished": "Whether the session is open; left out, only the standing session is.",
+        "hasEnded": "Whether the end date of the poll has closed it.",
+        "hasPublicResults": OF_VISIBLE,
+        "createdAt": "When the session was created.",
+        "results": "Votes by option, for information: what is stored is counted from the ballots.",
+        "participants": "How many ballots there are with those of lines that follow.",
+        "ballots": "The votes, or the first of them.",
+    },
+    moving.PollLineSchema: {
+        "id": "The id of the poll; left out, `number` names it.",
+        "number": "The number of the poll, its id under `/api/v1`; left out, a new one.",
+        "workspace": OF_WORKSPACE,
+        "content": OF_CONTENT,
+        "container": OF_CONTAINER,
+        "highestOption": "The highest number that an option of the poll ever had as its id.",
+        "createdBy": "The id of the user who created the poll; left out, the caller.",
+        "createdAt": "When the poll was created; left out, now.",
+        "voterKey": OF_VOTER_KEY,
+        "sessions": "The sessions of the poll, or the first of them.",
+    },
+    moving.SessionsLineSchema: {
+        "pollId": "The poll of an earlier line.",
+        "voterKey": OF_VOTER_KEY,
+        "sessions": "More sessions of the poll.",
+    },
+    moving.BallotsLineSchema: {
+        "pollId": "The poll of an earlier line.",
+        "sessionId": "The session of an earlier line; left out, the standing session.",
+        "voterKey": OF_VOTER_KEY,
+        "ballots": "More votes of the session.",
+    },
+    responses.LineAnswerSchema: {
+        "line": "The number of the line, from 1.",
+        "status": "The status of the line, as of a request of its own.",
+        "id": "The id of its poll.",
+        "number": "The number of its poll.",
+        "result": "Whether the line created something, or all of it was there.",
+        "type": "Of a refusal: always `about:blank`.",
+        "title": "Of a refusal: the phrase of the status.",
+        "detail": "Of a refusal: the message of the first entry of `errors`.",
+        "code": "Of a refusal: why, for programs.",
+        "errors": "Of a refusal: what is wrong with the line, one entry for each fault.",
     },
     links.NewLinkSchema: {
         "actions": "What the link is for: `view`, or `view` and `vote`.",

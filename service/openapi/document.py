@@ -27,6 +27,7 @@ from service.openapi.operation import (
 )
 from service.web.authentication import PUBLIC
 from service.web.bodies import JSON
+from service.web.lines import NDJSON
 from service.web.responses import STATUS_CODES
 from storage.errors import Code
 
@@ -178,8 +179,10 @@ def _one_or_several(shape: OneOrSeveral, converter: OpenAPIConverter) -> Json:
 
 
 def _either(shape: Either, converter: OpenAPIConverter) -> Json:
-    either = [_resolved(one, converter) for one in shape.shapes]
-    converter.spec.components.schema(shape.name, {"anyOf": either})
+    components = converter.spec.components
+    if shape.name not in components.schemas:
+        either = [_resolved(one, converter) for one in shape.shapes]
+        components.schema(shape.name, {"anyOf": either})
     return {"$ref": f"#/components/schemas/{shape.name}"}
 
 
@@ -223,7 +226,7 @@ def _parameters(path: str, method: str, operation: Operation) -> list[Json | str
         parameters += ["page", "per_page"]
     if path not in PUBLIC:
         parameters.append("as_user_id")
-        if method == "POST" and not operation.is_safe:
+        if method == "POST" and operation.takes_key:
             parameters.append("Idempotency-Key")
     if _is_revalidated(method, operation):
         parameters.append("If-None-Match")
@@ -242,7 +245,7 @@ def _responses(path: str, method: str, operation: Operation) -> Json:
     }
     if answer.content:
         success["content"] = answer.content
-    is_creation = method == "POST" and path not in PUBLIC
+    is_creation = method == "POST" and path not in PUBLIC and JSON in answer.content
     links = {**operation.links, **(_links(path, answer) if is_creation else {})}
     if links:
         success["links"] = {
@@ -310,10 +313,11 @@ def _refusals(route: str, operation: Operation) -> dict[int, frozenset[Code]]:
         refusals.append({403: (Code.TOKEN_REQUIRED, Code.BAD_TOKEN)})
         if method != "GET" and not operation.is_safe:
             refusals.append({503: (Code.OUTCOME_UNKNOWN,)})
-        if method == "POST" and not operation.is_safe:
+        if method == "POST" and operation.takes_key:
             refusals.append({409: (Code.IDEMPOTENCY_KEY_REUSED,)})
     if operation.body is not None and path not in PUBLIC:
-        statuses |= {408, 413, 415}
+        # A line that is too large is refused by itself.
+        statuses |= {408, 415} if NDJSON in operation.body else {408, 413, 415}
     if "If-Match" in takes:
         statuses.add(412)
     refusals.append({status: (STATUS_CODES[status],) for status in statuses})

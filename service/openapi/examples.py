@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import Schema
 
-from schemas import content, links, polling, responses, tokens
+from schemas import content, links, moving, polling, responses, tokens
 
 CREATED_AT = "2014-01-07T15:16:18Z"
 QUESTION = "What is your favorite color?"
@@ -104,6 +104,22 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
             "closed": False,
         },
         "revision": REVISION,
+    },
+    moving.PollLineSchema: {
+        **STORED_STARS,
+        "number": 55,
+        "workspace": "PLAT",
+        "content": "PLAT-254604",
+        "createdBy": 105,
+        "createdAt": CREATED_AT,
+        "sessions": [{"ballots": [{"userId": 7, "optionIds": ["5"], "createdAt": CREATED_AT}]}],
+    },
+    responses.LineAnswerSchema: {
+        "line": 1,
+        "status": 200,
+        "id": STARS_ID,
+        "number": 55,
+        "result": "created",
     },
     # The polling API.
     polling.NewPoll: {"question": QUESTION},

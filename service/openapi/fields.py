@@ -32,6 +32,7 @@ from schemas.fields import (
     UserId,
 )
 from schemas.links import VIEW, LinkActions
+from schemas.moving import MAX_NUMBER, Instant, Number, Owner, PollLineSchema, Tally
 from schemas.polling import ChoiceId, Flag, NewSubmission
 from schemas.responses import Counts, ShownChoiceId, ShownCourse, ShownUserId, Time
 from schemas.tokens import Course, Workspace
@@ -96,6 +97,10 @@ KEYWORDS: dict[type[fields.Field[Any]], Callable[[Any], Json]] = {
     Moment: lambda _: text(f"|{MOMENT}"),
     Flag: lambda _: {"type": "boolean"},
     Id: lambda _: WHOLE_ID,
+    Number: lambda _: {**WHOLE_ID, "maximum": MAX_NUMBER},
+    Instant: lambda _: text(MOMENT),
+    Owner: lambda _: SHOWN_USER,
+    Tally: lambda _: {"propertyNames": text(OPTION_ID.pattern)},
     UserId: lambda _: GIVEN_USER,
     ShownUserId: lambda _: SHOWN_USER,
     ChoiceId: lambda _: CHOICE_ID,
@@ -131,6 +136,10 @@ def place(of: type[Schema]) -> Json:
 
 NOTHING: Json = {"type": "null"}
 NO_PLACE = {"workspace": NOTHING, "content": NOTHING, "container": NOTHING}
+CLOSED_ON_ITS_END: Json = {
+    "if": {"properties": {"settings": CLOSES}, "required": ["settings"]},
+    "then": {"properties": {"settings": ENDS}},
+}
 CONDITIONS: dict[type[Schema], Json] = {
     PollReferenceSchema: {
         "if": reference(PollReferenceSchema, {"pollId": STRING}, ("pollId",)),
@@ -143,10 +152,8 @@ CONDITIONS: dict[type[Schema], Json] = {
     },
     SettingsSchema: {"if": CLOSES, "then": {"properties": ENDS["properties"]}},
     # In a PUT the end date may be the one that the poll has.
-    NewPollSchema: {
-        "if": {"properties": {"settings": CLOSES}, "required": ["settings"]},
-        "then": {"properties": {"settings": ENDS}},
-    },
+    NewPollSchema: CLOSED_ON_ITS_END,
+    PollLineSchema: CLOSED_ON_ITS_END,
     NewSubmission: {
         "if": {"properties": {"poll_choice_ids": {"type": "null"}}},
         "then": {

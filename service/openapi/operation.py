@@ -79,7 +79,8 @@ class Operation:
     * ``refusals`` are the codes by status beyond those that ``document`` adds;
     * ``pages`` are refusals in HTML, by status;
     * ``links`` are the parameters of other operations, as runtime expressions, by operation id;
-    * ``is_safe``: a ``POST`` that changes nothing, and so takes no ``Idempotency-Key``.
+    * ``is_safe``: a ``POST`` that changes nothing, and so takes no ``Idempotency-Key``;
+    * ``is_keyed`` is false for one that takes none, since it can be repeated as it is.
     """
 
     id: str
@@ -90,6 +91,12 @@ class Operation:
     pages: Mapping[int, str] = field(default_factory=dict)
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     is_safe: bool = False
+    is_keyed: bool = True
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether its ``POST`` takes an ``Idempotency-Key``."""
+        return self.is_keyed and not self.is_safe
 
 
 Operations = dict[str, Operation]

@@ -15,6 +15,7 @@ from storage.documents import (
     ContainerKey,
     EnrollmentDocument,
     ErasureDocument,
+    LocatedPoll,
     OptionDocument,
     PollDocument,
     SessionDocument,
@@ -381,6 +382,63 @@ def counted_choices(document: PollDocument, session: SessionDocument) -> list[di
         }
         for option in choices(document)
     ]
+
+
+def moved_poll(located: LocatedPoll, voter_key: str) -> dict[str, Any]:
+    """The poll of a line of ``GET /rest/export``, without its sessions."""
+    key, document = located
+    return {
+        "id": document["id"],
+        "number": document["number"],
+        **key._asdict(),
+        "title": document["title"],
+        "description": document["description"],
+        # As they are stored: those of one ``order`` are shown in the order of the list.
+        "options": [
+            {
+                "id": option["id"],
+                "title": option["title"],
+                "order": option["order"],
+                "isCorrect": option["is_correct"],
+            }
+            for option in document["options"]
+        ],
+        "settings": document["settings"],
+        "highestOption": document["highest_option"],
+        "createdBy": document["owner_id"],
+        "createdAt": time(document["created_at"]),
+        "voterKey": voter_key,
+    }
+
+
+def moved_session(document: SessionDocument) -> dict[str, Any]:
+    """A session of such a line, without its ballots."""
+    return {
+        "id": document["_id"],
+        "courseId": document["course_id"],
+        "courseSectionId": document["course_section_id"],
+        "isPublished": document["is_published"],
+        "hasEnded": document["rules"].get("has_ended", False),
+        "hasPublicResults": document["has_public_results"],
+        "createdAt": time(document["created_at"]),
+        "results": document["results"],
+        "participants": document["participants"],
+    }
+
+
+def moved_ballot(ballot: BallotDocument, rules: SessionRules) -> dict[str, Any]:
+    """A ballot of such a line; without a name it has a ``voter``, by which nobody votes twice."""
+    user_id = _voter(ballot, rules)
+    voter = ballot["_id"].partition(":")[2]
+    days = ballot if user_id is not None else {**ballot, "user_id": None}
+    return {
+        "id": ballot["number"],
+        **({"voter": voter} if user_id is None else {"userId": user_id}),
+        "optionIds": ballot["choices"],
+        "comment": ballot["comment"],
+        "createdAt": _cast_time(days, "created_at"),
+        "updatedAt": _cast_time(days, "updated_at"),
+    }
 
 
 def _cast_time(ballot: BallotDocument, member: Literal["created_at", "updated_at"]) -> str:

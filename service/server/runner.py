@@ -13,7 +13,7 @@ from aiohttp import web
 from service.server.connection import Server
 from service.server.listening import Listener, most_connections, open_sockets
 from service.settings import SETTINGS, EventLoop
-from service.web.health import DRAINING
+from service.web.call import DRAINING
 
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 0.3

@@ -18,7 +18,7 @@ from service.server.runner import Runner, asked_to_stop, calm_collector, run
 from service.settings import EMBEDDED_URI, InvalidSetting, Settings, read_settings
 from service.telemetry.log import configure_logging
 from service.telemetry.output import protect_outputs
-from service.web.health import DRAINING
+from service.web.call import DRAINING
 from storage.errors import StartupRefused, StorageError
 
 

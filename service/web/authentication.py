@@ -39,6 +39,9 @@ class BadToken(policy.Forbidden):
 
     code = Code.BAD_TOKEN
 
+    def __init__(self) -> None:
+        super().__init__("The token is unknown, revoked or expired.")
+
 
 async def identify(request: web.Request) -> None:
     """Sets the principal and the parsed query of the call.
@@ -62,6 +65,14 @@ async def identify(request: web.Request) -> None:
     call.principal = call.principal.acting_for(user_id)
 
 
+async def require_valid(request: web.Request) -> None:
+    """For requests that last: raises ``BadToken`` once the caller's token has ended."""
+    app = request.app
+    identifier = request[CALL].principal.token_id
+    if await find_principal(app, app[STORE].tokens, identifier) is None:
+        raise BadToken
+
+
 def _read_secret(request: web.Request, query: dict[str, str]) -> str:
     authorization = request.headers.get(hdrs.AUTHORIZATION, "")
     if authorization[: len(BEARER)].lower() == BEARER:
@@ -81,5 +92,5 @@ async def _principal_of(request: web.Request, identifier: str) -> Principal:
     principal = await find_principal(app, tokens, identifier)
     if principal is None:
         count_bad_token(request)
-        raise BadToken("The token is unknown, revoked or expired.")
+        raise BadToken
     return principal

@@ -84,9 +84,7 @@ async def read_raw(request: web.Request) -> bytes:
     limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
         _refuse_size(limit)
-    coding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
-    if coding not in CODINGS:
-        raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
+    window = coding_of(request)
     began = monotonic()
     content = request.content
     try:
@@ -99,11 +97,19 @@ async def read_raw(request: web.Request) -> bytes:
         raise web.HTTPRequestTimeout(text="The body took too long to arrive.") from error
     except web.RequestPayloadError as error:
         raise ValidationError(BROKEN, BODY) from error
-    body = _decompressed(raw, CODINGS[coding], limit)
+    body = _decompressed(raw, window, limit)
     if monotonic() - began > LATE_SECONDS:
         call.late_body = body
         raise BodyCameLate
     return body
+
+
+def coding_of(request: web.Request) -> int | None:
+    """The ``wbits`` of the content coding, None for none; raises ``HTTPUnsupportedMediaType``."""
+    coding = ",".join(request.headers.getall("Content-Encoding", ())).strip().lower()
+    if coding not in CODINGS:
+        raise web.HTTPUnsupportedMediaType(text="Send the body as it is, or with gzip or deflate.")
+    return CODINGS[coding]
 
 
 async def _read_to_end(content: StreamReader, limit: int) -> bytes:

@@ -1,5 +1,6 @@
 """What is known of the request that is being answered."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -13,6 +14,8 @@ from service.rules.principal import NOBODY, Principal
 from service.web.responses import REQUEST_ID_HEADER
 from storage.audit import Actor
 
+LIMIT_SECONDS = 4.5
+"""A caller hears within 5 s that the database is away, however many round trips are needed."""
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
 
@@ -54,6 +57,8 @@ class BodyCameLate(Exception):
 
 
 CALL = web.RequestKey("call", Call)
+DRAINING = web.AppKey("draining", asyncio.Event)
+"""Set when shutdown begins."""
 CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
 """Gives the time, in UTC."""
 

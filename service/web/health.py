@@ -1,18 +1,14 @@
 """Endpoints for orchestrators and monitoring; none needs a token."""
 
-import asyncio
-
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.telemetry.log import REQUEST_LOG
 from service.telemetry.metrics import METRICS
 from service.web import responses
+from service.web.call import DRAINING
 from service.web.store_key import STORE
 from storage.errors import Unavailable
-
-DRAINING = web.AppKey("draining", asyncio.Event)
-"""Set when shutdown begins."""
 
 
 async def healthz(_: web.Request) -> web.Response:

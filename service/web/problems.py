@@ -20,7 +20,7 @@ from service.web.responses import (
     problem,
     problem_data,
 )
-from storage.errors import Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
+from storage.errors import Code, Conflict, NotFound, PreconditionFailed, StorageError, Unavailable
 
 MAX_FAULTS = 100
 """Maximum number of faults in a response; a large body may have thousands."""
@@ -42,35 +42,44 @@ log = structlog.get_logger(__name__)
 def problem_of(request: web.Request, error: Exception) -> web.Response:
     """The response to a request that raised ``error``."""
     match error:
-        case ValidationError():
-            return problem(400, _faults(error))
-        case Refused():
-            return problem(error.status, [Fault(error.field, str(error))], code=error.code)
-        case Forbidden():
-            return problem(403, [Fault(None, str(error))], code=error.code)
-        case QuotaExceeded():
-            return problem(429, [Fault(None, str(error))], headers=error.headers)
-        case StorageError():
-            status = next(
-                STORAGE_STATUS[kind] for kind in type(error).__mro__ if kind in STORAGE_STATUS
-            )
-            headers = RETRY_AFTER if status == 503 else None
-            return problem(status, [Fault(None, str(error))], code=error.code, headers=headers)
         case NotModified():
             return web.Response(status=304, headers=error.headers)
         case web.HTTPException():
             return _http_problem(request, error)
-        case _:
-            call = request[CALL]
-            log.error("unhandled error", request_id=call.logged_id, exc_info=error)
-            message = INTERNAL_ERROR_OF_A_VOTE if call.is_anonymous else INTERNAL_ERROR
-            return problem(500, [Fault(None, message)])
+    status, faults, code = _explained(request, error)
+    headers = error.headers if isinstance(error, QuotaExceeded) else None
+    if status == 503:
+        headers = RETRY_AFTER
+    return problem(status, faults, code=code, headers=headers)
 
 
-def problem_within(error: Forbidden | NotFound) -> dict[str, Any]:
+def problem_within(request: web.Request, error: Exception) -> dict[str, Any]:
     """The body of ``problem_of``, for an answer that has one in place of a part of it."""
-    status = 403 if isinstance(error, Forbidden) else 404
-    return problem_data(status, [Fault(None, str(error))], error.code)
+    if isinstance(error, web.HTTPException):
+        return problem_data(error.status, [Fault(None, error.text or error.reason)])
+    return problem_data(*_explained(request, error))
+
+
+def _explained(request: web.Request, error: Exception) -> tuple[int, list[Fault], Code | None]:
+    """Status, faults and code of a refusal; whatever is none is logged, and a 500."""
+    match error:
+        case ValidationError():
+            return 400, _faults(error), None
+        case Refused():
+            return error.status, [Fault(error.field, str(error))], error.code
+        case Forbidden():
+            return 403, [Fault(None, str(error))], error.code
+        case QuotaExceeded():
+            return 429, [Fault(None, str(error))], None
+        case StorageError():
+            status = next(
+                STORAGE_STATUS[kind] for kind in type(error).__mro__ if kind in STORAGE_STATUS
+            )
+            return status, [Fault(None, str(error))], error.code
+    call = request[CALL]
+    log.error("unhandled error", request_id=call.logged_id, exc_info=error)
+    message = INTERNAL_ERROR_OF_A_VOTE if call.is_anonymous else INTERNAL_ERROR
+    return 500, [Fault(None, message)], None
 
 
 def _faults(error: ValidationError) -> list[Fault]:

@@ -133,24 +133,25 @@ def problem(
 
     ``code`` is left out where the status alone says why (``STATUS_CODES``).
     """
-    body = _problem_body(status, faults, code or STATUS_CODES[status])
+    body = _problem_body(status, faults, code)
     response = web.Response(body=body, status=status, headers=headers)
     response.content_type = PROBLEM_TYPE
     return response
 
 
-def _problem_body(status: int, faults: Iterable[Fault], code: Code) -> bytes:
+def _problem_body(status: int, faults: Iterable[Fault], code: Code | None = None) -> bytes:
     return orjson.dumps(problem_data(status, faults, code))
 
 
-def problem_data(status: int, faults: Iterable[Fault], code: Code) -> dict[str, Any]:
+def problem_data(status: int, faults: Iterable[Fault], code: Code | None = None) -> dict[str, Any]:
+    """The members of a problem; see ``problem``."""
     errors = [fault._asdict() for fault in faults]
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": errors[0]["message"],
-        "code": code,
+        "code": code or STATUS_CODES[status],
         "errors": errors,
     }
 
@@ -165,7 +166,7 @@ def refusal(status: int, sentence: str, request_id: str) -> web.Response:
 
 def refusal_bytes(status: int, sentence: str, request_id: str) -> bytes:
     """A refusal as it is sent where there is not even a request to answer."""
-    body = _problem_body(status, [Fault(None, sentence)], STATUS_CODES[status])
+    body = _problem_body(status, [Fault(None, sentence)])
     headers: dict[str, str] = {
         "Content-Type": PROBLEM_TYPE,
         "Content-Length": str(len(body)),

@@ -10,13 +10,18 @@ from service.rules.principal import NOBODY
 from service.telemetry.log import RequestLog
 from service.telemetry.metrics import Metrics
 from service.web.authentication import PUBLIC
-from service.web.call import CALL, BodyCameLate, Call, Identify, read_request_id
+from service.web.call import (
+    CALL,
+    LIMIT_SECONDS,
+    BodyCameLate,
+    Call,
+    Identify,
+    read_request_id,
+)
 from service.web.problems import problem_of
 from service.web.responses import add_common_headers
 from storage.client import set_time_limit
 
-LIMIT_SECONDS = 4.5
-"""A caller hears within 5 s that the database is away, however many round trips are needed."""
 CLIENT_CLOSED_REQUEST = 499
 """What the log says if the client hung up; nobody receives it."""
 

@@ -25,9 +25,9 @@ async def respond(
     headers: Mapping[str, str],
     chunks: AsyncGenerator[bytes, None],
     *,
-    seconds: float | None = None,
+    seconds: float | None = STREAM_SECONDS,
 ) -> web.StreamResponse:
-    """Sends the chunks as they come, no faster than the caller takes them, for ``seconds`` at most.
+    """Sends the chunks as they come, no faster than the caller takes them, within ``seconds``.
 
     What is raised before the first chunk is there is raised here, and answered like any error.
     After it the answer has begun: the connection is cut, so that nobody takes a part for the whole,
@@ -36,7 +36,7 @@ async def respond(
     response = web.StreamResponse(headers=headers)
     # The scope of the request comes too late: these headers leave before the handler returns.
     add_common_headers(response, request[CALL].id)
-    until = asyncio.get_running_loop().time() + (STREAM_SECONDS if seconds is None else seconds)
+    until = None if seconds is None else asyncio.get_running_loop().time() + seconds
     async with aclosing(chunks):
         if request.method == "HEAD":
             await response.prepare(request)

@@ -17,7 +17,7 @@ from service.live import hub, watcher
 from service.server.listening import open_sockets
 from service.settings import Settings
 from service.web import scope
-from service.web.health import DRAINING
+from service.web.call import DRAINING
 from service.web.store_key import STORE
 from storage.documents import SessionDocument
 from tests.conftest import ADMIN, Client, Raw

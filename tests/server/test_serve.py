@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.web.health import DRAINING
+from service.web.call import DRAINING
 from tests.conftest import ADMIN, Client, Raw, TokenMaker
 from tests.support.calls import POLL, Connection, call, is_refused, place, request
 from tests.support.processes import Services, is_running, slow, until

@@ -23,12 +23,13 @@ ROUTES_OF_CONTENT = [
     if path.startswith("/rest/") and path != "/rest/query"
     for method in ROUTES[path]
 ]
-ONE = frozenset(ROUTES_OF_CONTENT) - {("POST", "/rest/polls"), ("POST", "/rest/copies")}
+ADMINS = frozenset({("GET", "/rest/export"), ("POST", "/rest/import")})
+ONE = frozenset(ROUTES_OF_CONTENT) - ADMINS - {("POST", "/rest/polls"), ("POST", "/rest/copies")}
 READS = frozenset({("GET", "/rest/polls"), ("GET", "/rest/results"), ("POST", "/rest/links")})
 VOTES = frozenset(route for route in ROUTES_OF_CONTENT if route[1] == "/rest/votes")
 # Reads one poll and makes another.
 COPIES = frozenset({("POST", "/rest/copies")})
-WRITES = frozenset(ROUTES_OF_CONTENT) - READS - VOTES - COPIES
+WRITES = frozenset(ROUTES_OF_CONTENT) - READS - VOTES - COPIES - ADMINS
 CHANGES = WRITES & ONE
 ALL_ROUTES = ONE | WRITES | COPIES
 NONE: frozenset[tuple[str, str]] = frozenset()

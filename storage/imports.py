@@ -1,0 +1,550 @@
+"""Polls that are moved here from another store or system, with their sessions and ballots.
+
+Each line of an import is one transaction, and importing it again changes nothing: what is there
+already must be what the line says. Ids and numbers that are given are kept.
+"""
+
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple, cast
+
+from storage.client import Database, Transaction
+from storage.courses import order
+from storage.documents import (
+    USERS,
+    BallotDocument,
+    ContainerKey,
+    LocatedPoll,
+    PollDefinition,
+    PollDocument,
+    SessionDocument,
+    UserId,
+    day_of,
+    has_passed,
+    is_open,
+    new_session,
+    poll_in,
+)
+from storage.errors import Code, Conflict, LimitReached, require
+from storage.polls import append, claim, claim_given, new_poll, touch
+from storage.sessions import MAX_SESSIONS
+from storage.voting import MAX_BALLOT_NUMBER
+
+NUMBERED = ("polls", "sessions")
+DELETED = "a deleted session, whose votes are not removed yet"
+UNKNOWN_VOTERS = (
+    "has voters that are not known under this POLLS_SECRET: only a closed session can be imported"
+)
+
+
+class ImportedBallot(NamedTuple):
+    """What one user chose; ``voter`` is the end of a ballot's ``_id``, in place of its user."""
+
+    user_id: UserId | None
+    voter: str | None
+    choices: list[str]
+    comment: str | None = None
+    number: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class ImportedSession(NamedTuple):
+    """A session and its ballots, or the first of ``participants``; None is what is not said."""
+
+    number: int | None = None
+    course_id: int | None = None
+    course_section_id: int | None = None
+    is_published: bool | None = None
+    has_ended: bool = False
+    has_public_results: bool = False
+    created_at: datetime | None = None
+    participants: int | None = None
+    ballots: Sequence[ImportedBallot] = ()
+
+
+class ImportedPoll(NamedTuple):
+    """A poll with its sessions. ``key`` is None for a poll of a user, whose number is its place."""
+
+    key: ContainerKey | None
+    definition: PollDefinition
+    number: int | None
+    owner_id: UserId | None
+    created_at: datetime | None
+    sessions: Sequence[ImportedSession]
+    voter_key: str | None = None
+
+
+class Imported(NamedTuple):
+    """The poll of a line; ``is_new`` says that the line changed something."""
+
+    poll_id: str
+    number: int
+    is_new: bool
+
+
+class LineRefused(Conflict):
+    """A line contradicts what is stored; the text is a predicate of its member ``field``."""
+
+    code: ClassVar[Code] = Code.CONFLICT
+
+    def __init__(self, field: str, predicate: str) -> None:
+        super().__init__(predicate)
+        self.field = field
+
+
+class Taken(LineRefused):
+    """There is another poll, session or ballot of this id or number, or one that differs."""
+
+    code = Code.ID_TAKEN
+
+
+class UnknownChoice(LineRefused):
+    """The poll has no such option."""
+
+    code = Code.UNKNOWN_OPTION
+
+
+class _Unchanged(Exception):
+    """All is there already, so there is nothing to commit."""
+
+    def __init__(self, imported: Imported) -> None:
+        super().__init__()
+        self.imported = imported
+
+
+class Imports:
+    """``ballot_id`` is that of ``Ballots.id_of``; ``clock`` says what time it is.
+
+    ``voter_key`` tells the exports of stores with the same secret from others.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ballot_id: Callable[[int, UserId], str],
+        key: bytes,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._ballot_id = ballot_id
+        self.voter_key = key.hex()[:32]
+        self._clock = clock
+        self._skipped = dict.fromkeys(NUMBERED, 0)
+
+    async def add_poll(self, poll: ImportedPoll, *, owner_id: UserId) -> Imported:
+        """Stores a poll with its sessions and ballots; ``owner_id`` is for one that names no owner.
+
+        Raises ``LineRefused``, ``IdTaken`` and ``LimitReached``.
+        """
+        now = self._clock()
+
+        def work(transaction: Transaction) -> Imported:
+            self._skip_numbers(transaction, "polls", [poll.number])
+            self._skip_numbers(transaction, "sessions", [one.number for one in poll.sessions])
+            found = _find(transaction, poll)
+            if found is not None:
+                _require_same_poll(found, poll)
+                self._require_same_sessions(transaction, found.poll, poll.sessions, "sessions")
+                raise _Unchanged(_imported(found.poll, is_new=False))
+            number = _take_number(transaction, poll.number)
+            is_content = poll.key is not None
+            owner = owner_id if poll.owner_id is None else poll.owner_id
+            key = poll.key or ContainerKey(USERS, str(owner), str(number))
+            wanted = [*poll.sessions]
+            standing: int | None = None
+            if is_content:
+                if all(one.course_id is not None for one in wanted):
+                    wanted.append(ImportedSession())
+                place = [one.course_id for one in wanted].index(None)
+                standing = wanted[place].number or transaction.next_number("sessions")
+                wanted[place] = wanted[place]._replace(number=standing)
+            document = new_poll(
+                poll.definition,
+                number,
+                owner,
+                poll.created_at or now,
+                standing_session=standing,
+            )
+            located = LocatedPoll(key, document)
+            made = self._new_sessions(transaction, located, wanted, poll.voter_key, now)
+            by_number = {one["_id"]: one for one in made}
+            append(transaction, located, by_number.get(standing or 0), now)
+            return _imported(document, is_new=True)
+
+        return await self._run(work)
+
+    async def add_sessions(
+        self, poll_id: str, sessions: Sequence[ImportedSession], voter_key: str | None
+    ) -> Imported:
+        """Stores more sessions of a poll; raises ``NotFound`` and like ``add_poll``."""
+        now = self._clock()
+
+        def work(transaction: Transaction) -> Imported:
+            self._skip_numbers(transaction, "sessions", [one.number for one in sessions])
+            located = _require_poll(transaction, poll_id)
+            numbers = [one.number for one in sessions]
+            query = {"_id": {"$in": numbers}, "poll_id": poll_id}
+            if transaction.find_one("sessions", query, {"_id": 1}) or not sessions:
+                self._require_same_sessions(transaction, located.poll, sessions, "sessions")
+                raise _Unchanged(_imported(located.poll, is_new=False))
+            located = LocatedPoll(located.key, touch(transaction, located))
+            self._new_sessions(transaction, located, sessions, voter_key, now)
+            return _imported(located.poll, is_new=True)
+
+        return await self._run(work)
+
+    async def add_ballots(
+        self,
+        poll_id: str,
+        session_id: int | None,
+        ballots: Sequence[ImportedBallot],
+        voter_key: str | None,
+    ) -> Imported:
+        """Stores ballots of a session that an import has announced.
+
+        Without ``session_id`` it is the standing session. All or none of them are there already.
+        Raises like ``add_sessions``.
+        """
+        now = self._clock()
+
+        def work(transaction: Transaction) -> Imported:
+            poll = _require_poll(transaction, poll_id).poll
+            number = session_id if session_id is not None else poll["standing_session"]
+            query = {"_id": number, "poll_id": poll_id}
+            found = cast(SessionDocument | None, transaction.find_one("sessions", query))
+            session = require(found, "poll session")
+            new = self._documents(session, ballots, now)
+            stored = _find_ballots(transaction, [one["_id"] for one in new])
+            if stored or not ballots:
+                _require_same_ballots(new, stored, "ballots")
+                raise _Unchanged(_imported(poll, is_new=False))
+            self._require_voters(session, ballots, voter_key, "ballots")
+            if len(new) > session.get("awaited", 0):
+                raise LineRefused(
+                    "ballots", "are more than the session still awaits: see participants"
+                )
+            _require_choices(session, new, "ballots")
+            _require_numbers(transaction, session, new, "ballots")
+            counted = _counted(session["results"], new)
+            steps = {
+                f"results.{option}": counted[option] - votes
+                for option, votes in session["results"].items()
+                if counted[option] != votes
+            }
+            # The session first: if votes are cast in it, this conflicts before much is written.
+            update: dict[str, Any] = {
+                "$inc": {**steps, "participants": len(new), "casts": 1, "awaited": -len(new)}
+            }
+            if len(new) == session["awaited"]:
+                del update["$inc"]["awaited"]
+                update["$unset"] = {"awaited": ""}
+            transaction.update("sessions", {"_id": number}, update)
+            transaction.insert_numbered("ballots", [dict(one) for one in new])
+            return _imported(poll, is_new=True)
+
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[Transaction], Imported]) -> Imported:
+        try:
+            return await self._database.transaction(work)
+        except _Unchanged as unchanged:
+            return unchanged.imported
+
+    def _skip_numbers(
+        self, transaction: Transaction, sequence: str, numbers: Iterable[int | None]
+    ) -> None:
+        """So that nothing that is made from now on gets one of the given numbers."""
+        last = max((number for number in numbers if number is not None), default=0)
+        if last > self._skipped[sequence]:
+            transaction.skip_numbers(sequence, last)
+            self._skipped[sequence] = max(last, self._skipped[sequence])
+
+    # Sessions ------------------------------------------------------------------------------------
+
+    def _new_sessions(
+        self,
+        transaction: Transaction,
+        located: LocatedPoll,
+        wanted: Sequence[ImportedSession],
+        voter_key: str | None,
+        now: datetime,
+    ) -> list[SessionDocument]:
+        """Stores sessions that are not there, with their ballots and what these add up to."""
+        _require_room(transaction, located.poll["id"], len(wanted))
+        _require_free(transaction, wanted)
+        order(transaction, {one.course_id for one in wanted if one.course_id is not None})
+        sessions: list[SessionDocument] = []
+        ballots: list[BallotDocument] = []
+        for place, one in enumerate(wanted):
+            session = _new_session(located, one, now)
+            path = f"sessions[{place}].ballots"
+            self._require_voters(session, one.ballots, voter_key, path)
+            if self._is_foreign(one.ballots, voter_key):
+                session |= {"is_final": True, "is_published": False}
+            new = self._documents(session, one.ballots, now)
+            _require_distinct(new, path)
+            _require_choices(session, new, path)
+            session["results"] = _counted(session["results"], new)
+            session["participants"] = len(new)
+            awaited = (one.participants or 0) - len(new)
+            if awaited > 0:
+                session["awaited"] = awaited
+            sessions.append(session)
+            ballots += new
+        transaction.insert_numbered("sessions", [dict(one) for one in sessions])
+        transaction.insert_numbered("ballots", [dict(one) for one in ballots])
+        return sessions
+
+    def _require_same_sessions(
+        self,
+        transaction: Transaction,
+        poll: PollDocument,
+        wanted: Sequence[ImportedSession],
+        path: str,
+    ) -> None:
+        """Raises ``Taken`` unless these sessions and their ballots are stored as they are given.
+
+        Votes that were cast since do not matter, nor that the end date has passed.
+        """
+        numbers = [one.number or poll["standing_session"] for one in wanted]
+        found = transaction.find("sessions", {"_id": {"$in": numbers}, "poll_id": poll["id"]})
+        sessions = {one["_id"]: cast(SessionDocument, one) for one in found}
+        for place, (number, one) in enumerate(zip(numbers, wanted, strict=True)):
+            at = f"{path}[{place}]"
+            session = sessions.get(cast(int, number))
+            if session is None:
+                raise Taken(f"{at}.id", "is not that of a session of the stored poll")
+            stated = {
+                "courseId": (one.course_id, session["course_id"]),
+                "courseSectionId": (one.course_section_id, session["course_section_id"]),
+                "hasPublicResults": (one.has_public_results, session["has_public_results"]),
+                "createdAt": (one.created_at, _to_the_second(session["created_at"])),
+                "isPublished": (one.is_published, session["is_published"]),
+            }
+            if session.get("is_final"):
+                del stated["isPublished"]
+            if one.has_ended and not session["rules"].get("has_ended", False):
+                stated["hasEnded"] = (True, False)
+            _require_stated(stated, f"{at}.")
+            new = self._documents(session, one.ballots, session["created_at"])
+            stored = _find_ballots(transaction, [ballot["_id"] for ballot in new])
+            _require_same_ballots(new, stored, f"{at}.ballots")
+
+    # Ballots -------------------------------------------------------------------------------------
+
+    def _documents(
+        self, session: SessionDocument, ballots: Sequence[ImportedBallot], now: datetime
+    ) -> list[BallotDocument]:
+        is_named = session["rules"]["settings"]["saveParticipantNames"]
+        return [self._document(session["_id"], one, now, is_named=is_named) for one in ballots]
+
+    def _document(
+        self, session_id: int, ballot: ImportedBallot, now: datetime, *, is_named: bool
+    ) -> BallotDocument:
+        """The user is stored only where names are saved, as of a vote that is cast here."""
+        if ballot.user_id is not None:
+            ballot_id = self._ballot_id(session_id, ballot.user_id)
+        else:
+            ballot_id = f"{session_id}:{ballot.voter}"
+        user_id = ballot.user_id if is_named else None
+        created_at = ballot.created_at or now
+        updated_at = ballot.updated_at or created_at
+        return {
+            "_id": ballot_id,
+            "session_id": session_id,
+            "number": ballot.number or 1 + secrets.randbelow(MAX_BALLOT_NUMBER),
+            "choices": ballot.choices,
+            "comment": ballot.comment,
+            "user_id": user_id,
+            "requests": [],
+            "created_at": created_at if user_id is not None else day_of(created_at),
+            "updated_at": updated_at if user_id is not None else day_of(updated_at),
+        }
+
+    def _is_foreign(self, ballots: Iterable[ImportedBallot], voter_key: str | None) -> bool:
+        """Whether it is not known here which users have cast these."""
+        return voter_key != self.voter_key and any(one.voter is not None for one in ballots)
+
+    def _require_voters(
+        self,
+        session: SessionDocument,
+        ballots: Iterable[ImportedBallot],
+        voter_key: str | None,
+        path: str,
+    ) -> None:
+        """Voters that are not known could vote again, so their session must be closed for ever."""
+        if self._is_foreign(ballots, voter_key) and is_open(session):
+            raise LineRefused(path, UNKNOWN_VOTERS)
+
+
+def _imported(poll: PollDocument, *, is_new: bool) -> Imported:
+    return Imported(poll["id"], poll["number"], is_new)
+
+
+def _find(transaction: Transaction, poll: ImportedPoll) -> LocatedPoll | None:
+    """The stored poll of the given id or number; raises ``Taken`` if these are of two polls."""
+    found: Mapping[str, Any] | None = None
+    if "id" in poll.definition:
+        found = transaction.find_one("addresses", {"_id": poll.definition["id"]})
+    if poll.number is not None:
+        numbered = transaction.find_one("addresses", {"number": poll.number})
+        if numbered is not None and "id" in poll.definition and numbered != found:
+            raise Taken("number", "is that of another poll")
+        found = numbered or found
+    if found is None:
+        return None
+    return _located(transaction, found)
+
+
+def _require_poll(transaction: Transaction, poll_id: str) -> LocatedPoll:
+    return _located(
+        transaction, require(transaction.find_one("addresses", {"_id": poll_id}), "poll")
+    )
+
+
+def _located(transaction: Transaction, address: Mapping[str, Any]) -> LocatedPoll:
+    container = require(
+        transaction.find_one("containers", {"_id": address["container"]}), "container"
+    )
+    key = ContainerKey.of(address["container"])
+    return LocatedPoll(key, poll_in(container["polls"], address["_id"]))
+
+
+def _take_number(transaction: Transaction, given: int | None) -> int:
+    if given is None:
+        number = transaction.next_number("polls")
+        claim(transaction, [number])
+        return number
+    claim_given(transaction, given)
+    return given
+
+
+def _require_same_poll(stored: LocatedPoll, poll: ImportedPoll) -> None:
+    """Raises ``Taken`` at the first member that the line states in another way."""
+    found = stored.poll
+    expected = new_poll(
+        poll.definition,
+        found["number"],
+        found["owner_id"],
+        found["created_at"],
+        standing_session=found["standing_session"],
+    )
+    key = poll.key or ContainerKey(USERS, str(found["owner_id"]), str(found["number"]))
+    stated = {
+        **{
+            name: (getattr(key, name), getattr(stored.key, name))
+            for name in ("workspace", "content", "container")
+        },
+        "number": (poll.number, found["number"]),
+        "createdBy": (poll.owner_id, found["owner_id"]),
+        "createdAt": (poll.created_at, _to_the_second(found["created_at"])),
+        "title": (expected["title"], found["title"]),
+        "description": (expected["description"], found["description"]),
+        "options": (expected["options"], found["options"]),
+        "settings": (expected["settings"], found["settings"]),
+    }
+    _require_stated(stated, "")
+
+
+def _require_stated(stated: Mapping[str, tuple[Any, Any]], path: str) -> None:
+    for name, (given, stored) in stated.items():
+        if given is not None and given != stored:
+            raise Taken(f"{path}{name}", "differs from that of the stored poll")
+
+
+def _to_the_second(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)
+
+
+def _new_session(located: LocatedPoll, one: ImportedSession, now: datetime) -> SessionDocument:
+    is_standing = one.course_id is None
+    session = new_session(
+        cast(int, one.number),
+        located,
+        one.created_at or (located.poll["created_at"] if is_standing else now),
+        course_id=one.course_id,
+        course_section_id=one.course_section_id,
+        is_published=is_standing if one.is_published is None else one.is_published,
+        has_public_results=one.has_public_results,
+    )
+    if one.has_ended or has_passed(located.poll["closes_at"], now):
+        session["rules"]["has_ended"] = True
+    return session
+
+
+def _require_room(transaction: Transaction, poll_id: str, more: int) -> None:
+    there = sum(1 for _ in transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1}))
+    if there + more > MAX_SESSIONS:
+        raise LimitReached(f"A poll may have at most {MAX_SESSIONS:,} sessions.")
+
+
+def _require_free(transaction: Transaction, wanted: Sequence[ImportedSession]) -> None:
+    """Raises ``Taken`` where a number is that of another session, or of a deleted one.
+
+    The ballots of a deleted session are removed later, by its number.
+    """
+    numbers = [one.number for one in wanted]
+    for name, whose in (("sessions", "another session"), ("purges", DELETED)):
+        found = transaction.find_one(name, {"_id": {"$in": numbers}}, {"_id": 1})
+        if found is not None:
+            place = numbers.index(found["_id"])
+            raise Taken(f"sessions[{place}].id", f"is that of {whose}")
+
+
+def _find_ballots(transaction: Transaction, ids: Collection[str]) -> dict[str, BallotDocument]:
+    found = transaction.find("ballots", {"_id": {"$in": [*ids]}}, {"requests": 0})
+    return {one["_id"]: cast(BallotDocument, one) for one in found}
+
+
+def _require_same_ballots(
+    wanted: Sequence[BallotDocument], stored: Mapping[str, BallotDocument], path: str
+) -> None:
+    for place, ballot in enumerate(wanted):
+        found = stored.get(ballot["_id"])
+        if found is None:
+            raise Taken(f"{path}[{place}]", "is not stored, although others of the line are")
+        if (found["choices"], found["comment"]) != (ballot["choices"], ballot["comment"]):
+            raise Taken(f"{path}[{place}]", "differs from the vote of this user that is stored")
+
+
+def _require_distinct(ballots: Sequence[BallotDocument], path: str) -> None:
+    """One vote a user, however the user is named; and no number twice."""
+    ids: set[str] = set()
+    numbers: set[int] = set()
+    for place, ballot in enumerate(ballots):
+        if ballot["_id"] in ids:
+            raise LineRefused(f"{path}[{place}]", "is a second vote of the same user")
+        if ballot["number"] in numbers:
+            raise Taken(f"{path}[{place}].id", "is that of another vote")
+        ids.add(ballot["_id"])
+        numbers.add(ballot["number"])
+
+
+def _require_numbers(
+    transaction: Transaction, session: SessionDocument, ballots: Sequence[BallotDocument], path: str
+) -> None:
+    _require_distinct(ballots, path)
+    numbers = [one["number"] for one in ballots]
+    query = {"session_id": session["_id"], "number": {"$in": numbers}}
+    found = transaction.find_one("ballots", query, {"number": 1})
+    if found is not None:
+        raise Taken(f"{path}[{numbers.index(found['number'])}].id", "is that of another vote")
+
+
+def _require_choices(
+    session: SessionDocument, ballots: Sequence[BallotDocument], path: str
+) -> None:
+    known = set(session["rules"]["options"])
+    for place, ballot in enumerate(ballots):
+        if not known.issuperset(ballot["choices"]):
+            raise UnknownChoice(f"{path}[{place}].optionIds", "must be options of the poll")
+
+
+def _counted(before: Mapping[str, int], ballots: Iterable[BallotDocument]) -> dict[str, int]:
+    results = dict(before)
+    for ballot in ballots:
+        for option_id in ballot["choices"]:
+            results[option_id] += 1
+    return results
