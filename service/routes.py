@@ -5,8 +5,9 @@ import re
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
-from service import people, tokens
-from service.content import copies, links, live, queries, votes
+from service import audit, people, tokens
+from service.audit import AUDIT
+from service.content import copies, links, live, queries, restores, votes
 from service.content import polls as content_polls
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
 from service.live import files, page
@@ -39,6 +40,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/rest/results": {"GET": live.show_results},
     "/rest/links": {"POST": links.create_link},
     "/rest/copies": {"POST": copies.copy_poll},
+    "/rest/restore": {"POST": restores.restore_poll},
     "/p/{link}": {"GET": page.show_page, "POST": page.send_form},
     "/p/{link}/events": {"GET": page.follow_page},
     "/pages/{file}": {"GET": files.show_file},
@@ -77,10 +79,11 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{API}/users/{{id}}": {"GET": enrollments.show_user},
     TOKENS: {"GET": tokens.list_tokens, "POST": tokens.create_token},
     TOKEN: {"DELETE": tokens.revoke_token},
+    AUDIT: {"GET": audit.list_entries},
     people.DATA: {"GET": people.export_data},
 }
 PARAMETER = re.compile(r"\{(\w+)\}")
-SLASHED = ("/rest/", API, TOKENS, "/users/", "/erasures/")
+SLASHED = ("/rest/", API, TOKENS, AUDIT, "/users/", "/erasures/")
 """The paths of the APIs, which may end in a slash."""
 UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""

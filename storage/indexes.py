@@ -38,6 +38,11 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
     "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True), KEYS],
     "purges": [],
+    "deleted_polls": [
+        IndexModel([("poll_id", 1), ("deleted_at", 1)]),
+        IndexModel("purge_at"),
+    ],
+    "deleted_sessions": [IndexModel("poll_number")],
     "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
     "courses": [],
     "tokens": [

@@ -7,14 +7,14 @@ decided on. A poll is looked up within its container only: its id alone is not a
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
-from storage import addresses
+from storage import addresses, deletions
 from storage.audit import Action, Actor, Subject, note, note_all
 from storage.batching import RevalidatingReader
-from storage.client import Database, Transaction, round_trip, stored_size
-from storage.courses import AnyTeacher, require_teacher
+from storage.client import Database, InsertOne, Transaction, round_trip, stored_size
+from storage.courses import AnyTeacher, order, require_teacher
 from storage.documents import (
     MAX_CONTAINER_BYTES,
     MAX_POLLS,
@@ -110,6 +110,7 @@ class Polls:
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
+        action: Action = Action.POLL_CREATED,
     ) -> PollDocument:
         """Stores a new poll as the last of its container, with its standing session.
 
@@ -121,20 +122,10 @@ class Polls:
             number, standing = map(transaction.next_number, ("polls", "sessions"))
             poll = _new_poll(definition, number, owner_id, now, standing_session=standing)
             session = new_session(standing, LocatedPoll(key, poll), now, is_published=True)
-            container = _read(transaction, key)
-            polls = container["polls"] if container else []
-            if len(polls) >= MAX_POLLS:
-                raise LimitReached(
-                    f"This content already has {MAX_POLLS} polls, the most that fit."
-                )
-            if container is None:
-                transaction.insert("containers", _new_container(key, poll))
-            else:
-                _require_room({**container, "polls": [*polls, poll]})
-                _change(transaction, key, {"$push": {"polls": poll}})
+            _append(transaction, key, poll)
             addresses.insert(transaction, LocatedPoll(key, poll), session, now)
             transaction.insert("sessions", dict(session))
-            note(transaction, actor, Action.POLL_CREATED, poll_id=poll["id"])
+            note(transaction, actor, action, poll_id=poll["id"])
             return poll
 
         async with self._turns.take(key.id):
@@ -164,9 +155,7 @@ class Polls:
             ]
             for poll in made:
                 key = ContainerKey(USERS, str(owner_id), str(poll["number"]))
-                container = _new_container(key, poll)
-                container |= {"owner_id": owner_id, "number": poll["number"]}
-                transaction.insert("containers", container)
+                transaction.insert("containers", _new_container(key, poll))
                 addresses.insert(transaction, LocatedPoll(key, poll), None, now)
             about = [Subject(poll_id=poll["id"]) for poll in made]
             note_all(transaction, actor, Action.POLL_CREATED, about)
@@ -224,16 +213,24 @@ class Polls:
         *,
         if_match: Revisions | None = None,
         check: CheckCourses | None = None,
+        restorable_for: timedelta = timedelta(),
         actor: Actor | None = None,
     ) -> PollDocument:
-        """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``."""
+        """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``.
+
+        It can be restored for the time that is given; without any its ballots are purged at once.
+        """
         key, poll_id = located.key, located.poll["id"]
 
         def work(transaction: Transaction) -> PollDocument:
             _check_courses(transaction, located, check)
             _, poll = _read_poll(transaction, located, if_match)
-            sessions = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
-            self._purges.note(transaction, [one["_id"] for one in sessions])
+            if restorable_for:
+                place = LocatedPoll(key, poll)
+                deletions.keep(transaction, place, self._clock(), restorable_for)
+            else:
+                sessions = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
+                self._purges.note(transaction, [one["_id"] for one in sessions])
             transaction.delete("sessions", {"poll_id": poll_id})
             transaction.delete("addresses", {"_id": poll_id})
             if key.workspace == USERS:
@@ -247,6 +244,42 @@ class Polls:
             deleted = await self._database.transaction(work)
         self._purges.wake()
         return deleted
+
+    async def restore(
+        self,
+        key: ContainerKey,
+        number: int,
+        *,
+        check: CheckCourses | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        actor: Actor | None = None,
+    ) -> PollDocument:
+        """Brings back a deleted poll of this container with its sessions and votes; all or none.
+
+        It comes last in its container. No decision on a vote that was made before holds: the
+        ``rights_state`` of its sessions is another one, and ends of enrollments that pass over them
+        conflict. Raises ``NotFound`` if it was restored or purged, ``IdTaken`` if another poll has
+        its id now, ``LimitReached`` if the container is full, and what ``check`` raises.
+        """
+
+        def work(transaction: Transaction) -> PollDocument:
+            deleted, sessions = deletions.take(transaction, number)
+            courses = [one["course_id"] for one in sessions]
+            if check is not None:
+                check(courses)
+            order(transaction, {one for one in courses if one is not None})
+            poll = deleted["poll"]
+            located = LocatedPoll(ContainerKey.of(deleted["container"]), poll)
+            _append(transaction, located.key, poll)
+            standing = (one for one in sessions if one["_id"] == poll["standing_session"])
+            addresses.insert(transaction, located, next(standing, None), self._clock())
+            restored = [InsertOne(_restored(one)) for one in sessions]
+            transaction.bulk_write("sessions", restored)
+            note(transaction, actor, Action.POLL_RESTORED, poll_id=poll["id"])
+            return poll
+
+        async with self._turns.take(key.id):
+            return await transaction_once(self._database, idempotency_key, work)
 
 
 def touch(transaction: Transaction, located: LocatedPoll) -> PollDocument:
@@ -314,6 +347,11 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
         "$inc": {"casts": 1},
     }
     transaction.update("sessions", of_poll, {name: one for name, one in update.items() if one})
+
+
+def _restored(session: SessionDocument) -> dict[str, Any]:
+    changes = session.get("rights_changes", 0) + 1
+    return {**session, "casts": session["casts"] + 1, "rights_changes": changes}
 
 
 def _changed_members(before: PollDocument, after: PollDocument) -> list[str]:
@@ -384,7 +422,23 @@ def _new_stamp() -> str:
 
 
 def _new_container(key: ContainerKey, poll: PollDocument) -> dict[str, Any]:
-    return {"_id": key.id, **key._asdict(), "version": 1, "polls": [poll]}
+    container = {"_id": key.id, **key._asdict(), "version": 1, "polls": [poll]}
+    if key.workspace == USERS:
+        container |= {"owner_id": poll["owner_id"], "number": poll["number"]}
+    return container
+
+
+def _append(transaction: Transaction, key: ContainerKey, poll: PollDocument) -> None:
+    """Puts a poll at the end of its container; raises ``LimitReached`` if that is full."""
+    container = _read(transaction, key)
+    polls = container["polls"] if container else []
+    if len(polls) >= MAX_POLLS:
+        raise LimitReached(f"This content already has {MAX_POLLS} polls, the most that fit.")
+    if container is None:
+        transaction.insert("containers", _new_container(key, poll))
+    else:
+        _require_room({**container, "polls": [*polls, poll]})
+        _change(transaction, key, {"$push": {"polls": poll}})
 
 
 def _require_room(container: ContainerDocument) -> None:

@@ -11,6 +11,7 @@ from storage.ballots import Ballots
 from storage.batching import Batcher
 from storage.changes import SessionChanges
 from storage.client import Database, round_trip
+from storage.deleted_polls import DeletedPolls
 from storage.documents import utc_now
 from storage.enrollments import Enrollments
 from storage.errors import Unavailable
@@ -55,6 +56,7 @@ class Store:
         self.tokens = Tokens(database)
         self.audit = AuditLog(database)
         self.purges = Purges(database)
+        self.deleted_polls = DeletedPolls(database, self.purges, clock)
         self.polls = Polls(database, self.purges, clock)
         self.ballots = Ballots(database, secret, clock)
         self.keys = Keys(database, secret, clock)

@@ -273,6 +273,8 @@ async def address(api: Client, path: str, operation: Json) -> tuple[str, dict[st
         async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:
             query = {**ISSUE, "pollId": (await answer.json())["id"]}
         del query["type"]
+    if path == "/rest/restore":
+        query = {"pollId": UNKNOWN}
     return path, query
 
 
