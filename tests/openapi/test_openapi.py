@@ -274,6 +274,8 @@ async def address(api: Client, path: str, operation: Json) -> tuple[str, dict[st
         async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:
             query = {**ISSUE, "pollId": (await answer.json())["id"]}
         del query["type"]
+    elif path == "/rest/restore":
+        query = {"pollId": UNKNOWN}
     elif any(resolved(one)["name"] == "pollId" for one in operation["parameters"]):
         async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:
             query = {"pollId": (await answer.json())["id"]}
