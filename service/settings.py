@@ -19,6 +19,7 @@ EventLoop = Literal["auto", "asyncio", "uvloop"]
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
+MAX_RETENTION = 36_500
 MAX_RATE = 10**15 - 1
 """The largest integer of a structured field (RFC 9651, section 3.3.1)."""
 MIN_SECRET_CHARACTERS = 16
@@ -168,6 +169,7 @@ class Settings:
     client_seconds: Annotated[float, "POLLS_CLIENT_SECONDS", _whole(1, 3600)] = 30
     keepalive_seconds: Annotated[float, "POLLS_KEEPALIVE_SECONDS", _whole(1, 3600)] = 75
     drain_seconds: Annotated[float, "POLLS_DRAIN_SECONDS", _whole(0, 3600)] = 0
+    retention_days: Annotated[int | None, "POLLS_RETENTION_DAYS", _whole(1, MAX_RETENTION)] = None
     metrics_dir: Annotated[Path | None, "POLLS_METRICS_DIR", _writable_directory] = None
 
     @property
