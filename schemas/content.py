@@ -22,6 +22,7 @@ from schemas.fields import (
     String,
     Text,
     Title,
+    Whole,
     parse_rfc3339,
 )
 
@@ -29,6 +30,8 @@ VISIBILITIES = ("alwaysPublic", "afterVote", "afterClose", "private")
 MAX_OPTIONS = 100
 MAX_DESCRIPTION = 4000
 MAX_COMMENT = 1000
+MAX_RETENTION = 36_500
+"""Days that ballots are kept after a close."""
 MAX_REFERENCES = 200
 EXPANSIONS = ("results", "vote")
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
@@ -65,6 +68,9 @@ class SettingsSchema(ReceivedSchema):
     saveParticipantNames = StrictBoolean()
     closePollOnEndDate = StrictBoolean()
     allowComment = StrictBoolean()
+    retention = Whole(1, MAX_RETENTION, f"must be from 1 to {MAX_RETENTION:,} days")
+
+    cleared = frozenset({"retention"})
 
     @validates_schema
     def _require_end(self, settings: dict[str, Any], **_: Any) -> None:
@@ -165,6 +171,8 @@ def completed(
     closes on its end date would have none.
     """
     settings = {**settings, **definition.get("settings", {})}
+    if settings.get("retention") is None:
+        settings.pop("retention", None)
     if settings["closePollOnEndDate"] and not settings["endDate"]:
         raise ValidationError({"settings": NO_END})
     ends = parse_rfc3339(settings["endDate"]) if settings["closePollOnEndDate"] else None

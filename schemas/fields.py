@@ -78,7 +78,12 @@ class StrictSchema(Schema):
 
 
 class ReceivedSchema(StrictSchema):
-    """What a client sends: null for an optional member is as if the member were left out."""
+    """What a client sends: null for an optional member is as if the member were left out.
+
+    But for those in ``cleared``, whose null says that there is to be none.
+    """
+
+    cleared: frozenset[str] = frozenset()
 
     def on_bind_field(self, _: str, field_obj: fields.Field[Any]) -> None:
         # For the OpenAPI document: no field is given a null.
@@ -91,7 +96,7 @@ class ReceivedSchema(StrictSchema):
         nulls = {
             name
             for name, field in self.fields.items()
-            if not field.required and data.get(name, ...) is None
+            if not field.required and name not in self.cleared and data.get(name, ...) is None
         }
         return {name: data[name] for name in data if name not in nulls}
 
@@ -216,20 +221,26 @@ class UserId(fields.Field[int | str]):
         return user_id
 
 
-class Int32(fields.Integer):
-    """A whole number of 32 bits, as a JSON number."""
+class Whole(fields.Integer):
+    """A whole number from ``least`` to ``most``, as a JSON number; ``error`` is the predicate."""
 
     default_error_messages = {**MESSAGES, "invalid": "must be a whole number"}
 
-    def __init__(self, **options: Any) -> None:
-        bounds = validate.Range(-(2**31), 2**31 - 1, error="must fit in 32 bits")
-        super().__init__(strict=True, validate=bounds, **options)
+    def __init__(self, least: int, most: int, error: str, **options: Any) -> None:
+        super().__init__(strict=True, validate=validate.Range(least, most, error=error), **options)
 
     def _deserialize(self, value: Any, *place: Any, **options: Any) -> int:
         # marshmallow would read true and "1" as 1.
         if isinstance(value, bool | str):
             raise self.make_error("invalid")
         return super()._deserialize(as_whole(value), *place, **options)
+
+
+class Int32(Whole):
+    """A whole number of 32 bits."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(-(2**31), 2**31 - 1, "must fit in 32 bits", **options)
 
 
 class Pattern(String):

@@ -128,7 +128,9 @@ class ShownOptionSchema(ShownSchema):
 
 
 class ShownSettingsSchema(ShownSchema, SettingsSchema):
-    """All eight settings."""
+    """All eight settings, and `retention` where it is set."""
+
+    sometimes = frozenset({"retention"})
 
 
 class PollSchema(ShownSchema):

@@ -101,6 +101,7 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
         work = (
             *(store.purges.run(), store.deleted_polls.run(), store.erasures.run()),
             *(store.keys.run(), store.listings.fill()),
+            store.retention.run(app[SETTINGS].retention_days),
         )
         tasks = [asyncio.create_task(one) for one in work]
         yield

@@ -21,6 +21,7 @@ EventLoop = Literal["auto", "asyncio", "uvloop"]
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
 MAX_RESTORE_HOURS = 366 * 24
+MAX_RETENTION = 36_500
 MAX_RATE = 10**15 - 1
 """The largest integer of a structured field (RFC 9651, section 3.3.1)."""
 MIN_SECRET_CHARACTERS = 16
@@ -171,6 +172,7 @@ class Settings:
     keepalive_seconds: Annotated[float, "POLLS_KEEPALIVE_SECONDS", _whole(1, 3600)] = 75
     drain_seconds: Annotated[float, "POLLS_DRAIN_SECONDS", _whole(0, 3600)] = 0
     restore_hours: Annotated[int, "POLLS_RESTORE_HOURS", _whole(0, MAX_RESTORE_HOURS)] = 24
+    retention_days: Annotated[int | None, "POLLS_RETENTION_DAYS", _whole(1, MAX_RETENTION)] = None
     metrics_dir: Annotated[Path | None, "POLLS_METRICS_DIR", _writable_directory] = None
 
     @property

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import structlog
 
+from storage.client import Collection, DuplicateKeyError, round_trip
 from storage.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -33,3 +35,12 @@ async def repeat(
             # wake-up, and a stop would wait for this task without end.
             async with asyncio.timeout(seconds):
                 await noted.wait()
+
+
+async def take_turn(meta: Collection, name: str, now: datetime, every: timedelta) -> bool:
+    """Whether work of this name is to be done now, and by this process: by one of all, so often."""
+    due = {"_id": name, "next_at": {"$lte": now}}
+    with suppress(DuplicateKeyError), round_trip():
+        await meta.update_one(due, {"$set": {"next_at": now + every}}, upsert=True)
+        return True
+    return False

@@ -22,7 +22,6 @@ from storage.client import (
     round_trip,
 )
 from storage.documents import (
-    NOTE_END,
     BallotDocument,
     BallotRequest,
     ContainerKey,
@@ -31,6 +30,7 @@ from storage.documents import (
     UserId,
     ended,
     is_over,
+    note_end,
     rights_state,
 )
 from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, require
@@ -297,7 +297,7 @@ class _Tally:
         self._query = query
         self.now = now
         over = {number: one for number, one in sessions.items() if is_over(one, now)}
-        self.ended = {number: ended(one) for number, one in over.items()}
+        self.ended = {number: ended(one, now) for number, one in over.items()}
         self._sessions_before = sessions
         self._ballots_before = ballots
         self._sessions = {**sessions, **self.ended}
@@ -339,7 +339,7 @@ class _Tally:
 
         Otherwise two revotes that cross would not conflict with a close, and could commit after it.
         """
-        updates = [UpdateOne({"_id": session_id}, NOTE_END) for session_id in self.ended]
+        updates = [UpdateOne({"_id": session_id}, note_end(self.now)) for session_id in self.ended]
         for session_id, changes in self._changes.items():
             before, after = self._sessions_before[session_id], self._sessions[session_id]
             update = {"$inc": {**voting.steps(before, after), "casts": changes}}

@@ -45,6 +45,7 @@ class Settings(TypedDict):
     saveParticipantNames: bool
     closePollOnEndDate: bool
     allowComment: bool
+    retention: NotRequired[int]
 
 
 class OptionDefinition(TypedDict):
@@ -429,14 +430,17 @@ def is_over(session: SessionDocument, now: datetime) -> bool:
     return has_passed(rules["closes_at"], now) and not rules.get("has_ended", False)
 
 
-def ended(session: SessionDocument) -> SessionDocument:
-    """The session as ``NOTE_END`` leaves it."""
+def ended(session: SessionDocument, now: datetime) -> SessionDocument:
+    """The session as ``note_end`` leaves it."""
     rules: SessionRules = {**session["rules"], "has_ended": True}
-    return {**session, "rules": rules, "casts": session["casts"] + 1}
+    closed_at = min(session.get("closed_at", now), now)
+    return {**session, "rules": rules, "casts": session["casts"] + 1, "closed_at": closed_at}
 
 
-NOTE_END: dict[str, Any] = {"$set": {"rules.has_ended": True}, "$inc": {"casts": 1}}
-"""Notes the end of a session that is over."""
+def note_end(now: datetime) -> dict[str, Any]:
+    """Notes the end of a session that is over; one that was closed before keeps that time."""
+    noted = {"rules.has_ended": True}
+    return {"$set": noted, "$inc": {"casts": 1}, "$min": {"closed_at": now}}
 
 
 def revision(poll: PollDocument) -> str:

@@ -46,6 +46,7 @@ class Code(StrEnum):
     LIMIT_REACHED = "limit_reached"
     OPTION_HAS_VOTES = "option_has_votes"
     END_DATE_PASSED = "end_date_passed"
+    COUNTS_ONLY = "counts_only"
     SESSION_HAS_SUBMISSIONS = "session_has_submissions"
     STANDING_SESSION = "standing_session"
     NO_STANDING_SESSION = "no_standing_session"
@@ -121,6 +122,17 @@ class EndDatePassed(Conflict):
     """The poll closed on its end date, so that the session cannot be opened."""
 
     code = Code.END_DATE_PASSED
+
+
+class CountsOnly(Conflict):
+    """The votes of the session were removed, so that nobody could tell who has voted."""
+
+    code = Code.COUNTS_ONLY
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The votes of this session are no longer kept, only their counts: it stays closed."
+        )
 
 
 class SessionHasSubmissions(Conflict):

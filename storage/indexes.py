@@ -38,6 +38,8 @@ INDEXES: dict[str, list[IndexModel]] = {
     "sessions": [
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("course_id", 1), ("_id", 1)]),
+        IndexModel([("rules.settings.retention", 1), ("closed_at", 1)]),
+        IndexModel([("rules.has_ended", 1), ("rules.closes_at", 1)]),
     ],
     "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True), KEYS],
     "purges": [],

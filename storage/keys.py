@@ -12,7 +12,8 @@ from typing import cast
 
 import structlog
 
-from storage.client import Collection, Database, DuplicateKeyError, UpdateOne, round_trip
+from storage.background import take_turn
+from storage.client import Collection, Database, UpdateOne, round_trip
 from storage.documents import BallotRequest
 from storage.errors import Unavailable
 from storage.voting import KEY_LIFETIME, is_expired
@@ -49,13 +50,7 @@ class Keys:
 
     async def take_turn(self) -> bool:
         """Whether the keys are to be looked through now, and by this process."""
-        now = self._clock()
-        due = {"_id": "keys", "next_at": {"$lte": now}}
-        update = {"$set": {"next_at": now + SWEEP_EVERY}}
-        with suppress(DuplicateKeyError), round_trip():
-            await self._meta.update_one(due, update, upsert=True)
-            return True
-        return False
+        return await take_turn(self._meta, "keys", self._clock(), SWEEP_EVERY)
 
     async def forget(self) -> None:
         """Removes every key that is older than 24 hours. Raises ``Unavailable``."""

@@ -397,6 +397,10 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
         "$inc": {"casts": 1},
     }
     transaction.update("sessions", of_poll, {name: one for name, one in update.items() if one})
+    if after["closes_at"] != before["closes_at"]:
+        # Those that its end had closed are open again.
+        open_again = {**of_poll, "is_published": True}
+        transaction.update("sessions", open_again, {"$unset": {"closed_at": ""}})
 
 
 def _restored(session: SessionDocument) -> dict[str, Any]:

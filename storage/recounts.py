@@ -18,6 +18,7 @@ SECONDS = 50.0
 DOCUMENTS_AT_A_TIME = 100
 COUNTS_AT_A_TIME = 1_000
 
+COUNTED: Document = {"counts_only": {"$ne": True}}
 STATED = {"results": 1, "participants": 1, "rules.options": 1}
 
 
@@ -42,16 +43,17 @@ class Recounts:
         self._ballots = database.collection("ballots")
 
     async def total(self) -> int:
-        """How many sessions there are."""
+        """How many sessions there are to compare."""
         with round_trip():
-            return int(await self._sessions.count_documents({}))
+            return int(await self._sessions.count_documents(COUNTED))
 
     async def run(self, *, fix: bool) -> AsyncIterator[Recount]:
         """Every session of the store by number, each with its ballots as of one moment.
 
         The server counts, and memory here does not grow with the store. With ``fix``, the results
         of a session that differs are corrected. Deleted sessions are skipped, whether or not their
-        ballots are removed yet. Raises ``Unavailable``.
+        ballots are removed yet, and so are those whose counts alone are kept. Raises
+        ``Unavailable``.
         """
         last = 0
         while some := await self._compare_next(last):
@@ -79,7 +81,7 @@ class Recounts:
             # Written before it is counted: concurrent votes conflict, and come after. Written last,
             # this would conflict with them, for as long as they come.
             transaction.update("sessions", query, {"$inc": {"casts": 1}})
-            found = transaction.find_one("sessions", query, STATED)
+            found = transaction.find_one("sessions", {**query, **COUNTED}, STATED)
             if found is None:
                 return None
             [recount] = self._compare(transaction, [found], stored)
@@ -125,7 +127,7 @@ class Recounts:
 def _find_next(transaction: Transaction, last: int) -> list[Document]:
     some: list[Document] = []
     counts = ballots = 0
-    query = {"_id": {"$gt": last}}
+    query = {"_id": {"$gt": last}, **COUNTED}
     found = transaction.find("sessions", query, STATED, batch_size=DOCUMENTS_AT_A_TIME)
     with found.sort("_id", 1).limit(MAX_COUNTS) as cursor:
         for one in cursor:

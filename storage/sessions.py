@@ -11,7 +11,6 @@ from storage.batching import Batcher, Reader
 from storage.client import Database, Transaction, round_trip, snapshot_of
 from storage.courses import Teacher, enter, order
 from storage.documents import (
-    NOTE_END,
     BallotDocument,
     LocatedPoll,
     PollDocument,
@@ -21,10 +20,12 @@ from storage.documents import (
     is_open,
     is_over,
     new_session,
+    note_end,
     rights_state,
 )
 from storage.errors import (
     Conflict,
+    CountsOnly,
     EndDatePassed,
     LimitReached,
     SessionHasSubmissions,
@@ -216,7 +217,7 @@ class Sessions:
         def work(transaction: Transaction) -> None:
             now = self._clock()
             query = {"poll_id": {"$in": list(set(poll_ids))}, **_over(now)}
-            transaction.update("sessions", query, NOTE_END)
+            transaction.update("sessions", query, note_end(now))
             addresses.note_ends(transaction, set(poll_ids), now)
 
         await self._database.transaction(work)
@@ -327,11 +328,13 @@ class Sessions:
     ) -> SessionDocument:
         """Opens or closes one session.
 
-        Raises ``NotFound``, ``EndDatePassed`` if the poll closes on its end date, and ``Conflict``
-        for a session that is final.
+        Raises ``NotFound``, ``EndDatePassed`` if the poll closes on its end date, ``CountsOnly`` if
+        its ballots were removed, and ``Conflict`` for a session that is final.
         """
 
         def check(transaction: Transaction, found: SessionDocument) -> None:
+            if is_published and found.get("counts_only"):
+                raise CountsOnly
             if is_published and found["course_id"] is not None:
                 # Ends of enrollments pass over sessions that are not open.
                 order(transaction, [found["course_id"]])
@@ -381,7 +384,11 @@ class Sessions:
             is_opened = after["is_published"] and not found["is_published"]
             if is_opened or rights_state(after) != rights_state(found):
                 increments["rights_changes"] = 1
-            update = {"$set": changes, "$inc": increments}
+            update: dict[str, Any] = {"$set": changes, "$inc": increments}
+            if is_opened:
+                update["$unset"] = {"closed_at": ""}
+            elif found["is_published"] and not after["is_published"]:
+                update["$min"] = {"closed_at": self._clock()}
             transaction.update("sessions", {"_id": session_id}, update)
             if after["course_id"] is None:
                 addresses.update(transaction, [after["poll_id"]], self._clock(), after)

@@ -23,6 +23,7 @@ from storage.listings import Listings
 from storage.polls import Polls, touch
 from storage.purges import Purges
 from storage.recounts import Recounts
+from storage.retention import Retention
 from storage.sessions import Sessions
 from storage.tokens import Tokens, remove_some_of
 from storage.user_data import UserData
@@ -62,6 +63,7 @@ class Store:
         self.ballots = Ballots(database, secret, clock)
         self.keys = Keys(database, secret, clock)
         self.sessions = Sessions(database, touch, self.purges, clock, self.ballots.id_of)
+        self.retention = Retention(database, self.purges, self.sessions.note_ends, clock)
         self.listings = Listings(database, self.sessions.note_ends, clock)
         self.enrollments = Enrollments(database)
         self.recounts = Recounts(database)

@@ -299,7 +299,7 @@ def _poll_of(definition: PollDefinition, number: int, now: datetime) -> Poll:
         title=definition["title"],
         description=definition["description"],
         options=options,
-        settings=Settings(**definition["settings"]),
+        settings=Settings.model_validate(definition["settings"]),
         standing_session=number,
         owner_id=contents.SERVICE_USER,
         created_at=now,

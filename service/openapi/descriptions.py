@@ -49,6 +49,8 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "saveParticipantNames": "Whether votes are stored with the user who cast them.",
         "closePollOnEndDate": "Whether the poll takes no more votes from `endDate` on.",
         "allowComment": "Whether a vote may have a comment.",
+        "retention": "For how many days after a session is closed its votes are kept; then only "
+        "their counts are. Null or left out: as long as the service is set to keep them.",
     },
     content.OptionSchema: {
         "id": "The id of the option in its poll; left out, it is the next number.",
@@ -161,7 +163,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "title": "What is asked.",
         "description": "More about the question; may be empty.",
         "options": "What can be voted for, by `order`.",
-        "settings": "How the poll is run, all eight settings.",
+        "settings": "How the poll is run.",
     },
     responses.ExpandedPollSchema: {
         "results": "With `results` in `expand`, where the caller may see them.",

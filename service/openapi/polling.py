@@ -107,7 +107,7 @@ def _body(resource: Resource, takes: Schema, most: int = 1) -> Content:
 
 IF_MATCH = ("If-Match",)
 FULL = {409: (Code.LIMIT_REACHED,)}
-ENDED = {409: (Code.END_DATE_PASSED, Code.CONFLICT)}
+ENDED = {409: (Code.END_DATE_PASSED, Code.COUNTS_ONLY, Code.CONFLICT)}
 WRITES = {503: (Code.OUTCOME_UNKNOWN,)}
 """Of GETs that change something."""
 REACHED = ("include", "as_admin")

@@ -93,7 +93,9 @@ def read_format(request: web.Request) -> Format:
 
 
 def _saves_names(export: Export) -> bool:
-    return export.session["rules"]["settings"]["saveParticipantNames"]
+    """Whether submissions can be shown; nor can they where only their counts are kept."""
+    is_named = export.session["rules"]["settings"]["saveParticipantNames"]
+    return is_named and not export.session.get("counts_only", False)
 
 
 def _submissions(export: Export, ballots: Sequence[BallotDocument]) -> list[dict[str, Any]]:
