@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, cast
 
+from storage.audit import Action, Actor, Subject, note
 from storage.client import Database, Transaction
 from storage.courses import order
 from storage.documents import (
@@ -133,8 +134,8 @@ class Imports:
         self._clock = clock
         self._skipped = dict.fromkeys(NUMBERED, 0)
 
-    async def add_poll(self, poll: ImportedPoll, *, owner_id: UserId) -> Imported:
-        """Stores a poll with its sessions and ballots; ``owner_id`` is for one that names no owner.
+    async def add_poll(self, poll: ImportedPoll, actor: Actor) -> Imported:
+        """Stores a poll with its sessions and ballots; one that names no owner is the actor's.
 
         Raises ``LineRefused``, ``IdTaken`` and ``LimitReached``.
         """
@@ -150,7 +151,7 @@ class Imports:
                 raise _Unchanged(_imported(found.poll, is_new=False))
             number = _take_number(transaction, poll.number)
             is_content = poll.key is not None
-            owner = owner_id if poll.owner_id is None else poll.owner_id
+            owner = actor.user_id if poll.owner_id is None else poll.owner_id
             key = poll.key or ContainerKey(USERS, str(owner), str(number))
             wanted = [*poll.sessions]
             standing: int | None = None
@@ -171,12 +172,17 @@ class Imports:
             made = self._new_sessions(transaction, located, wanted, poll.voter_key, now)
             by_number = {one["_id"]: one for one in made}
             append(transaction, located, by_number.get(standing or 0), now)
+            note(transaction, actor, Action.POLL_IMPORTED, poll_id=document["id"])
             return _imported(document, is_new=True)
 
         return await self._run(work)
 
     async def add_sessions(
-        self, poll_id: str, sessions: Sequence[ImportedSession], voter_key: str | None
+        self,
+        poll_id: str,
+        sessions: Sequence[ImportedSession],
+        voter_key: str | None,
+        actor: Actor,
     ) -> Imported:
         """Stores more sessions of a poll; raises ``NotFound`` and like ``add_poll``."""
         now = self._clock()
@@ -191,6 +197,7 @@ class Imports:
                 raise _Unchanged(_imported(located.poll, is_new=False))
             located = LocatedPoll(located.key, touch(transaction, located))
             self._new_sessions(transaction, located, sessions, voter_key, now)
+            note(transaction, actor, Action.POLL_IMPORTED, poll_id=poll_id)
             return _imported(located.poll, is_new=True)
 
         return await self._run(work)
@@ -201,6 +208,7 @@ class Imports:
         session_id: int | None,
         ballots: Sequence[ImportedBallot],
         voter_key: str | None,
+        actor: Actor,
     ) -> Imported:
         """Stores ballots of a session that an import has announced.
 
@@ -242,6 +250,8 @@ class Imports:
                 update["$unset"] = {"awaited": ""}
             transaction.update("sessions", {"_id": number}, update)
             transaction.insert_numbered("ballots", [dict(one) for one in new])
+            about = Subject(poll_id=poll_id, session_id=session["_id"])
+            note(transaction, actor, Action.POLL_IMPORTED, **about)
             return _imported(poll, is_new=True)
 
         return await self._run(work)

@@ -110,6 +110,7 @@ class Polls:
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
+        action: Action = Action.POLL_CREATED,
     ) -> PollDocument:
         """Stores a new poll as the last of its container, with its standing session.
 
@@ -124,7 +125,7 @@ class Polls:
             claim(transaction, [number])
             append(transaction, LocatedPoll(key, poll), session, now)
             transaction.insert_numbered("sessions", [dict(session)])
-            note(transaction, actor, Action.POLL_CREATED, poll_id=poll["id"])
+            note(transaction, actor, action, poll_id=poll["id"])
             return poll
 
         async with self._turns.take(key.id):

@@ -13,6 +13,7 @@ from tests.support.moving import (
     a_line,
     answers_to,
     body_of,
+    exported,
     imported,
     require_counted,
     send,
@@ -334,3 +335,20 @@ async def test_a_poll_without_an_owner_belongs_to_the_caller(
     assert answer["result"] == "created"
     assert [poll["owner_id"] for poll in stored_polls(raw)] == [9]
     assert await imported(api, line) == ["unchanged"]
+
+
+async def test_copies_imports_and_exports_are_in_the_audit_and_what_changes_nothing_is_not(
+    api: Client, raw: Raw
+) -> None:
+    line = a_line(1, sessions=[{"id": 201, "participants": 1}])
+    more = {"pollId": POLL_ID, "ballots": [a_ballot("unmistakable-user", "1")]}
+    await imported(api, line, more)
+    await imported(api, line, more)
+    await exported(api)
+    query = {"workspace": "PLAT", "content": "PLAT-1", "pollId": POLL_ID}
+    await answered(await api.post("/rest/copies", params=query, json={}))
+    entries = [*raw.audit.find().sort("_id")]
+    told = sorted(f"{one['action']} {one.get('session_id')}" for one in entries)
+    imports = ["poll.imported 201", "poll.imported None"]
+    assert told == ["poll.copied None", "poll.exported None", *imports]
+    assert "unmistakable-user" not in str(entries)
