@@ -33,7 +33,10 @@ from storage.sessions import MAX_SESSIONS
 from storage.voting import MAX_BALLOT_NUMBER
 
 NUMBERED = ("polls", "sessions")
-DELETED = "a deleted session, whose votes are not removed yet"
+DELETED = [
+    (name, "a deleted session, whose votes are not removed yet")
+    for name in ("purges", "deleted_sessions")
+]
 UNKNOWN_VOTERS = (
     "has voters that are not known under this POLLS_SECRET: only a closed session can be imported"
 )
@@ -52,7 +55,10 @@ class ImportedBallot(NamedTuple):
 
 
 class ImportedSession(NamedTuple):
-    """A session and its ballots, or the first of ``participants``; None is what is not said."""
+    """A session and its ballots, or the first of ``participants``; None is what is not said.
+
+    ``counts`` are those of a session of which nothing else is left.
+    """
 
     number: int | None = None
     course_id: int | None = None
@@ -61,8 +67,10 @@ class ImportedSession(NamedTuple):
     has_ended: bool = False
     has_public_results: bool = False
     created_at: datetime | None = None
+    closed_at: datetime | None = None
     participants: int | None = None
     ballots: Sequence[ImportedBallot] = ()
+    counts: Mapping[str, int] | None = None
 
 
 class ImportedPoll(NamedTuple):
@@ -299,7 +307,9 @@ class Imports:
             session["results"] = _counted(session["results"], new)
             session["participants"] = len(new)
             awaited = (one.participants or 0) - len(new)
-            if awaited > 0:
+            if one.counts is not None:
+                _state(session, one.counts, awaited, f"sessions[{place}]")
+            elif awaited > 0:
                 session["awaited"] = awaited
             sessions.append(session)
             ballots += new
@@ -326,7 +336,7 @@ class Imports:
             session = sessions.get(cast(int, number))
             if session is None:
                 raise Taken(f"{at}.id", "is not that of a session of the stored poll")
-            stated = {
+            stated: dict[str, tuple[Any, Any]] = {
                 "courseId": (one.course_id, session["course_id"]),
                 "courseSectionId": (one.course_section_id, session["course_section_id"]),
                 "hasPublicResults": (one.has_public_results, session["has_public_results"]),
@@ -335,6 +345,10 @@ class Imports:
             }
             if session.get("is_final"):
                 del stated["isPublished"]
+            if one.counts is not None:
+                stated["countsOnly"] = (True, session.get("counts_only", False))
+                stated["participants"] = (one.participants, session["participants"])
+                stated["results"] = (_nonzero(one.counts), _nonzero(session["results"]))
             if one.has_ended and not session["rules"].get("has_ended", False):
                 stated["hasEnded"] = (True, False)
             _require_stated(stated, f"{at}.")
@@ -427,6 +441,8 @@ def _take_number(transaction: Transaction, given: int | None) -> int:
         number = transaction.next_number("polls")
         claim(transaction, [number])
         return number
+    if transaction.find_one("deleted_polls", {"_id": given}, {"_id": 1}) is not None:
+        raise Taken("number", "is that of a deleted poll, which can still be restored")
     claim_given(transaction, given)
     return given
 
@@ -481,7 +497,24 @@ def _new_session(located: LocatedPoll, one: ImportedSession, now: datetime) -> S
     )
     if one.has_ended or has_passed(located.poll["closes_at"], now):
         session["rules"]["has_ended"] = True
+    if one.closed_at is not None and not is_open(session):
+        session["closed_at"] = one.closed_at
     return session
+
+
+def _state(
+    session: SessionDocument, counts: Mapping[str, int], participants: int, path: str
+) -> None:
+    """The counts of a session as they are given, since there are no ballots to count."""
+    if not counts.keys() <= session["results"].keys():
+        raise UnknownChoice(f"{path}.results", "must be of options of the poll")
+    session["results"] |= counts
+    session["participants"] = participants
+    session["counts_only"] = True
+
+
+def _nonzero(results: Mapping[str, int]) -> dict[str, int]:
+    return {option: votes for option, votes in results.items() if votes}
 
 
 def _require_room(transaction: Transaction, poll_id: str, more: int) -> None:
@@ -496,7 +529,7 @@ def _require_free(transaction: Transaction, wanted: Sequence[ImportedSession]) -
     The ballots of a deleted session are removed later, by its number.
     """
     numbers = [one.number for one in wanted]
-    for name, whose in (("sessions", "another session"), ("purges", DELETED)):
+    for name, whose in (("sessions", "another session"), *DELETED):
         found = transaction.find_one(name, {"_id": {"$in": numbers}}, {"_id": 1})
         if found is not None:
             place = numbers.index(found["_id"])

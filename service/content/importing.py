@@ -148,8 +148,10 @@ def _session(given: dict[str, Any]) -> ImportedSession:
         given["hasEnded"],
         given["hasPublicResults"],
         given.get("createdAt"),
+        given.get("closedAt"),
         given.get("participants"),
         [*map(_ballot, given["ballots"])],
+        given["results"] if given["countsOnly"] else None,
     )
 
 
