@@ -151,6 +151,8 @@ class MovedSessionSchema(ReceivedSchema):
     hasEnded = StrictBoolean(load_default=False)
     hasPublicResults = StrictBoolean(load_default=False)
     createdAt = Instant()
+    closedAt = Instant()
+    countsOnly = StrictBoolean(load_default=False)
     results = Tally()
     participants = Total()
     ballots = _ballots(load_default=list)
@@ -167,10 +169,30 @@ class MovedSessionSchema(ReceivedSchema):
             faults["id"] = ["is missing"]
         if "id" not in given and any("voter" in one for one in given["ballots"]):
             faults["id"] = ["is missing, which a voter needs"]
-        if given.get("participants", len(given["ballots"])) < len(given["ballots"]):
+        if given["countsOnly"]:
+            faults |= _faults_of_counts(given)
+        elif given.get("participants", len(given["ballots"])) < len(given["ballots"]):
             faults["participants"] = ["must not be less than there are ballots"]
         if faults:
             raise ValidationError(faults)
+
+
+def _faults_of_counts(given: dict[str, Any]) -> dict[str, list[str]]:
+    """Of a session whose ballots are gone: its counts are what is stated, and it is closed."""
+    faults: dict[str, list[str]] = {}
+    if given["ballots"]:
+        faults["ballots"] = ["must be empty with countsOnly"]
+    if given.get("isPublished", "courseId" not in given):
+        faults["isPublished"] = ["must be false with countsOnly"]
+    results, participants = given.get("results"), given.get("participants")
+    for name, value in (("results", results), ("participants", participants)):
+        if value is None:
+            faults[name] = ["is missing, which countsOnly needs"]
+    if results is not None and participants is not None:
+        votes = results.values()
+        if not max(votes, default=0) <= participants <= sum(votes):
+            faults["participants"] = ["does not agree with results"]
+    return faults
 
 
 def _sessions(**options: Any) -> Items:

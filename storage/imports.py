@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, cast
 
+from storage.audit import Action, Actor, Subject, note
 from storage.client import Database, Transaction
 from storage.courses import order
 from storage.documents import (
@@ -32,7 +33,10 @@ from storage.sessions import MAX_SESSIONS
 from storage.voting import MAX_BALLOT_NUMBER
 
 NUMBERED = ("polls", "sessions")
-DELETED = "a deleted session, whose votes are not removed yet"
+DELETED = [
+    (name, "a deleted session, whose votes are not removed yet")
+    for name in ("purges", "deleted_sessions")
+]
 UNKNOWN_VOTERS = (
     "has voters that are not known under this POLLS_SECRET: only a closed session can be imported"
 )
@@ -51,7 +55,10 @@ class ImportedBallot(NamedTuple):
 
 
 class ImportedSession(NamedTuple):
-    """A session and its ballots, or the first of ``participants``; None is what is not said."""
+    """A session and its ballots, or the first of ``participants``; None is what is not said.
+
+    ``counts`` are those of a session of which nothing else is left.
+    """
 
     number: int | None = None
     course_id: int | None = None
@@ -60,8 +67,10 @@ class ImportedSession(NamedTuple):
     has_ended: bool = False
     has_public_results: bool = False
     created_at: datetime | None = None
+    closed_at: datetime | None = None
     participants: int | None = None
     ballots: Sequence[ImportedBallot] = ()
+    counts: Mapping[str, int] | None = None
 
 
 class ImportedPoll(NamedTuple):
@@ -133,8 +142,8 @@ class Imports:
         self._clock = clock
         self._skipped = dict.fromkeys(NUMBERED, 0)
 
-    async def add_poll(self, poll: ImportedPoll, *, owner_id: UserId) -> Imported:
-        """Stores a poll with its sessions and ballots; ``owner_id`` is for one that names no owner.
+    async def add_poll(self, poll: ImportedPoll, actor: Actor) -> Imported:
+        """Stores a poll with its sessions and ballots; one that names no owner is the actor's.
 
         Raises ``LineRefused``, ``IdTaken`` and ``LimitReached``.
         """
@@ -150,7 +159,7 @@ class Imports:
                 raise _Unchanged(_imported(found.poll, is_new=False))
             number = _take_number(transaction, poll.number)
             is_content = poll.key is not None
-            owner = owner_id if poll.owner_id is None else poll.owner_id
+            owner = actor.user_id if poll.owner_id is None else poll.owner_id
             key = poll.key or ContainerKey(USERS, str(owner), str(number))
             wanted = [*poll.sessions]
             standing: int | None = None
@@ -171,12 +180,17 @@ class Imports:
             made = self._new_sessions(transaction, located, wanted, poll.voter_key, now)
             by_number = {one["_id"]: one for one in made}
             append(transaction, located, by_number.get(standing or 0), now)
+            note(transaction, actor, Action.POLL_IMPORTED, poll_id=document["id"])
             return _imported(document, is_new=True)
 
         return await self._run(work)
 
     async def add_sessions(
-        self, poll_id: str, sessions: Sequence[ImportedSession], voter_key: str | None
+        self,
+        poll_id: str,
+        sessions: Sequence[ImportedSession],
+        voter_key: str | None,
+        actor: Actor,
     ) -> Imported:
         """Stores more sessions of a poll; raises ``NotFound`` and like ``add_poll``."""
         now = self._clock()
@@ -191,6 +205,7 @@ class Imports:
                 raise _Unchanged(_imported(located.poll, is_new=False))
             located = LocatedPoll(located.key, touch(transaction, located))
             self._new_sessions(transaction, located, sessions, voter_key, now)
+            note(transaction, actor, Action.POLL_IMPORTED, poll_id=poll_id)
             return _imported(located.poll, is_new=True)
 
         return await self._run(work)
@@ -201,6 +216,7 @@ class Imports:
         session_id: int | None,
         ballots: Sequence[ImportedBallot],
         voter_key: str | None,
+        actor: Actor,
     ) -> Imported:
         """Stores ballots of a session that an import has announced.
 
@@ -242,6 +258,8 @@ class Imports:
                 update["$unset"] = {"awaited": ""}
             transaction.update("sessions", {"_id": number}, update)
             transaction.insert_numbered("ballots", [dict(one) for one in new])
+            about = Subject(poll_id=poll_id, session_id=session["_id"])
+            note(transaction, actor, Action.POLL_IMPORTED, **about)
             return _imported(poll, is_new=True)
 
         return await self._run(work)
@@ -289,7 +307,9 @@ class Imports:
             session["results"] = _counted(session["results"], new)
             session["participants"] = len(new)
             awaited = (one.participants or 0) - len(new)
-            if awaited > 0:
+            if one.counts is not None:
+                _state(session, one.counts, awaited, f"sessions[{place}]")
+            elif awaited > 0:
                 session["awaited"] = awaited
             sessions.append(session)
             ballots += new
@@ -316,7 +336,7 @@ class Imports:
             session = sessions.get(cast(int, number))
             if session is None:
                 raise Taken(f"{at}.id", "is not that of a session of the stored poll")
-            stated = {
+            stated: dict[str, tuple[Any, Any]] = {
                 "courseId": (one.course_id, session["course_id"]),
                 "courseSectionId": (one.course_section_id, session["course_section_id"]),
                 "hasPublicResults": (one.has_public_results, session["has_public_results"]),
@@ -325,6 +345,10 @@ class Imports:
             }
             if session.get("is_final"):
                 del stated["isPublished"]
+            if one.counts is not None:
+                stated["countsOnly"] = (True, session.get("counts_only", False))
+                stated["participants"] = (one.participants, session["participants"])
+                stated["results"] = (_nonzero(one.counts), _nonzero(session["results"]))
             if one.has_ended and not session["rules"].get("has_ended", False):
                 stated["hasEnded"] = (True, False)
             _require_stated(stated, f"{at}.")
@@ -417,6 +441,8 @@ def _take_number(transaction: Transaction, given: int | None) -> int:
         number = transaction.next_number("polls")
         claim(transaction, [number])
         return number
+    if transaction.find_one("deleted_polls", {"_id": given}, {"_id": 1}) is not None:
+        raise Taken("number", "is that of a deleted poll, which can still be restored")
     claim_given(transaction, given)
     return given
 
@@ -471,7 +497,24 @@ def _new_session(located: LocatedPoll, one: ImportedSession, now: datetime) -> S
     )
     if one.has_ended or has_passed(located.poll["closes_at"], now):
         session["rules"]["has_ended"] = True
+    if one.closed_at is not None and not is_open(session):
+        session["closed_at"] = one.closed_at
     return session
+
+
+def _state(
+    session: SessionDocument, counts: Mapping[str, int], participants: int, path: str
+) -> None:
+    """The counts of a session as they are given, since there are no ballots to count."""
+    if not counts.keys() <= session["results"].keys():
+        raise UnknownChoice(f"{path}.results", "must be of options of the poll")
+    session["results"] |= counts
+    session["participants"] = participants
+    session["counts_only"] = True
+
+
+def _nonzero(results: Mapping[str, int]) -> dict[str, int]:
+    return {option: votes for option, votes in results.items() if votes}
 
 
 def _require_room(transaction: Transaction, poll_id: str, more: int) -> None:
@@ -486,7 +529,7 @@ def _require_free(transaction: Transaction, wanted: Sequence[ImportedSession]) -
     The ballots of a deleted session are removed later, by its number.
     """
     numbers = [one.number for one in wanted]
-    for name, whose in (("sessions", "another session"), ("purges", DELETED)):
+    for name, whose in (("sessions", "another session"), *DELETED):
         found = transaction.find_one(name, {"_id": {"$in": numbers}}, {"_id": 1})
         if found is not None:
             place = numbers.index(found["_id"])

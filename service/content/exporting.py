@@ -12,10 +12,11 @@ from service.content.query import READ_ELSEWHERE, Parameters
 from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import streams
-from service.web.call import CALL
+from service.web.call import CALL, actor_of
 from service.web.concurrency import EXPORT_LIMIT
 from service.web.lines import NDJSON
 from service.web.store_key import IMPORTS, STORE
+from storage.audit import Action
 from storage.documents import BallotDocument, SessionRules
 from storage.exports import PollExport
 
@@ -45,6 +46,7 @@ async def export_poll(request: web.Request) -> web.StreamResponse:
                 "Content-Type": NDJSON,
                 "Content-Disposition": f'attachment; filename="poll-{number}.ndjson"',
             }
+            await store.audit.write(actor_of(request), Action.POLL_EXPORTED, poll_id=poll_id)
             lines = export_lines(export, request.app[IMPORTS].voter_key)
             return await streams.respond(request, headers, lines)
 

@@ -15,7 +15,7 @@ from service.rules.policy import Caller
 from service.web import streams
 from service.web.authentication import require_valid
 from service.web.bodies import parse_json
-from service.web.call import CALL, LIMIT_SECONDS
+from service.web.call import CALL, LIMIT_SECONDS, actor_of
 from service.web.concurrency import EXPORT_LIMIT
 from service.web.lines import NDJSON, Line, read_lines, require_lines
 from service.web.problems import problem_within
@@ -75,7 +75,8 @@ async def _answers(request: web.Request) -> AsyncGenerator[bytes, None]:
 
 
 def _encoded(number: int, answer: dict[str, Any]) -> bytes:
-    return orjson.dumps({"line": number, **answer}, option=orjson.OPT_APPEND_NEWLINE)
+    first = {"line": number, "status": answer["status"]}
+    return orjson.dumps({**first, **answer}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 async def _answer(request: web.Request, line: Line) -> dict[str, Any]:
@@ -100,15 +101,15 @@ async def _import(request: web.Request, line: Line) -> Imported:
     if not isinstance(raw, bytes):
         raise raw
     kind, data = await asyncio.to_thread(_load, raw) if len(raw) > LARGE else _load(raw)
-    imports = request.app[IMPORTS]
+    imports, actor = request.app[IMPORTS], actor_of(request)
     if kind is POLL_LINE:
-        return await imports.add_poll(_poll(data), owner_id=request[CALL].principal.user_id)
+        return await imports.add_poll(_poll(data), actor)
     if kind is SESSIONS_LINE:
         sessions = [*map(_session, data["sessions"])]
-        return await imports.add_sessions(data["pollId"], sessions, data.get("voterKey"))
+        return await imports.add_sessions(data["pollId"], sessions, data.get("voterKey"), actor)
     ballots = [*map(_ballot, data["ballots"])]
     return await imports.add_ballots(
-        data["pollId"], data.get("sessionId"), ballots, data.get("voterKey")
+        data["pollId"], data.get("sessionId"), ballots, data.get("voterKey"), actor
     )
 
 
@@ -147,8 +148,10 @@ def _session(given: dict[str, Any]) -> ImportedSession:
         given["hasEnded"],
         given["hasPublicResults"],
         given.get("createdAt"),
+        given.get("closedAt"),
         given.get("participants"),
         [*map(_ballot, given["ballots"])],
+        given["results"] if given["countsOnly"] else None,
     )
 
 

@@ -106,7 +106,10 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "hasEnded": "Whether the end date of the poll has closed it.",
         "hasPublicResults": OF_VISIBLE,
         "createdAt": "When the session was created.",
-        "results": "Votes by option, for information: what is stored is counted from the ballots.",
+        "closedAt": "When the session was closed, if it is.",
+        "countsOnly": "Whether the votes are not kept any more, only how many there were.",
+        "results": "Votes by option; unless `countsOnly`, what is stored is counted from the "
+        "ballots.",
         "participants": "How many ballots there are with those of lines that follow.",
         "ballots": "The votes, or the first of them.",
     },

@@ -442,6 +442,8 @@ def moved_session(document: SessionDocument) -> dict[str, Any]:
         "hasEnded": document["rules"].get("has_ended", False),
         "hasPublicResults": document["has_public_results"],
         "createdAt": time(document["created_at"]),
+        **({"closedAt": time(document["closed_at"])} if "closed_at" in document else {}),
+        **({"countsOnly": True} if document.get("counts_only") else {}),
         "results": document["results"],
         "participants": document["participants"],
     }

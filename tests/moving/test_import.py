@@ -8,12 +8,16 @@ import pytest
 from tests.conftest import Client, Raw, TokenMaker
 from tests.support.casting import answered
 from tests.support.moving import (
+    CREATED_AT,
     POLL_ID,
     a_ballot,
     a_line,
     answers_to,
     body_of,
+    exported,
+    forget,
     imported,
+    outcome,
     require_counted,
     send,
     shown,
@@ -232,6 +236,38 @@ async def test_a_session_of_a_poll_that_was_deleted_lends_its_number_only_when_i
     assert await imported(api, a_line(1, a_ballot(1, "1"))) == ["created"]
 
 
+async def test_numbers_of_polls_that_can_be_restored_are_taken(api: Client, raw: Raw) -> None:
+    raw.deleted_polls.insert_one({"_id": 101})
+    raw.deleted_sessions.insert_one({"_id": 202})
+    assert await imported(api, a_line(1), a_line(2), a_line(3)) == [
+        "409 id_taken number",
+        "409 id_taken sessions[0].id",
+        "created",
+    ]
+    for name in ("deleted_polls", "deleted_sessions"):
+        raw[name].delete_many({})
+
+
+COUNTS = {"id": 300, "courseId": 5, "countsOnly": True, "closedAt": CREATED_AT}
+
+
+async def test_a_session_of_which_only_counts_are_left_keeps_them(api: Client, raw: Raw) -> None:
+    counts = {**COUNTS, "results": {"1": 3, "2": 1}, "participants": 3}
+    line = a_line(1, sessions=[{"id": 201}, counts])
+    assert await imported(api, line, line) == ["created", "unchanged"]
+    session = raw.sessions.find_one({"_id": 300})
+    assert session is not None
+    assert (session["results"], session["participants"]) == ({"1": 3, "2": 1}, 3)
+    assert (session["counts_only"], session["closed_at"]) == (True, MOMENT)
+    assert "awaited" not in session
+    before = await exported(api)
+    forget(raw)
+    assert [outcome(one) for one in await answers_to(api, before)] == ["created"]
+    assert await exported(api) == before
+    counts["results"] = {"1": 2, "2": 2}
+    assert await imported(api, line) == ["409 id_taken sessions[1].results"]
+
+
 INVALID: dict[str, tuple[Json, str]] = {
     "no title": ({"title": None}, "title"),
     "blank title": ({"title": " "}, "title"),
@@ -277,6 +313,26 @@ INVALID: dict[str, tuple[Json, str]] = {
     "ended": ({"sessions": [{"hasEnded": True}]}, "sessions[0].hasEnded"),
     "fewer": (
         {"sessions": [{"participants": 0, "ballots": [a_ballot(1, "1")]}]},
+        "sessions[0].participants",
+    ),
+    "counts with ballots": (
+        {
+            "sessions": [
+                {**COUNTS, "results": {"1": 1}, "participants": 1, "ballots": [a_ballot(1, "1")]}
+            ]
+        },
+        "sessions[0].ballots",
+    ),
+    "open counts": (
+        {"sessions": [{**COUNTS, "results": {}, "participants": 0, "isPublished": True}]},
+        "sessions[0].isPublished",
+    ),
+    "counts of nothing": (
+        {"sessions": [{**COUNTS, "participants": 0}]},
+        "sessions[0].results",
+    ),
+    "counts that differ": (
+        {"sessions": [{**COUNTS, "results": {"1": 2}, "participants": 1}]},
         "sessions[0].participants",
     ),
     "users without owner": ({**USERS, "createdBy": None, "sessions": []}, "createdBy"),
@@ -334,3 +390,20 @@ async def test_a_poll_without_an_owner_belongs_to_the_caller(
     assert answer["result"] == "created"
     assert [poll["owner_id"] for poll in stored_polls(raw)] == [9]
     assert await imported(api, line) == ["unchanged"]
+
+
+async def test_copies_imports_and_exports_are_in_the_audit_and_what_changes_nothing_is_not(
+    api: Client, raw: Raw
+) -> None:
+    line = a_line(1, sessions=[{"id": 201, "participants": 1}])
+    more = {"pollId": POLL_ID, "ballots": [a_ballot("unmistakable-user", "1")]}
+    await imported(api, line, more)
+    await imported(api, line, more)
+    await exported(api)
+    query = {"workspace": "PLAT", "content": "PLAT-1", "pollId": POLL_ID}
+    await answered(await api.post("/rest/copies", params=query, json={}))
+    entries = [*raw.audit.find().sort("_id")]
+    told = sorted(f"{one['action']} {one.get('session_id')}" for one in entries)
+    imports = ["poll.imported 201", "poll.imported None"]
+    assert told == ["poll.copied None", "poll.exported None", *imports]
+    assert "unmistakable-user" not in str(entries)
