@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from pytest_aiohttp import AiohttpClient
 
 from service.app import create_app
@@ -164,6 +164,28 @@ async def test_with_scripts_the_page_loads_again_where_it_has_changed_and_says_h
         await api.app[STORE].tokens.revoke("maker", clock())
         await expect(page.get_by_text("This link is not valid")).to_be_visible(timeout=10_000)
     assert [line for line in console if "403" not in line] == []
+
+
+async def test_with_scripts_a_page_that_was_cut_off_says_that_its_link_has_ended_meanwhile(
+    api: Client, raw: Raw, make_token: TokenMaker, clock: Clock
+) -> None:
+    """As that of a computer which slept: its browser connects again by itself, and is refused."""
+    run = await content_run(api, raw)
+    link = await make_link(api, run, VOTE, who=await make_token(name="maker"))
+
+    async def cut_off(route: Route) -> None:
+        await api.app[STORE].tokens.revoke("maker", clock())
+        await route.fulfill(content_type="text/event-stream", body="retry: 10\n\n")
+
+    async with browser_page([]) as page:
+        await page.clock.install()
+        await page.route("**/events", cut_off, times=1)
+        async with page.expect_response(lambda answer: answer.status == 403):
+            await open_page(page, api, link)
+        async with page.expect_request(lambda request: request.method == "HEAD"):
+            await page.clock.run_for(10_000)
+        await page.clock.run_for(5_000)
+        await expect(page.get_by_text("This link is not valid")).to_be_visible(timeout=10_000)
 
 
 async def test_the_page_fits_every_width_whatever_is_asked(api: Client, raw: Raw) -> None:

@@ -122,9 +122,21 @@ function follow() {
   source.addEventListener("error", () => {
     find("live").hidden = true;
     if (source.readyState !== EventSource.CLOSED) return;
-    timer = setTimeout(follow, wait * (0.5 + Math.random()));
+    timer = setTimeout(retry, wait * (0.5 + Math.random()));
     wait = Math.min(wait * 2, LONGEST_WAIT);
   });
+}
+
+// Of a stream that is refused nobody says why: the link may have ended while the computer slept.
+async function retry() {
+  if (document.hidden) return;
+  const { status } = await fetch(main.dataset.stream, { method: "HEAD" }).catch(() => ({}));
+  if (status === 403 || status === 404) {
+    isEntered = false;
+    reload();
+  } else {
+    follow();
+  }
 }
 
 for (const time of main.querySelectorAll("time")) {
