@@ -276,7 +276,9 @@ async def address(api: Client, path: str, operation: Json) -> tuple[str, dict[st
         del query["type"]
     elif path == "/rest/restore":
         query = {"pollId": UNKNOWN}
-    elif any(resolved(one)["name"] == "pollId" for one in operation["parameters"]):
+    elif path.startswith("/rest/") and any(
+        resolved(one)["name"] == "pollId" for one in operation["parameters"]
+    ):
         async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:
             query = {"pollId": (await answer.json())["id"]}
     return path, query
