@@ -49,8 +49,8 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "saveParticipantNames": "Whether votes are stored with the user who cast them.",
         "closePollOnEndDate": "Whether the poll takes no more votes from `endDate` on.",
         "allowComment": "Whether a vote may have a comment.",
-        "retention": "For how many days after a session is closed its votes are kept, of which then "
-        "only the counts are left; null or left out: as long as the service is set to keep them.",
+        "retention": "For how many days after a session is closed its votes are kept, of which "
+        "then only the counts are left; null or left out: as the service is set to keep them.",
     },
     content.OptionSchema: {
         "id": "The id of the option in its poll; left out, it is the next number.",
