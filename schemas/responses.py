@@ -422,6 +422,39 @@ class ErasureSchema(ShownSchema):
     finishedAt = Time(allow_none=True)
 
 
+# The audit -------------------------------------------------------------------------------------
+
+
+class ActorSchema(ShownSchema):
+    """Who asked for it. The service itself, and commands, are user 0 without a token."""
+
+    userId = ShownUserId()
+    token = fields.String(allow_none=True)
+
+
+class AuditEntrySchema(ShownSchema):
+    """Who did what, and to what: null where the action has no such thing."""
+
+    id = fields.String()
+    at = Time()
+    action = fields.String()
+    actor = fields.Nested(ActorSchema)
+    pollId = Pattern(UUID, "must be a UUID", allow_none=True)
+    sessionId = ShownId(allow_none=True)
+    courseId = ShownId(allow_none=True)
+    enrollmentId = ShownId(allow_none=True)
+    token = fields.String(allow_none=True)
+    changed = fields.List(fields.String(), allow_none=True)
+    count = Count(allow_none=True)
+
+
+class AuditSchema(ShownSchema):
+    """A page of entries."""
+
+    entries = fields.List(fields.Nested(AuditEntrySchema))
+    nextCursor = fields.String(allow_none=True)
+
+
 HEALTH = HealthSchema()
 POLL = PollSchema()
 EXPANDED_POLL = ExpandedPollSchema()
@@ -444,3 +477,4 @@ COURSE = CourseSchema()
 TOKEN = TokenSchema()
 CREATED_TOKEN = CreatedTokenSchema()
 ERASURE = ErasureSchema()
+AUDIT = AuditSchema()

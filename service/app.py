@@ -98,7 +98,10 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
             clock=app[CLOCK],
             admin_token_id=app[ADMIN_TOKEN_ID],
         )
-        work = (store.purges.run(), store.keys.run(), store.listings.fill(), store.erasures.run())
+        work = (
+            *(store.purges.run(), store.deleted_polls.run(), store.erasures.run()),
+            *(store.keys.run(), store.listings.fill()),
+        )
         tasks = [asyncio.create_task(one) for one in work]
         yield
         for task in tasks:

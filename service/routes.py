@@ -5,8 +5,18 @@ import re
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
-from service import people, tokens
-from service.content import copies, exporting, importing, links, live, queries, votes
+from service import audit, people, tokens
+from service.audit import AUDIT
+from service.content import (
+    copies,
+    exporting,
+    importing,
+    links,
+    live,
+    queries,
+    restores,
+    votes,
+)
 from service.content import polls as content_polls
 from service.content.endpoint import ENDPOINTS, TYPED_PATHS, ContentEndpoint
 from service.live import files, page
@@ -41,6 +51,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/rest/copies": {"POST": copies.copy_poll},
     "/rest/export": {"GET": exporting.export_poll},
     "/rest/import": {"POST": importing.import_polls},
+    "/rest/restore": {"POST": restores.restore_poll},
     "/p/{link}": {"GET": page.show_page, "POST": page.send_form},
     "/p/{link}/events": {"GET": page.follow_page},
     "/pages/{file}": {"GET": files.show_file},
@@ -79,11 +90,12 @@ ROUTES: dict[str, dict[str, Handler]] = {
     f"{API}/users/{{id}}": {"GET": enrollments.show_user},
     TOKENS: {"GET": tokens.list_tokens, "POST": tokens.create_token},
     TOKEN: {"DELETE": tokens.revoke_token},
+    AUDIT: {"GET": audit.list_entries},
     people.DATA: {"GET": people.export_data, "DELETE": people.erase_data},
     people.ERASURE: {"GET": people.show_erasure},
 }
 PARAMETER = re.compile(r"\{(\w+)\}")
-SLASHED = ("/rest/", API, TOKENS, "/users/", "/erasures/")
+SLASHED = ("/rest/", API, TOKENS, AUDIT, "/users/", "/erasures/")
 """The paths of the APIs, which may end in a slash."""
 UNSAFE_GETS = (sessions.open_session, sessions.close_session)
 """GETs that change something: whoever asks for the headers alone must not."""

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,7 @@ EventLoop = Literal["auto", "asyncio", "uvloop"]
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WORKERS = 256
+MAX_RESTORE_HOURS = 366 * 24
 MAX_RATE = 10**15 - 1
 """The largest integer of a structured field (RFC 9651, section 3.3.1)."""
 MIN_SECRET_CHARACTERS = 16
@@ -168,12 +170,18 @@ class Settings:
     client_seconds: Annotated[float, "POLLS_CLIENT_SECONDS", _whole(1, 3600)] = 30
     keepalive_seconds: Annotated[float, "POLLS_KEEPALIVE_SECONDS", _whole(1, 3600)] = 75
     drain_seconds: Annotated[float, "POLLS_DRAIN_SECONDS", _whole(0, 3600)] = 0
+    restore_hours: Annotated[int, "POLLS_RESTORE_HOURS", _whole(0, MAX_RESTORE_HOURS)] = 24
     metrics_dir: Annotated[Path | None, "POLLS_METRICS_DIR", _writable_directory] = None
 
     @property
     def stream_limit(self) -> int:
         """Event streams leave a tenth of the connections to everybody else."""
         return min(self.max_streams, self.max_connections - self.max_connections // 10)
+
+    @property
+    def restorable_for(self) -> timedelta:
+        """How long a deleted poll can be restored."""
+        return timedelta(hours=self.restore_hours)
 
     @property
     def location(self) -> Location:

@@ -4,17 +4,19 @@ It tells of definitions and of what was exported. It never tells of votes: neith
 was chosen, nor who voted.
 """
 
+import re
 import secrets
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, NotRequired, TypedDict, Unpack, cast
+from typing import NamedTuple, TypedDict, Unpack, cast
 
 from storage.client import InsertOne, Transaction
-from storage.documents import SERVICE_USER, UserId
+from storage.documents import SERVICE_USER, AuditEntryDocument, UserId
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLLECTION = "audit"
+ENTRY_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{16}", re.ASCII)
 
 
 class Actor(NamedTuple):
@@ -69,23 +71,6 @@ class Subject(TypedDict, total=False):
     count: int
 
 
-class EntryDocument(TypedDict):
-    """``_id`` begins with the time, so it is the order of entries."""
-
-    _id: str
-    at: datetime
-    action: str
-    user_id: UserId
-    token_name: str | None
-    poll_id: NotRequired[str]
-    session_id: NotRequired[int]
-    course_id: NotRequired[int | None]
-    enrollment_id: NotRequired[int]
-    subject_token: NotRequired[str]
-    changed: NotRequired[list[str]]
-    count: NotRequired[int]
-
-
 def note(
     transaction: Transaction, actor: Actor | None, action: Action, **subject: Unpack[Subject]
 ) -> None:
@@ -108,7 +93,7 @@ def note_all(
         transaction.proof = COLLECTION, {"_id": entries[0]["_id"]}
 
 
-def _entry(actor: Actor, action: Action, subject: Subject) -> EntryDocument:
+def _entry(actor: Actor, action: Action, subject: Subject) -> AuditEntryDocument:
     entry = {
         "_id": f"{place_of(actor.at)}-{secrets.token_hex(8)}",
         "at": actor.at,
@@ -117,7 +102,7 @@ def _entry(actor: Actor, action: Action, subject: Subject) -> EntryDocument:
         "token_name": actor.token_name,
         **subject,
     }
-    return cast(EntryDocument, entry)
+    return cast(AuditEntryDocument, entry)
 
 
 def place_of(moment: datetime) -> str:

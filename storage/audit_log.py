@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any, Unpack
 
-from storage.audit import COLLECTION, Action, Actor, EntryDocument, Subject, note, place_of
+from storage.audit import COLLECTION, Action, Actor, Subject, note, place_of
 from storage.client import Database, Transaction
+from storage.documents import AuditEntryDocument
 from storage.pagination import Page, Window, read_page
 
 
@@ -23,7 +24,7 @@ class AuditLog:
 
     async def newest(
         self, window: Window, *, poll_id: str | None = None, since: datetime | None = None
-    ) -> Page[EntryDocument]:
+    ) -> Page[AuditEntryDocument]:
         """The entries, of one poll or of all, from ``since`` on; newest first, by ``_id``."""
         conditions: dict[str, Any] = {}
         if poll_id is not None:

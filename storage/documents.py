@@ -323,6 +323,23 @@ class ErasureDocument(TypedDict):
     holder: NotRequired[str]
 
 
+class AuditEntryDocument(TypedDict):
+    """Who did what: see ``storage.audit``. ``_id`` begins with the time: it is the order."""
+
+    _id: str
+    at: datetime
+    action: str
+    user_id: UserId
+    token_name: str | None
+    poll_id: NotRequired[str]
+    session_id: NotRequired[int]
+    course_id: NotRequired[int | None]
+    enrollment_id: NotRequired[int]
+    subject_token: NotRequired[str]
+    changed: NotRequired[list[str]]
+    count: NotRequired[int]
+
+
 RightsState = tuple[int | None, int | None, int]
 
 Reach = Mapping[int | None, frozenset[int | None] | None]

@@ -42,6 +42,11 @@ INDEXES: dict[str, list[IndexModel]] = {
     "ballots": [IndexModel([("session_id", 1), ("number", 1)], unique=True), KEYS],
     "purges": [],
     "erasures": [IndexModel("finished_at", expireAfterSeconds=FINISHED_SECONDS)],
+    "deleted_polls": [
+        IndexModel([("poll_id", 1), ("deleted_at", 1)]),
+        IndexModel("purge_at"),
+    ],
+    "deleted_sessions": [IndexModel("poll_number")],
     "enrollments": [IndexModel("user_id"), IndexModel([("course_id", 1), ("number", 1)])],
     "courses": [],
     "tokens": [

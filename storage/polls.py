@@ -7,14 +7,14 @@ decided on. A poll is looked up within its container only: its id alone is not a
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from storage import addresses
+from storage import addresses, deletions
 from storage.audit import Action, Actor, Subject, note, note_all
 from storage.batching import RevalidatingReader
-from storage.client import Database, Transaction, round_trip, stored_size
-from storage.courses import AnyTeacher, require_teacher
+from storage.client import Database, InsertOne, Transaction, round_trip, stored_size
+from storage.courses import AnyTeacher, order, require_teacher
 from storage.documents import (
     MAX_CONTAINER_BYTES,
     MAX_POLLS,
@@ -110,6 +110,7 @@ class Polls:
         now: datetime,
         idempotency_key: IdempotencyKey | None = None,
         actor: Actor | None = None,
+        action: Action = Action.POLL_CREATED,
     ) -> PollDocument:
         """Stores a new poll as the last of its container, with its standing session.
 
@@ -124,7 +125,7 @@ class Polls:
             claim(transaction, [number])
             append(transaction, LocatedPoll(key, poll), session, now)
             transaction.insert_numbered("sessions", [dict(session)])
-            note(transaction, actor, Action.POLL_CREATED, poll_id=poll["id"])
+            note(transaction, actor, action, poll_id=poll["id"])
             return poll
 
         async with self._turns.take(key.id):
@@ -212,16 +213,24 @@ class Polls:
         *,
         if_match: Revisions | None = None,
         check: CheckCourses | None = None,
+        restorable_for: timedelta = timedelta(),
         actor: Actor | None = None,
     ) -> PollDocument:
-        """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``."""
+        """Deletes a poll with its sessions, all or none, and returns it. Raises like ``edit``.
+
+        It can be restored for the time that is given; without any its ballots are purged at once.
+        """
         key, poll_id = located.key, located.poll["id"]
 
         def work(transaction: Transaction) -> PollDocument:
             _check_courses(transaction, located, check)
             _, poll = _read_poll(transaction, located, if_match)
-            sessions = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
-            self._purges.note(transaction, [one["_id"] for one in sessions])
+            if restorable_for:
+                place = LocatedPoll(key, poll)
+                deletions.keep(transaction, place, self._clock(), restorable_for)
+            else:
+                sessions = transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1})
+                self._purges.note(transaction, [one["_id"] for one in sessions])
             transaction.delete("sessions", {"poll_id": poll_id})
             transaction.delete("addresses", {"_id": poll_id})
             if key.workspace == USERS:
@@ -235,6 +244,41 @@ class Polls:
             deleted = await self._database.transaction(work)
         self._purges.wake()
         return deleted
+
+    async def restore(
+        self,
+        key: ContainerKey,
+        number: int,
+        *,
+        check: CheckCourses | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        actor: Actor | None = None,
+    ) -> PollDocument:
+        """Brings back a deleted poll of this container with its sessions and votes; all or none.
+
+        It comes last in its container. No decision on a vote that was made before holds: the
+        ``rights_state`` of its sessions is another one, and ends of enrollments that pass over them
+        conflict. Raises ``NotFound`` if it was restored or purged, ``IdTaken`` if another poll has
+        its id now, ``LimitReached`` if the container is full, and what ``check`` raises.
+        """
+
+        def work(transaction: Transaction) -> PollDocument:
+            deleted, sessions = deletions.take(transaction, number)
+            courses = [one["course_id"] for one in sessions]
+            if check is not None:
+                check(courses)
+            order(transaction, {one for one in courses if one is not None})
+            poll = deleted["poll"]
+            located = LocatedPoll(ContainerKey.of(deleted["container"]), poll)
+            standing = (one for one in sessions if one["_id"] == poll["standing_session"])
+            append(transaction, located, next(standing, None), self._clock())
+            restored = [InsertOne(_restored(one)) for one in sessions]
+            transaction.bulk_write("sessions", restored)
+            note(transaction, actor, Action.POLL_RESTORED, poll_id=poll["id"])
+            return poll
+
+        async with self._turns.take(key.id):
+            return await transaction_once(self._database, idempotency_key, work)
 
 
 def claim(transaction: Transaction, numbers: Sequence[int]) -> None:
@@ -353,6 +397,11 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
         "$inc": {"casts": 1},
     }
     transaction.update("sessions", of_poll, {name: one for name, one in update.items() if one})
+
+
+def _restored(session: SessionDocument) -> dict[str, Any]:
+    changes = session.get("rights_changes", 0) + 1
+    return {**session, "casts": session["casts"] + 1, "rights_changes": changes}
 
 
 def _changed_members(before: PollDocument, after: PollDocument) -> list[str]:

@@ -11,6 +11,7 @@ from storage.ballots import Ballots
 from storage.batching import Batcher
 from storage.changes import SessionChanges
 from storage.client import Database, round_trip
+from storage.deleted_polls import DeletedPolls
 from storage.documents import utc_now
 from storage.enrollments import Enrollments, end_some_of
 from storage.erasures import Access, Erasures
@@ -56,6 +57,7 @@ class Store:
         self.tokens = Tokens(database)
         self.audit = AuditLog(database)
         self.purges = Purges(database)
+        self.deleted_polls = DeletedPolls(database, self.purges, clock)
         self.polls = Polls(database, self.purges, clock)
         self.ballots = Ballots(database, secret, clock)
         self.keys = Keys(database, secret, clock)

@@ -34,11 +34,12 @@ PACKAGES: dict[str, set[str]] = {
         *("schemas", "storage"),
     },
     "service.tokens": {"service.web", "service.rules", "schemas", "storage"},
+    "service.audit": {"service.web", "service.rules", "schemas", "storage"},
     "service.people": {"service.web", "service.rules", "schemas", "storage"},
     "service.openapi": {"service.live", "service.polling", "service.web", "schemas", "storage"},
     "service.routes": {
         *("service.content", "service.live", "service.polling", "service.tokens"),
-        *("service.people", "service.openapi", "service.web"),
+        *("service.people", "service.audit", "service.openapi", "service.web"),
     },
     "service.app": {
         *("service.routes", "service.openapi", "service.live", "service.web"),

@@ -10,8 +10,9 @@ from service.content.responses import poll_response
 from service.rules import policy
 from service.rules.policy import Caller
 from service.web.bodies import read_idempotency_key, read_json_body
-from service.web.call import CALL, CLOCK
+from service.web.call import CALL, CLOCK, actor_of
 from service.web.store_key import STORE
+from storage.audit import Action
 from storage.documents import ContainerKey, PollDefinition, PollDocument
 
 
@@ -37,6 +38,8 @@ async def copy_poll(request: web.Request) -> web.Response:
         owner_id=principal.user_id,
         now=request.app[CLOCK](),
         idempotency_key=read_idempotency_key(request, body),
+        actor=actor_of(request),
+        action=Action.POLL_COPIED,
     )
     return poll_response(copy)
 

@@ -16,6 +16,7 @@ from service.content.query import (
     Expansion,
     read_content_query,
     read_poll_address,
+    read_restorable_for,
 )
 from service.content.responses import poll_response
 from service.rules import policy, validators, views
@@ -150,14 +151,17 @@ async def replace_poll(request: web.Request) -> web.Response:
 async def delete_poll(request: web.Request) -> web.Response:
     """Delete a poll, with its sessions and all votes.
 
-    For tokens with ``write`` on the workspace. Cannot be undone. Does not delete the answer to
-    the request that made the poll: under its ``Idempotency-Key`` that is kept for 24 hours.
+    For tokens with ``write`` on the workspace. It can be restored for a day, or what the service is
+    set to, unless ``now`` is true. Does not delete the answer to the request that made the poll:
+    under its ``Idempotency-Key`` that is kept for 24 hours.
     """
+    restorable_for = read_restorable_for(request)
     located = await _changeable(request)
     poll = await request.app[STORE].polls.delete(
         located,
         if_match=read_if_match(request),
         check=policy.check_of(request[CALL].principal),
+        restorable_for=restorable_for,
         actor=actor_of(request),
     )
     return poll_response(poll)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any, NamedTuple
 from unicodedata import category
 
@@ -10,6 +11,7 @@ from marshmallow import ValidationError
 
 from schemas.content import NO_CONTAINER, is_issue
 from service.web.call import CALL
+from service.web.deletion import restorable_for
 from service.web.query import TOKEN_PARAMETERS
 from storage.documents import ContainerKey
 
@@ -80,6 +82,20 @@ def read_poll_address(request: web.Request, kind: str = "polls") -> tuple[Contai
     """The container and the required ``pollId``; see ``read_content_query``."""
     query = read_content_query(request, kind, needs_poll=True)
     return query.key, query.poll_id or ""
+
+
+def read_restorable_for(request: web.Request) -> timedelta:
+    """How long a poll can be restored that this request deletes: not at all with ``now``.
+
+    Raises ``ValidationError`` where that is no boolean.
+    """
+    query = Parameters(request[CALL].query)
+    now = query.read("now", required=False)
+    if now not in (None, "true", "false"):
+        query.faults["now"] = ["must be true or false"]
+    if query.faults:
+        raise ValidationError(query.faults)
+    return restorable_for(request, now=now == "true")
 
 
 class Parameters:

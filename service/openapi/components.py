@@ -55,6 +55,17 @@ IN_QUERY: dict[str, Json] = {
         name="content",
         example="PLAT-254604",
     ),
+    "deletedPollId": _of(
+        either(UUID, WHOLE_ID),
+        "The id of the deleted poll, or its number.",
+        name="pollId",
+        required=True,
+    ),
+    "now": _of(
+        {"type": "boolean"}, "Whether the poll is purged at once, so that it cannot be restored."
+    ),
+    "auditedPollId": _of(UUID, "Only what was done to this poll.", name="pollId"),
+    "since": _of(text(f"({MOMENT})", maxLength=255), "Only what was done at this time or later."),
     "expand": _of(
         _one_of("results", "vote", "results,vote", "vote,results"),
         "`results` adds them to each poll, if the caller may see them; `vote` the caller's own "
@@ -75,12 +86,12 @@ IN_QUERY: dict[str, Json] = {
     "limit": _of(
         # Without a default: generated clients would send it with every request.
         {"type": "integer", "minimum": 1},
-        f"In the list of a workspace, polls per page, {DEFAULT_LIMIT} unless given; over "
+        f"Rows per page of a list that has `nextCursor`, {DEFAULT_LIMIT} unless given; over "
         f"{MAX_PER_PAGE} counts as {MAX_PER_PAGE}.",
     ),
     "cursor": _of(
         text("[A-Za-z0-9_-]+", maxLength=255),
-        "In the list of a workspace, the `nextCursor` of the page before.",
+        "The `nextCursor` of the page before.",
     ),
     # The polling API.
     "include": _of(

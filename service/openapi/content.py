@@ -43,6 +43,7 @@ LISTED = (
 
 STORED_POLL = json_answer("The poll as stored.", POLL, "ETag")
 DELETED_POLL = json_answer("The deleted poll.", POLL, "ETag")
+RESTORED_POLL = json_answer("The restored poll.", POLL, "ETag")
 POLLS = json_answer(
     "The polls of the content, or a page of those of the workspace.",
     Either("ListedContentPolls", (list_of(EXPANDED_POLL), WORKSPACE_POLLS)),
@@ -101,7 +102,9 @@ OPERATIONS: Operations = {
         body=json_content(POLL_REPLACEMENT),
         refusals={409: (Code.LIMIT_REACHED, Code.OPTION_HAS_VOTES)},
     ),
-    "DELETE /rest/polls": Operation("deleteContentPoll", DELETED_POLL, (*ONE_POLL, "If-Match")),
+    "DELETE /rest/polls": Operation(
+        "deleteContentPoll", DELETED_POLL, (*ONE_POLL, "now", "If-Match")
+    ),
     "GET /rest/votes": Operation("listVotes", VOTES, ONE_POLL, refusals=ELSEWHERE),
     "POST /rest/votes": Operation(
         "castVote",
@@ -132,6 +135,12 @@ OPERATIONS: Operations = {
     ),
     "GET /rest/export": Operation("exportContentPoll", EXPORTED, ("pollId",)),
     "POST /rest/import": Operation("importContentPolls", IMPORTED, body=LINES, is_keyed=False),
+    "POST /rest/restore": Operation(
+        "restorePoll",
+        RESTORED_POLL,
+        ("deletedPollId",),
+        refusals={404: (Code.NOT_FOUND,), 409: (Code.ID_TAKEN, Code.LIMIT_REACHED)},
+    ),
     "GET /rest/results": Operation(
         "getResults",
         RESULTS,

@@ -18,6 +18,7 @@ OF_CONTENT = "The key of the issue, or the id of the page."
 OF_CONTAINER = "The id of the macro on the page; empty for an issue."
 OF_IGNORED = "Ignored, so that what `GET` returned can be sent back."
 OF_VOTER_KEY = "Tells under which secret the `voter` of each ballot was made."
+OF_CURSOR = "The `cursor` of the next page; null on the last one."
 OF_SHARE = "The share of the participants who chose it, in percent."
 
 MEMBERS: dict[type[Schema], dict[str, str]] = {
@@ -182,7 +183,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
     },
     responses.WorkspacePollsSchema: {
         "polls": "The polls of this page.",
-        "nextCursor": "The `cursor` of the next page; null on the last one.",
+        "nextCursor": OF_CURSOR,
     },
     responses.OptionResultSchema: {
         "votes": "How many votes name the option; null where absolute numbers are hidden.",
@@ -368,6 +369,28 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "createdAt": "When it was asked for.",
         "updatedAt": "When it made progress last.",
         "finishedAt": "When it was done; null before.",
+    },
+    # The audit.
+    responses.ActorSchema: {
+        "userId": "The user of the token, or the one that it acted for.",
+        "token": "The name of the token; null for commands, and for the service itself.",
+    },
+    responses.AuditEntrySchema: {
+        "id": "The id of the entry.",
+        "at": "When it was done.",
+        "action": "What was done, such as `poll.changed`.",
+        "actor": "Who did it.",
+        "pollId": "The poll.",
+        "sessionId": "The session.",
+        "courseId": "The course of the session or of the enrollments.",
+        "enrollmentId": "The enrollment that ended.",
+        "token": "The name of the token that was created or revoked.",
+        "changed": "The names of the members that changed, not their values.",
+        "count": "How many enrollments were made at once.",
+    },
+    responses.AuditSchema: {
+        "entries": "What was done, newest first.",
+        "nextCursor": OF_CURSOR,
     },
 }
 

@@ -12,7 +12,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
 from schemas.responses import ProblemSchema
-from service.openapi import components, content, live, monitoring, people, polling, tokens
+from service.openapi import audit, components, content, live, monitoring, people, polling, tokens
 from service.openapi.fields import CONDITIONS, USER_ID, describe
 from service.openapi.live import HTML, TEXT
 from service.openapi.names import component_name
@@ -67,6 +67,7 @@ TAGS: dict[str, tuple[str, str]] = {
     "service.polling.enrollments": ("Courses and users", "Who is enrolled in which course."),
     "service.tokens": ("Tokens", "Who may do what, for how long. For admins."),
     "service.people": ("Data of users", "What is held of a user, and its erasure."),
+    "service.audit": ("Audit", "Who changed what. For admins."),
     "service": ("Operation", "For operators of the service. No token is needed."),
 }
 """Name and description, by the module or the package of the handler."""
@@ -77,6 +78,7 @@ OPERATIONS: Operations = {
     **live.OPERATIONS,
     **tokens.OPERATIONS,
     **people.OPERATIONS,
+    **audit.OPERATIONS,
 }
 
 

@@ -35,6 +35,19 @@ HELD = """\
 {"kind":"enrollment","courseId":5,"courseSectionId":null,"type":"StudentEnrollment",\
 "createdAt":"2014-01-07T15:16:18Z"}
 """
+AUDIT_ENTRY: dict[str, Any] = {
+    "id": "014371f8c1d0-5f2a91c05f2a91c0",
+    "at": CREATED_AT,
+    "action": "poll.changed",
+    "actor": {"userId": 42, "token": "forum"},
+    "pollId": "ee9107b5-5041-4c15-8c76-f14404fa1fad",
+    "sessionId": None,
+    "courseId": None,
+    "enrollmentId": None,
+    "token": None,
+    "changed": ["title", "settings.endDate"],
+    "count": None,
+}
 STARS: dict[str, Any] = {
     "settings": content.DEFAULT_SETTINGS,
     "options": [{"id": str(n), "title": "⭐" * n, "order": n - 1} for n in range(1, 6)],
@@ -164,6 +177,9 @@ EXAMPLES: dict[type[Schema], dict[str, Any]] = {
     # Tokens.
     tokens.NewTokenSchema: {**NEW_TOKEN, "expiresIn": 900},
     responses.TokenSchema: SHOWN_TOKEN,
+    responses.AuditSchema: {"entries": [AUDIT_ENTRY], "nextCursor": None},
+    responses.AuditEntrySchema: AUDIT_ENTRY,
+    responses.ActorSchema: AUDIT_ENTRY["actor"],
     responses.CreatedTokenSchema: {**SHOWN_TOKEN, "secret": "polls_…"},
     # Data of users.
     responses.ErasureSchema: {

@@ -119,7 +119,7 @@ OPERATIONS: Operations = {
     f"PUT {paths.POLL}": _one(
         "updatePoll", POLLS, received.POLL_CHANGES, FULL, parameters=IF_MATCH
     ),
-    f"DELETE {paths.POLL}": Operation("deletePoll", GONE, IF_MATCH),
+    f"DELETE {paths.POLL}": Operation("deletePoll", GONE, ("now", *IF_MATCH)),
     f"GET {paths.CHOICES}": _page("listPollChoices", CHOICES, headers=("Link", "ETag")),
     f"POST {paths.CHOICES}": _one(
         "createPollChoice", CHOICES, received.NEW_CHOICE, FULL, most=MAX_OBJECTS

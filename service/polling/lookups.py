@@ -4,6 +4,7 @@ A malformed id in a path is a 404, like one that does not exist.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from aiohttp import web
 from marshmallow import ValidationError
@@ -14,6 +15,7 @@ from service.rules import policy
 from service.rules.policy import Caller, View
 from service.rules.principal import Principal
 from service.web.call import CALL
+from service.web.deletion import restorable_for
 from service.web.store_key import STORE
 from storage import choices
 from storage.courses import AnyTeacher, Teacher
@@ -66,13 +68,26 @@ def read_as_admin(request: web.Request) -> bool:
 
     Raises ``ValidationError`` where it is no boolean.
     """
-    given = dict(request[CALL].query).get("as_admin") or "false"
-    asked = BOOLEANS.get(given.lower())
-    if asked is None:
-        raise ValidationError("must be true or false", "as_admin")
+    asked = _read_flag(request, "as_admin")
     if asked:
         policy.require_admin(Caller(request[CALL].principal))
     return asked
+
+
+def read_restorable_for(request: web.Request) -> timedelta:
+    """How long a poll can be restored that this request deletes: not at all with ``now``.
+
+    Raises ``ValidationError`` where that is no boolean.
+    """
+    return restorable_for(request, now=_read_flag(request, "now"))
+
+
+def _read_flag(request: web.Request, name: str) -> bool:
+    given = dict(request[CALL].query).get(name) or "false"
+    flag = BOOLEANS.get(given.lower())
+    if flag is None:
+        raise ValidationError("must be true or false", name)
+    return flag
 
 
 def read_path_id(request: web.Request, name: str) -> int:

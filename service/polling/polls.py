@@ -97,15 +97,18 @@ async def update_poll(request: web.Request) -> web.Response:
 async def delete_poll(request: web.Request) -> web.Response:
     """Delete a poll, with its sessions and all submissions.
 
-    For managers of the poll. Cannot be undone. Does not delete the answer to the request that made
-    the poll: under its ``Idempotency-Key`` that is kept for 24 hours.
+    For managers of the poll. It can be restored for a day, or what the service is set to, unless
+    ``now`` is true. Does not delete the answer to the request that made the poll: under its
+    ``Idempotency-Key`` that is kept for 24 hours.
     """
     caller = await lookups.read_caller(request, policy.WRITE)
+    restorable_for = lookups.read_restorable_for(request)
     located = await lookups.find_managed_poll(request, caller)
     await request.app[STORE].polls.delete(
         located,
         if_match=read_if_match(request),
         check=policy.check_of(caller.principal),
+        restorable_for=restorable_for,
         actor=actor_of(request),
     )
     return web.Response(status=204)

@@ -11,6 +11,7 @@ from schemas.fields import parse_id
 from service.rules.policy import View
 from storage.documents import (
     AddressDocument,
+    AuditEntryDocument,
     BallotDocument,
     ContainerKey,
     EnrollmentDocument,
@@ -352,6 +353,26 @@ def token(document: TokenDocument) -> dict[str, Any]:
         "polls": document.get("polls", []),
         "createdAt": time(document["created_at"]),
         "expiresAt": time(expires_at) if expires_at else None,
+    }
+
+
+# The audit -------------------------------------------------------------------------------------
+
+
+def audit_entry(entry: AuditEntryDocument) -> dict[str, Any]:
+    """Who did what to what; null where the action has no such thing."""
+    return {
+        "id": entry["_id"],
+        "at": time(entry["at"]),
+        "action": entry["action"],
+        "actor": {"userId": entry["user_id"], "token": entry["token_name"]},
+        "pollId": entry.get("poll_id"),
+        "sessionId": entry.get("session_id"),
+        "courseId": entry.get("course_id"),
+        "enrollmentId": entry.get("enrollment_id"),
+        "token": entry.get("subject_token"),
+        "changed": entry.get("changed"),
+        "count": entry.get("count"),
     }
 
 

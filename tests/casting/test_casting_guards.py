@@ -220,7 +220,7 @@ async def test_the_ballots_of_what_was_deleted_are_swept(api: Client, raw: Raw, 
     if what == "the session":
         assert (await api.delete(poll.sessions(session_id))).status == 204
     else:
-        assert (await api.delete("/rest", params=poll.query)).status == 200
+        assert (await api.delete("/rest", params={**poll.query, "now": "true"})).status == 200
     await eventually(lambda: raw.ballots.count_documents({}) == 0)
     await eventually(lambda: raw.purges.count_documents({}) == 0)
 

@@ -168,6 +168,9 @@ async def walk(settings: Settings) -> list[tuple[str, int]]:
         assert [one async for one in store.recounts.run(fix=True) if not one.agrees] == []
         [poll] = await noted(api.get(place()))
         await noted(api.delete(place(pollId=poll["id"])))
+        await noted(api.post("/rest/restore", params={"pollId": poll["id"]}))
+        await noted(api.delete(place(pollId=poll["id"], now="true")))
+        await noted(api.get("/audit"))
         await until_swept(app[STORE])
     return answers
 

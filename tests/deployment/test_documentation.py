@@ -125,7 +125,7 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, services: Service
 CODE = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ROUTE = re.compile(r"`((?:GET|POST|PUT|DELETE)(?:, [A-Z]+)*) (/[^?`]*)")
 UNPREFIXED = (
-    *("/rest", "/tokens", "/p/", "/users/:id/data", "/erasures"),
+    *("/rest", "/tokens", "/p/", "/users/:id/data", "/erasures", "/audit"),
     *("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"),
 )
 PATH = re.compile(r"`((?:service|schemas|storage|tests|bench|deploy|examples)/[\w/.-]*)`")

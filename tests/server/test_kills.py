@@ -242,7 +242,8 @@ async def test_a_deleted_poll_is_gone_at_once_and_its_ballots_soon_after_a_kill_
                 mode="alwaysOn",
                 data={"failCommands": ["delete"], "blockConnection": True, "blockTimeMS": 150},
             )
-            deleted = await service.call("DELETE", "/rest", params=poll.query)
+            now = {**poll.query, "now": "true"}
+            deleted = await service.call("DELETE", "/rest", params=now)
             assert deleted.status == 200
             await require_gone(service, poll, session_id)
             await eventually(lambda: raw.ballots.estimated_document_count() < scale.ballots)

@@ -80,7 +80,7 @@ async def test_a_deleted_session_is_gone_at_once_and_its_5000_ballots_soon(
 
 
 @pytest.mark.parametrize("face", ["rest", "api"])
-async def test_a_deleted_poll_is_gone_at_once_and_the_ballots_of_all_its_sessions_soon(
+async def test_a_poll_that_is_deleted_now_is_gone_at_once_and_the_ballots_of_all_its_sessions_soon(
     api: Client, raw: Raw, face: str
 ) -> None:
     run = await content_run(api, raw)
@@ -90,9 +90,9 @@ async def test_a_deleted_poll_is_gone_at_once_and_the_ballots_of_all_its_session
     for session in (run, second):
         seed_ballots(raw, session, VOTES // 2)
     if face == "rest":
-        assert (await api.delete("/rest", params=run.query)).status == 200
+        assert (await api.delete("/rest", params={**run.query, "now": "true"})).status == 200
     else:
-        assert (await api.delete(run.poll_url)).status == 204
+        assert (await api.delete(run.poll_url, params={"now": "true"})).status == 204
     for response in (
         await api.get("/rest", params=run.query),
         await api.get("/rest", params=run.votes),

@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo import monitoring
 
-OF_TASKS = ("purges", "meta")
+OF_TASKS = ("purges", "deleted_polls", "meta")
 """The collections that background tasks look into, at any time."""
 
 
