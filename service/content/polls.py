@@ -151,9 +151,9 @@ async def replace_poll(request: web.Request) -> web.Response:
 async def delete_poll(request: web.Request) -> web.Response:
     """Delete a poll, with its sessions and all votes.
 
-    For tokens with ``write`` on the workspace. It can be restored for a day, or what the service is
-    set to, unless ``now`` is true. Does not delete the answer to the request that made the poll:
-    under its ``Idempotency-Key`` that is kept for 24 hours.
+    For tokens with ``write`` on the workspace. It can be restored for a day, or for what the
+    service is set to, unless ``now`` is true. Does not delete the answer to the request that
+    made the poll: under its ``Idempotency-Key`` that is kept for 24 hours.
     """
     restorable_for = read_restorable_for(request)
     located = await _changeable(request)
