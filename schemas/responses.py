@@ -479,6 +479,4 @@ COURSE = CourseSchema()
 TOKEN = TokenSchema()
 CREATED_TOKEN = CreatedTokenSchema()
 ERASURE = ErasureSchema()
-
-
 AUDIT = AuditSchema()

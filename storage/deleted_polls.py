@@ -6,25 +6,19 @@ of several processes that purge or restore a poll at once one does, and the othe
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import cast
 
-import structlog
-
 from storage.audit import Action, Actor, note
+from storage.background import repeat
 from storage.client import Database, Transaction, round_trip
 from storage.deletions import DeletedPollDocument, remove
-from storage.errors import Unavailable
+from storage.documents import SERVICE_USER
 from storage.purges import Purges
-
-log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_SECONDS = 30.0
 AT_A_TIME = 100
-NOBODY = 0
-"""The user of what the service does by itself."""
 
 
 class DeletedPolls:
@@ -43,15 +37,12 @@ class DeletedPolls:
 
     async def run(self) -> None:
         """Purges every deleted poll when its time is over; never returns."""
-        while True:
-            try:
-                with suppress(Unavailable):
-                    while await self.purge_some():
-                        pass
-            except Exception:
-                # Nothing awaits this task: it would end, and nothing be purged until a restart.
-                log.exception("purging deleted polls failed, and is tried again")
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        await repeat(
+            self.purge_some,
+            asyncio.Event(),
+            LOOK_AGAIN_SECONDS,
+            "purging deleted polls failed, and is tried again",
+        )
 
     async def purge_some(self) -> bool:
         """Purges some of the polls whose time is over; false if there is none."""
@@ -70,5 +61,5 @@ class DeletedPolls:
         sessions = transaction.find("deleted_sessions", {"poll_number": number}, {"_id": 1})
         self._purges.note(transaction, [one["_id"] for one in sessions])
         remove(transaction, number)
-        actor = Actor(NOBODY, None, self._clock())
+        actor = Actor(SERVICE_USER, None, self._clock())
         note(transaction, actor, Action.POLL_PURGED, poll_id=found["poll_id"])

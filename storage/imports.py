@@ -33,10 +33,12 @@ from storage.sessions import MAX_SESSIONS
 from storage.voting import MAX_BALLOT_NUMBER
 
 NUMBERED = ("polls", "sessions")
-DELETED = [
-    (name, "a deleted session, whose votes are not removed yet")
-    for name in ("purges", "deleted_sessions")
-]
+WHERE_SESSIONS_ARE = {
+    "sessions": "another session",
+    "deleted_sessions": "a session of a deleted poll, which can be restored",
+    "purges": "a deleted session, whose votes are not removed yet",
+}
+"""What has the number of a session, by collection."""
 UNKNOWN_VOTERS = (
     "has voters that are not known under this POLLS_SECRET: only a closed session can be imported"
 )
@@ -442,7 +444,7 @@ def _take_number(transaction: Transaction, given: int | None) -> int:
         claim(transaction, [number])
         return number
     if transaction.find_one("deleted_polls", {"_id": given}, {"_id": 1}) is not None:
-        raise Taken("number", "is that of a deleted poll, which can still be restored")
+        raise Taken("number", "is that of a deleted poll, which can be restored")
     claim_given(transaction, given)
     return given
 
@@ -529,7 +531,7 @@ def _require_free(transaction: Transaction, wanted: Sequence[ImportedSession]) -
     The ballots of a deleted session are removed later, by its number.
     """
     numbers = [one.number for one in wanted]
-    for name, whose in (("sessions", "another session"), *DELETED):
+    for name, whose in WHERE_SESSIONS_ARE.items():
         found = transaction.find_one(name, {"_id": {"$in": numbers}}, {"_id": 1})
         if found is not None:
             place = numbers.index(found["_id"])

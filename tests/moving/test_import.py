@@ -236,16 +236,17 @@ async def test_a_session_of_a_poll_that_was_deleted_lends_its_number_only_when_i
     assert await imported(api, a_line(1, a_ballot(1, "1"))) == ["created"]
 
 
-async def test_numbers_of_polls_that_can_be_restored_are_taken(api: Client, raw: Raw) -> None:
-    raw.deleted_polls.insert_one({"_id": 101})
-    raw.deleted_sessions.insert_one({"_id": 202})
-    assert await imported(api, a_line(1), a_line(2), a_line(3)) == [
-        "409 id_taken number",
-        "409 id_taken sessions[0].id",
-        "created",
-    ]
-    for name in ("deleted_polls", "deleted_sessions"):
-        raw[name].delete_many({})
+async def test_a_deleted_poll_keeps_its_numbers_for_as_long_as_it_can_be_restored(
+    api: Client, raw: Raw
+) -> None:
+    line = a_line(1, a_ballot(1, "1"))
+    assert await imported(api, line) == ["created"]
+    await answered(await api.delete(f"/api/v1/polls/{POLL_ID}"), 204)
+    assert await imported(api, line) == ["409 id_taken number"]
+    assert await imported(api, {**line, "number": 102}) == ["409 id_taken sessions[0].id"]
+    await answered(await api.post("/rest/restore", params={"pollId": POLL_ID}))
+    assert await imported(api, line) == ["unchanged"]
+    assert require_counted(raw) == 1
 
 
 COUNTS = {"id": 300, "courseId": 5, "countsOnly": True, "closedAt": CREATED_AT}

@@ -274,10 +274,9 @@ async def address(api: Client, path: str, operation: Json) -> tuple[str, dict[st
         async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:
             query = {**ISSUE, "pollId": (await answer.json())["id"]}
         del query["type"]
-    elif path == "/rest/restore":
-        query = {"pollId": UNKNOWN}
-    elif path.startswith("/rest/") and any(
-        resolved(one)["name"] == "pollId" for one in operation["parameters"]
+    elif any(
+        one["name"] == "pollId" and one.get("required")
+        for one in map(resolved, operation["parameters"])
     ):
         async with api.post("/rest/polls", params=ISSUE, json=a_poll()) as answer:
             query = {"pollId": (await answer.json())["id"]}
