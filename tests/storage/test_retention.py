@@ -54,7 +54,7 @@ def session_of(raw: Raw, run: Run) -> Json:
 
 
 async def close(api: Client, run: Run) -> None:
-    await answered(await api.put(f"{run.poll_url}/poll_sessions/{run.session}/close"))
+    await answered(await api.put(f"{run.url}/close"))
 
 
 async def test_of_a_session_that_was_closed_so_long_ago_only_counts_are_kept(
@@ -175,7 +175,7 @@ async def test_the_time_counts_from_the_last_close_and_from_the_end_of_the_poll(
     await close(api, reopened)
     await close(api, reopened)
     clock.advance(days=6)
-    await answered(await api.put(f"{reopened.poll_url}/poll_sessions/{reopened.session}/open"))
+    await answered(await api.put(f"{reopened.url}/open"))
     # Nobody has asked since the end, and it is noted now.
     await swept(api, raw, 7)
     assert session_of(raw, ending)["closed_at"] == clock.now
@@ -190,6 +190,51 @@ async def test_the_time_counts_from_the_last_close_and_from_the_end_of_the_poll(
     clock.advance(days=1)
     await swept(api, raw, 7)
     assert session_of(raw, reopened)["counts_only"]
+
+
+async def test_only_the_last_close_counts(api: Client, raw: Raw, clock: Clock) -> None:
+    ends = clock.now + timedelta(days=3)
+    closing = {"closePollOnEndDate": True}
+    again = await content_run(api, raw)
+    moved = await content_run(api, raw, endDate=ends.isoformat(), **closing)
+    before = await content_run(api, raw, endDate=ends.isoformat(), **closing)
+    for run in (again, moved, before):
+        await voted(api, run, 42)
+    first = clock.now
+    await close(api, again)
+    await close(api, before)
+    clock.advance(days=3)
+    for run in (moved, before):
+        await answered(await api.get(run.url))
+    assert session_of(raw, before)["closed_at"] == first
+    later = (ends + timedelta(days=30)).isoformat()
+    await change(api, moved, endDate=later, **closing)
+    await answered(await api.put(f"{again.url}/open"))
+    clock.advance(days=3)
+    await close(api, again)
+    await close(api, moved)
+    clock.advance(days=1)
+    await swept(api, raw, 4)
+    reduced = [run for run in (again, moved, before) if session_of(raw, run).get("counts_only")]
+    assert reduced == [before]
+
+
+async def test_a_session_of_counts_that_its_end_had_closed_does_not_open_when_that_is_moved(
+    api: Client, raw: Raw, clock: Clock
+) -> None:
+    ends = clock.now + timedelta(hours=1)
+    run = await content_run(api, raw, endDate=ends.isoformat(), closePollOnEndDate=True)
+    await voted(api, run, 42)
+    clock.advance(hours=1)
+    await answered(await api.get(run.url))
+    clock.advance(days=7)
+    await swept(api, raw, 7)
+    assert session_of(raw, run)["counts_only"]
+    later = (clock.now + timedelta(days=9)).isoformat()
+    await change(api, run, endDate=later, closePollOnEndDate=True)
+    assert (await refused(await vote(api, run, "1", acting=43), 409))["code"] == "session_closed"
+    listed = await answered(await api.get("/rest/polls", params={"workspace": "PLAT"}))
+    assert [one["state"] for one in listed["polls"]] == ["closed"]
 
 
 async def test_a_session_that_opens_again_because_its_end_is_moved_keeps_its_votes(
@@ -249,8 +294,9 @@ async def test_closings_are_dated_once_a_day(api: Client, raw: Raw, clock: Clock
     assert session_of(raw, run)["closed_at"] == clock.now
 
 
+@pytest.mark.parametrize("again", [["open"], ["open", "close"]], ids=" and ".join)
 async def test_a_session_that_is_opened_while_it_is_found_to_be_due_keeps_its_votes(
-    api: Client, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: Client, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch, again: list[str]
 ) -> None:
     run = await content_run(api, raw)
     await voted(api, run, 42)
@@ -260,8 +306,8 @@ async def test_a_session_that_is_opened_while_it_is_found_to_be_due_keeps_its_vo
 
     async def find_and_open(self: Retention, *of: Any) -> Any:
         found = await find(self, *of)
-        if found:
-            await answered(await api.put(f"{run.poll_url}/poll_sessions/{run.session}/open"))
+        for action in again if found else ():
+            await answered(await api.put(f"{run.url}/{action}"))
         return found
 
     monkeypatch.setattr(Retention, "_find_due", find_and_open)
