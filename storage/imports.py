@@ -392,9 +392,7 @@ class Imports:
             raise LineRefused(path, UNKNOWN_VOTERS)
 
 
-def _skip_numbers(
-    transaction: Transaction, sequence: str, numbers: Iterable[int | None]
-) -> None:
+def _skip_numbers(transaction: Transaction, sequence: str, numbers: Iterable[int | None]) -> None:
     """So that nothing that is made from now on gets one of the given numbers."""
     if last := max((number for number in numbers if number is not None), default=0):
         transaction.skip_numbers(sequence, last)
