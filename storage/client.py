@@ -436,12 +436,16 @@ class Transaction:
                     return range(last - count + 1, last + 1)
 
     def skip_numbers(self, sequence: str, last: int) -> None:
-        """Numbers up to ``last`` are not taken from the sequence any more; outside, as they are."""
+        """Numbers up to ``last`` are not taken from the sequence any more.
+
+        Outside the transaction, as they are taken, and not awaited on the disk: what comes first is
+        there whenever the transaction is.
+        """
+        quick = pymongo.WriteConcern(1)
+        sequences = self._database.get_collection("sequences", write_concern=quick)
         while True:
             with suppress(DuplicateKeyError):
-                self._database["sequences"].update_one(
-                    {"_id": sequence}, {"$max": {"last": last}}, upsert=True
-                )
+                sequences.update_one({"_id": sequence}, {"$max": {"last": last}}, upsert=True)
                 return
 
     def bulk_write(self, name: str, writes: Sequence[Write]) -> int:

@@ -32,7 +32,6 @@ from storage.polls import append, claim, claim_given, new_poll, touch
 from storage.sessions import MAX_SESSIONS
 from storage.voting import MAX_BALLOT_NUMBER
 
-NUMBERED = ("polls", "sessions")
 WHERE_SESSIONS_ARE = {
     "sessions": "another session",
     "deleted_sessions": "a session of a deleted poll, which can be restored",
@@ -142,7 +141,6 @@ class Imports:
         self._ballot_id = ballot_id
         self.voter_key = key.hex()[:32]
         self._clock = clock
-        self._skipped = dict.fromkeys(NUMBERED, 0)
 
     async def add_poll(self, poll: ImportedPoll, actor: Actor) -> Imported:
         """Stores a poll with its sessions and ballots; one that names no owner is the actor's.
@@ -152,8 +150,8 @@ class Imports:
         now = self._clock()
 
         def work(transaction: Transaction) -> Imported:
-            self._skip_numbers(transaction, "polls", [poll.number])
-            self._skip_numbers(transaction, "sessions", [one.number for one in poll.sessions])
+            _skip_numbers(transaction, "polls", [poll.number])
+            _skip_numbers(transaction, "sessions", [one.number for one in poll.sessions])
             found = _find(transaction, poll)
             if found is not None:
                 _require_same_poll(found, poll)
@@ -198,7 +196,7 @@ class Imports:
         now = self._clock()
 
         def work(transaction: Transaction) -> Imported:
-            self._skip_numbers(transaction, "sessions", [one.number for one in sessions])
+            _skip_numbers(transaction, "sessions", [one.number for one in sessions])
             located = _require_poll(transaction, poll_id)
             numbers = [one.number for one in sessions]
             query = {"_id": {"$in": numbers}, "poll_id": poll_id}
@@ -206,6 +204,7 @@ class Imports:
                 self._require_same_sessions(transaction, located.poll, sessions, "sessions")
                 raise _Unchanged(_imported(located.poll, is_new=False))
             located = LocatedPoll(located.key, touch(transaction, located))
+            _require_room(transaction, poll_id, len(sessions))
             self._new_sessions(transaction, located, sessions, voter_key, now)
             note(transaction, actor, Action.POLL_IMPORTED, poll_id=poll_id)
             return _imported(located.poll, is_new=True)
@@ -272,15 +271,6 @@ class Imports:
         except _Unchanged as unchanged:
             return unchanged.imported
 
-    def _skip_numbers(
-        self, transaction: Transaction, sequence: str, numbers: Iterable[int | None]
-    ) -> None:
-        """So that nothing that is made from now on gets one of the given numbers."""
-        last = max((number for number in numbers if number is not None), default=0)
-        if last > self._skipped[sequence]:
-            transaction.skip_numbers(sequence, last)
-            self._skipped[sequence] = max(last, self._skipped[sequence])
-
     # Sessions ------------------------------------------------------------------------------------
 
     def _new_sessions(
@@ -292,7 +282,6 @@ class Imports:
         now: datetime,
     ) -> list[SessionDocument]:
         """Stores sessions that are not there, with their ballots and what these add up to."""
-        _require_room(transaction, located.poll["id"], len(wanted))
         _require_free(transaction, wanted)
         order(transaction, {one.course_id for one in wanted if one.course_id is not None})
         sessions: list[SessionDocument] = []
@@ -405,23 +394,28 @@ class Imports:
             raise LineRefused(path, UNKNOWN_VOTERS)
 
 
+def _skip_numbers(transaction: Transaction, sequence: str, numbers: Iterable[int | None]) -> None:
+    """So that nothing that is made from now on gets one of the given numbers."""
+    if last := max((number for number in numbers if number is not None), default=0):
+        transaction.skip_numbers(sequence, last)
+
+
 def _imported(poll: PollDocument, *, is_new: bool) -> Imported:
     return Imported(poll["id"], poll["number"], is_new)
 
 
 def _find(transaction: Transaction, poll: ImportedPoll) -> LocatedPoll | None:
     """The stored poll of the given id or number; raises ``Taken`` if these are of two polls."""
-    found: Mapping[str, Any] | None = None
-    if "id" in poll.definition:
-        found = transaction.find_one("addresses", {"_id": poll.definition["id"]})
+    poll_id = poll.definition.get("id")
+    named: list[dict[str, Any]] = []
+    if poll_id is not None:
+        named.append({"_id": poll_id})
     if poll.number is not None:
-        numbered = transaction.find_one("addresses", {"number": poll.number})
-        if numbered is not None and "id" in poll.definition and numbered != found:
-            raise Taken("number", "is that of another poll")
-        found = numbered or found
-    if found is None:
-        return None
-    return _located(transaction, found)
+        named.append({"number": poll.number})
+    found = [*transaction.find("addresses", {"$or": named})]
+    if any(poll_id not in (None, one["_id"]) for one in found):
+        raise Taken("number", "is that of another poll")
+    return _located(transaction, found[0]) if found else None
 
 
 def _require_poll(transaction: Transaction, poll_id: str) -> LocatedPoll:
