@@ -1,0 +1,118 @@
+"""A million votes in one minute: what each way of casting would do with them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from bench.scaling.costs import COSTS, Costs, header
+from bench.scaling.simulation import Outcome, Scenario, percentile, simulate
+from storage.client import ROUND_TRIP_SECONDS
+
+RATE = 1_000_000 / 60
+PROCESSES = 100
+MACHINES = 13
+"""Of eight processes each."""
+MANY = 10_000
+SHARDS = 4
+CORES = 16
+"""Of each machine that runs a primary: assumed, and each as fast as one here."""
+NETWORK_MS = 0.5
+"""There and back between machines of one data centre: assumed."""
+FLOOD = 100
+"""Callers of each process that ask again as soon as they are answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    name: str
+    scenario: Scenario
+
+
+def costs_between_machines(costs: Costs = COSTS) -> Costs:
+    """What was measured on one machine, with a network in between."""
+    return replace(
+        costs,
+        trip_ms=costs.trip_ms + NETWORK_MS,
+        majority_ms=costs.majority_ms + NETWORK_MS,
+    )
+
+
+FLEET = Scenario(
+    processes=PROCESSES,
+    rate=RATE,
+    cores=CORES,
+    closes=True,
+    costs=costs_between_machines(),
+)
+SPREAD = replace(FLEET, sessions=MANY, warmup=1.0, seconds=3.0)
+
+
+def one_session() -> Iterator[Question]:
+    yield Question("as it is", replace(FLEET, seconds=8.0))
+    yield Question("one caster a machine", replace(FLEET, machines=MACHINES, seconds=8.0))
+    yield Question("tallies", replace(FLEET, tallies=True, seconds=3.0))
+    both = replace(FLEET, tallies=True, machines=MACHINES, seconds=3.0)
+    yield Question("tallies, one caster a machine", both)
+    over = replace(FLEET, shards=SHARDS, is_spread=True, seconds=4.0)
+    yield Question("ballots over 4 shards", over)
+
+
+def many_sessions() -> Iterator[Question]:
+    yield Question("as it is", SPREAD)
+    yield Question("one caster a machine", replace(SPREAD, machines=MACHINES))
+    tallies = replace(SPREAD, machines=MACHINES, tallies=True)
+    yield Question("tallies, one caster a machine", tallies)
+    yield Question("4 shards, batches over all", replace(SPREAD, shards=SHARDS))
+    by_shard = replace(SPREAD, shards=SHARDS, is_by_shard=True, seconds=1.0)
+    yield Question("4 shards, a batcher for each", by_shard)
+
+
+def floods() -> Iterator[Question]:
+    """As much as goes: each process has always so many callers."""
+    flood = replace(FLEET, rate=0.0, connections=FLOOD * PROCESSES, closes=False, seconds=4.0)
+    yield Question("one session, as it is", flood)
+    yield Question("one session, one caster a machine", replace(flood, machines=MACHINES))
+    short = replace(flood, warmup=0.5, seconds=0.5)
+    yield Question("one session, tallies", replace(short, tallies=True))
+    both = replace(short, tallies=True, machines=MACHINES)
+    yield Question("one session, tallies, one caster a machine", both)
+
+
+ALL: dict[str, Callable[[], Iterator[Question]]] = {
+    f"{PROCESSES} processes, {RATE:,.0f} votes a second, one session": one_session,
+    f"{PROCESSES} processes, {RATE:,.0f} votes a second, {MANY:,} sessions": many_sessions,
+    f"{PROCESSES} processes, {FLOOD} callers each, as fast as it goes": floods,
+}
+
+
+def table(asked: Iterator[Question]) -> Iterator[str]:
+    """Line by line, as each is simulated."""
+    yield header(
+        *("", "votes/s", "refused", "p50, p99 ms", "votes a batch", "retries a batch"),
+        *("closes within 4 s, p50", "document held", "database CPU", "busiest process"),
+    )
+    for question in asked:
+        yield row(question.name, simulate(question.scenario))
+
+
+def row(name: str, outcome: Outcome) -> str:
+    batches = max(outcome.batches, 1)
+    cells = (
+        name,
+        f"{outcome.rate:,.0f}",
+        f"{outcome.refused / max(outcome.cast, 1):.0%}",
+        f"{outcome.latency_ms(50):,.0f}, {outcome.latency_ms(99):,.0f}",
+        f"{outcome.answered / batches:,.1f}",
+        f"{outcome.retries / batches:,.2f}",
+        _closes(outcome),
+        f"{outcome.use['documents']:.0%}",
+        f"{outcome.use['database CPU']:.0%}",
+        f"{max(outcome.use['service CPU'], outcome.use.get('caster CPU', 0.0)):.0%}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _closes(outcome: Outcome) -> str:
+    count = len(outcome.closes) + outcome.open_closes
+    within = [seconds for seconds in outcome.closes if seconds <= ROUND_TRIP_SECONDS]
+    half = f", {percentile(within, 50) * 1e3:,.0f} ms" if within else ""
+    return f"{len(within)} of {count}{half}" if count else "-"
