@@ -194,7 +194,7 @@ async def test_the_time_counts_from_the_last_close_and_from_the_end_of_the_poll(
 
 async def test_only_the_last_close_counts(api: Client, raw: Raw, clock: Clock) -> None:
     ends = clock.now + timedelta(days=3)
-    closing = {"closePollOnEndDate": True}
+    closing: dict[str, Any] = {"closePollOnEndDate": True}
     again = await content_run(api, raw)
     moved = await content_run(api, raw, endDate=ends.isoformat(), **closing)
     before = await content_run(api, raw, endDate=ends.isoformat(), **closing)
