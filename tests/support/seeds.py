@@ -86,7 +86,7 @@ def seed(raw: Raw, place: dict[str, str], *polls: Json) -> None:
 
 def clear(raw: Raw) -> None:
     """Removes all polls, past the service."""
-    for name in ("containers", "addresses", "sessions"):
+    for name in ("containers", "addresses", "sessions", "deleted_polls", "deleted_sessions"):
         raw[name].delete_many({})
 
 
