@@ -69,7 +69,7 @@ async def test_it_has_the_enrollments_tokens_polls_and_votes_of_the_user_and_of_
     assert not {"_id", "secret"} & token.keys()
     [poll] = of_kind(lines, "poll")
     place = {name: PAGE[name] for name in ("workspace", "content", "container")}
-    assert poll == {**made, **place, "createdAt": NOON}
+    assert poll == {**made, **place, "createdAt": NOON, "deletedAt": None}
     votes = [
         (one["sessionId"], one["pollId"], one["courseId"], one["optionIds"], one["comment"])
         for one in of_kind(lines, "vote")
@@ -179,3 +179,21 @@ async def test_the_audit_tells_that_data_were_exported_by_whom_and_not_whose(
     [entry] = raw.audit.find({"action": "user.exported"})
     assert entry.keys() == {"_id", "at", "action", "user_id", "token_name"}
     assert (entry["user_id"], entry["token_name"]) == (1, "the admin's")
+
+
+async def test_deleted_polls_and_votes_in_them_are_listed_while_they_can_be_restored(
+    api: Client, raw: Raw, make_token: TokenMaker
+) -> None:
+    who = await make_token(user_id=42, workspaces=["PLAT"])
+    run = await content_run(api, raw, who=who)
+    await answered(await vote(api, run, "1", who=who))
+    await answered(await api.delete("/rest", params=run.query, headers=who))
+    lines = await data_of(api, "42", who)
+    assert [(one["id"], one["deletedAt"]) for one in of_kind(lines, "poll")] == [
+        (run.poll_id, NOON)
+    ]
+    assert [one["pollId"] for one in of_kind(lines, "vote")] == [run.poll_id]
+    await answered(await api.post("/rest/restore", params={"pollId": run.poll_id}))
+    lines = await data_of(api, "42", who)
+    assert [one["deletedAt"] for one in of_kind(lines, "poll")] == [None]
+    assert len(of_kind(lines, "vote")) == 1
