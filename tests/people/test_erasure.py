@@ -3,14 +3,13 @@
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
 from service.web.store_key import STORE
 from storage import erasures, handovers, user_data
 from storage.documents import UserId
-from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
+from tests.conftest import Client, Clock, Raw, TokenMaker
 from tests.people.conftest import PATIENCE_SECONDS, Live, counted_exactly, erase, erased
 from tests.support.casting import (
     COURSE,
@@ -220,29 +219,6 @@ async def test_ballots_of_a_session_that_is_being_purged_are_removed(api: Client
     told = await erased(api, ANN, "anonymize")
     assert told["counts"]["votes"] == 1
     assert raw.ballots.find_one({"_id": ballot["_id"]}) is None
-
-
-async def test_only_admins_erase_and_see_how_far_it_is(
-    api: Client, raw: Raw, make_token: TokenMaker
-) -> None:
-    everywhere: dict[str, Any] = {"workspaces": ["*"], "courses": ["*"]}
-    service = await make_token(user_id=1, actions=["read", "write", "vote", "act"], **everywhere)
-    place = await erase(api, 43, "anonymize")
-    for who, acting in (
-        (await make_token(user_id=42), {}),
-        (service, {}),
-        (service, {"as_user_id": "42"}),
-        ({"Authorization": f"Bearer {ADMIN}"}, {"as_user_id": "42"}),
-        ({"Authorization": "Bearer unknown"}, {}),
-    ):
-        params = {**acting, "votes": "withdraw"}
-        await refused(await api.delete("/users/42/data", params=params, headers=who), 403)
-        await refused(await api.get(place, params=acting, headers=who), 403)
-    assert raw.erasures.count_documents({"votes": "withdraw"}) == 0
-    admin = await make_token(user_id=70, admin=True, actions=[], workspaces=[])
-    await answered(await api.get(place, headers=admin))
-    params = {"votes": "withdraw"}
-    await answered(await api.delete("/users/42/data", params=params, headers=admin), 202)
 
 
 async def test_what_becomes_of_the_votes_has_to_be_said(api: Client, raw: Raw) -> None:
