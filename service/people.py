@@ -19,7 +19,7 @@ from service.web.responses import json_response
 from service.web.store_key import STORE
 from storage.audit import Action
 from storage.client import set_time_limit
-from storage.documents import UserId, VotesMode
+from storage.documents import ContainerKey, UserId, VotesMode
 from storage.errors import NotFound
 from storage.pagination import all_pages
 from storage.store import Store
@@ -118,6 +118,11 @@ async def _lines(
         yield [views.held_token(one) for one in tokens]
     async for polls in all_pages(partial(store.listings.made_by, user_id), AT_A_TIME):
         yield [views.held_poll(one.key, one.poll) for one in polls]
+    async for deleted in all_pages(partial(store.deleted_polls.made_by, user_id), AT_A_TIME):
+        yield [
+            views.held_poll(ContainerKey.of(one["container"]), one["poll"], one["deleted_at"])
+            for one in deleted
+        ]
     async for votes in store.user_data.votes(user_id):
         yield [
             views.held_vote(

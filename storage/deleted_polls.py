@@ -14,7 +14,8 @@ from storage.audit import Action, Actor, note
 from storage.background import repeat
 from storage.client import Database, Transaction, round_trip
 from storage.deletions import DeletedPollDocument, remove
-from storage.documents import SERVICE_USER
+from storage.documents import SERVICE_USER, UserId
+from storage.pagination import Page, Window, read_page
 from storage.purges import Purges
 
 LOOK_AGAIN_SECONDS = 30.0
@@ -34,6 +35,10 @@ class DeletedPolls:
         with round_trip():
             found = await self._deleted.find_one(query, sort=[("deleted_at", -1), ("_id", -1)])
         return cast(DeletedPollDocument | None, found)
+
+    async def made_by(self, user_id: UserId, window: Window) -> Page[DeletedPollDocument]:
+        """The deleted polls that a user made; the bookmarks are numbers."""
+        return await read_page(self._deleted, {"owner_id": user_id}, window, "_id")
 
     async def run(self) -> None:
         """Purges every deleted poll when its time is over; never returns."""

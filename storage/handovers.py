@@ -15,7 +15,11 @@ POLLS_AT_A_TIME = 20
 
 
 def hand_over_some(transaction: Transaction, owner_id: UserId, now: datetime) -> int:
-    """Hands over some of the polls that a user made; returns how many, 0 if none are left."""
+    """Hands over some of the polls that a user made; returns how many, 0 if none are left.
+
+    Deleted ones too, that can be restored: as of one moment, or one that is restored between would
+    be left out.
+    """
     found = transaction.find("addresses", {"owner_id": owner_id}).sort("container", 1)
     addresses = list(found.limit(POLLS_AT_A_TIME))
     for container_id, of_container in groupby(addresses, itemgetter("container")):
@@ -23,18 +27,29 @@ def hand_over_some(transaction: Transaction, owner_id: UserId, now: datetime) ->
         key = ContainerKey.of(container_id)
         new = heir_of(key)
         # The sessions first, as ``Polls.edit`` does. The owner had the right to vote in them.
-        changes = {"owner_id": SERVICE_USER, "container": new.id}
-        steps = {"casts": 1, "rights_changes": 1}
-        of_polls = {"poll_id": {"$in": poll_ids}}
-        transaction.update("sessions", of_polls, {"$set": changes, "$inc": steps})
-        transaction.update(
-            "addresses", {"_id": {"$in": poll_ids}}, {"$set": {**changes, "updated_at": now}}
-        )
+        _hand_sessions_over(transaction, "sessions", {"poll_id": {"$in": poll_ids}}, new)
+        changes = {"owner_id": SERVICE_USER, "container": new.id, "updated_at": now}
+        transaction.update("addresses", {"_id": {"$in": poll_ids}}, {"$set": changes})
         if key.workspace == USERS:
             _move(transaction, key, new)
         else:
             _change(transaction, key, poll_ids)
-    return len(addresses)
+    deleted = list(transaction.find("deleted_polls", {"owner_id": owner_id}).limit(POLLS_AT_A_TIME))
+    for one in deleted:
+        new = heir_of(ContainerKey.of(one["container"]))
+        of_poll = {"poll_number": one["_id"]}
+        _hand_sessions_over(transaction, "deleted_sessions", of_poll, new)
+        changes = {"owner_id": SERVICE_USER, "container": new.id, "poll": handed_over(one["poll"])}
+        transaction.update("deleted_polls", {"_id": one["_id"]}, {"$set": changes})
+    return len(addresses) + len(deleted)
+
+
+def _hand_sessions_over(
+    transaction: Transaction, name: str, query: Document, new: ContainerKey
+) -> None:
+    changes = {"owner_id": SERVICE_USER, "container": new.id}
+    steps = {"casts": 1, "rights_changes": 1}
+    transaction.update(name, query, {"$set": changes, "$inc": steps})
 
 
 def heir_of(key: ContainerKey) -> ContainerKey:

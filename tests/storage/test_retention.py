@@ -194,10 +194,9 @@ async def test_the_time_counts_from_the_last_close_and_from_the_end_of_the_poll(
 
 async def test_only_the_last_close_counts(api: Client, raw: Raw, clock: Clock) -> None:
     ends = clock.now + timedelta(days=3)
-    closing: dict[str, Any] = {"closePollOnEndDate": True}
     again = await content_run(api, raw)
-    moved = await content_run(api, raw, endDate=ends.isoformat(), **closing)
-    before = await content_run(api, raw, endDate=ends.isoformat(), **closing)
+    moved = await content_run(api, raw, endDate=ends.isoformat(), closePollOnEndDate=True)
+    before = await content_run(api, raw, endDate=ends.isoformat(), closePollOnEndDate=True)
     for run in (again, moved, before):
         await voted(api, run, 42)
     first = clock.now
@@ -208,7 +207,7 @@ async def test_only_the_last_close_counts(api: Client, raw: Raw, clock: Clock) -
         await answered(await api.get(run.url))
     assert session_of(raw, before)["closed_at"] == first
     later = (ends + timedelta(days=30)).isoformat()
-    await change(api, moved, endDate=later, **closing)
+    await change(api, moved, endDate=later, closePollOnEndDate=True)
     await answered(await api.put(f"{again.url}/open"))
     clock.advance(days=3)
     await close(api, again)
