@@ -93,7 +93,9 @@ async def test_imported_ballots_and_votes_at_once_are_each_counted_once(
                 pass
 
         watching = asyncio.create_task(watch())
-        outcomes, *_ = await asyncio.gather(bring(one, more), *(vote() for _ in range(4)))
+        voting = [asyncio.create_task(vote()) for _ in range(4)]
+        outcomes = await bring(one, more)
+        await asyncio.gather(*voting)
         assert not watching.done()
         watching.cancel()
         refusals = [answer for answer in outcomes if answer != "created"]
@@ -134,9 +136,9 @@ async def test_imports_and_new_polls_at_once_never_share_a_number(
                 own = {"polls": [{"question": "Tea?"}]}
                 await fleet.made(place, "POST", "/api/v1/polls", json=own)
 
-        outcomes, *_ = await asyncio.gather(
-            bring(fleet.services[0], lines), create(fleet, 0), create(fleet, 1)
-        )
+        creating = [asyncio.create_task(create(fleet, place)) for place in range(2)]
+        outcomes = await bring(fleet.services[0], lines)
+        await asyncio.gather(*creating)
         assert {*outcomes} <= {"created", "409 id_taken number", "409 id_taken sessions[0].id"}
         numbers = [one["number"] for one in raw.addresses.find()]
         assert len(numbers) == len({*numbers}) == 80 + outcomes.count("created")
