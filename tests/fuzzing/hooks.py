@@ -8,6 +8,7 @@ import random
 import re
 from typing import Any
 
+import orjson
 import requests
 import schemathesis
 from schemathesis import Case, HookContext, Response
@@ -26,6 +27,12 @@ A_POLL: dict[str, Any] = {"title": "Tea?", "options": [{"title": "yes"}, {"title
 
 
 AnyCase = Case[Any]
+
+
+@schemathesis.serializer("application/x-ndjson")
+def as_line(_: Any, value: Any) -> bytes:
+    """A body of one line."""
+    return orjson.dumps(value)
 
 
 class World:

@@ -37,6 +37,10 @@ class Answer:
     def json(self) -> Any:
         return json.loads(self._body)
 
+    def lines(self) -> list[Any]:
+        """Of NDJSON."""
+        return [json.loads(line) for line in self._body.splitlines()]
+
     def __repr__(self) -> str:
         return f"{self.status} {self._body[:300]!r}"
 
@@ -96,10 +100,10 @@ class Service:
         async with self._http.request(method, path, **request) as response:
             return Answer(response.status, await response.read())
 
-    async def stream(self, path: str, **request: Any) -> AsyncIterator[bytes]:
-        """The body of an answer to a GET, piece by piece; raises like ``call``."""
+    async def stream(self, path: str, method: str = "GET", **request: Any) -> AsyncIterator[bytes]:
+        """The body of an answer, piece by piece; raises like ``call``."""
         assert self._http is not None
-        async with self._http.get(path, **request) as response:
+        async with self._http.request(method, path, **request) as response:
             assert response.status == 200, await response.text()
             async for piece in response.content.iter_any():
                 yield piece
