@@ -61,7 +61,8 @@ async def follow(http: aiohttp.ClientSession, url: URL) -> AsyncIterator[Any]:
                     elif event["event"] == "end" and data["reason"] != "restart":
                         raise Ended(data["reason"])
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
-            print(f"The stream has ended: {error!r}", file=sys.stderr)
+            reason = str(error) or type(error).__name__
+            print(f"No connection ({reason}); trying again.", file=sys.stderr)
         await asyncio.sleep(random.uniform(0.5, 1) * pause)
         pause = min(2 * pause, LONGEST_SECONDS)
 
@@ -82,20 +83,25 @@ async def _require_success(answer: aiohttp.ClientResponse) -> None:
     if answer.status in RETRIED:
         raise aiohttp.ClientConnectionError(f"status {answer.status}")
     if not answer.ok:
-        # application/problem+json, with the reason in "detail".
-        raise Refused(f"{answer.status} {await answer.text()}")
+        text = await answer.text()
+        if answer.content_type == "application/problem+json":
+            text = json.loads(text)["detail"]
+        raise Refused(f"{answer.status}: {text}")
 
 
 def draw(title: str, options: dict[str, str], shown: Any) -> str:
     """Bars as wide as the terminal allows. Votes are null where only shares are shown."""
     results = shown["results"]
-    width = min(40, max(map(len, options.values())))
-    room = shutil.get_terminal_size().columns - width - 20
+    columns = shutil.get_terminal_size().columns - 20
+    width = min(40, columns // 2, max(map(len, options.values())))
+    room = columns - width
     lines = [f"{title} ({'closed' if shown['closed'] else 'open'})"]
     for option_id, counted in results["options"].items():
         votes = "" if counted["votes"] is None else counted["votes"]
         share = counted["percentage"]
-        label = options.get(option_id, option_id)[:width]
+        label = options.get(option_id, option_id)
+        if len(label) > width:
+            label = label[: width - 1] + "…"
         lines.append(f"{label:{width}} {share:5.1f} % {votes:7} {'█' * round(room * share / 100)}")
     clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
     return clear + "\n".join(lines)
@@ -107,7 +113,7 @@ async def run(url: URL, token: str) -> None:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS),
     ) as http:
         async with http.get(
-            url.with_path("/rest/polls").with_query({**url.query, "type": "polls"})
+            url.with_name("polls").with_query({**url.query, "type": "polls"})
         ) as answer:
             await _require_success(answer)
             [poll] = await answer.json()
@@ -119,8 +125,10 @@ async def run(url: URL, token: str) -> None:
 def main() -> int:
     """0: the poll was deleted. 1: the results may not be seen. 2: misused. 130: interrupted."""
     parser = argparse.ArgumentParser(description="Draws the results of a poll as they change.")
-    parser.add_argument("url", type=URL, help="of the results: http://…/rest/results?…")
+    parser.add_argument("url", type=URL, help="of results, on /rest only: http://…/rest/results?…")
     options = parser.parse_args()
+    if not options.url.path.endswith("/rest/results"):
+        parser.error("the URL must be one of /rest/results: it knows no sessions of courses")
     token = os.environ.get("POLLS_TOKEN")
     if not token:
         parser.error("POLLS_TOKEN must hold a token with the action read")

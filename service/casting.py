@@ -69,16 +69,15 @@ PAGE = Api(
     {**CONTENT.statuses, **dict.fromkeys((KeyReused, KeyOutdated, LimitReached), 409)},
     {
         SessionClosed: "Voting is closed. Your vote was not counted.",
-        UnknownOption: "is not an option of this poll any more.",
         AlreadyVoted: VOTED_ALREADY,
         KeyReused: VOTED_ALREADY,
         KeyOutdated: "This vote was sent before, and was replaced or withdrawn since.",
         LimitReached: "You have changed your vote too often today. Please try again tomorrow.",
     },
-    ["Your choice"],
-    "Your comment",
+    ["option"],
+    "comment",
 )
-"""Of the page of a link, in words for people."""
+"""Of the page of a link, in words for people; those of bad votes are the page's own."""
 OUTCOMES: dict[type[StorageError], str] = {
     SessionClosed: "closed",
     AlreadyVoted: "already_voted",

@@ -415,6 +415,12 @@ def is_open(session: SessionDocument) -> bool:
     return session["is_published"] and not session["rules"].get("has_ended", False)
 
 
+def was_opened(session: SessionDocument) -> bool:
+    """Whether votes could ever be cast in it; true where the store cannot tell any more."""
+    changed = session.get("rights_changes", 0) or session["participants"]
+    return session["is_published"] or session["course_id"] is None or bool(changed)
+
+
 def rights_state(session: SessionDocument) -> RightsState:
     """Is another one after any change that may take from a user the right to vote in the session.
 

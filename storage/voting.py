@@ -120,13 +120,15 @@ class Cast(NamedTuple):
     """The ballot to answer a vote with, and the session's rules at that moment.
 
     ``is_replay``: an earlier request under this key cast the vote; unless ``is_same`` that was
-    another request, which may be said only to callers that may know the vote.
+    another request, which may be said only to callers that may know the vote. ``is_change``: it
+    took the place of an earlier vote.
     """
 
     ballot: BallotDocument
     rules: SessionRules
     is_replay: bool = False
     is_same: bool = True
+    is_change: bool = False
 
 
 class Decision(NamedTuple):
@@ -201,7 +203,8 @@ def decide(
     counted = _count(counted, +1, vote.options)
     if ballot is None:
         counted["participants"] += 1
-    return Decision(Cast(stored, session["rules"]), stored, counted, is_change=True)
+    cast = Cast(stored, session["rules"], is_change=ballot is not None)
+    return Decision(cast, stored, counted, is_change=True)
 
 
 def _withdraw(

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from service.live.frames import HEARTBEAT, Frame
 from service.live.hub import HUB
 from service.live.watcher import HEARTBEAT_SECONDS, Shown, Watcher
 from service.web.accept import EVENT_STREAM
@@ -18,7 +19,12 @@ HEADERS = {"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering"
 
 
 async def respond_events(
-    request: web.Request, session_id: int, shown: Shown, *, until: datetime | None = None
+    request: web.Request,
+    session_id: int,
+    shown: Shown,
+    *,
+    until: datetime | None = None,
+    heartbeat: Frame = HEARTBEAT,
 ) -> web.StreamResponse:
     """Follows a session as ``request[CALL].principal``, which may see it now.
 
@@ -55,6 +61,7 @@ async def respond_events(
                 revision=request.headers.get("Last-Event-ID", ""),
                 until=until,
                 beat_at=now + HEARTBEAT_SECONDS * random.random(),  # noqa: S311 - no secret
+                heartbeat=heartbeat,
             )
         )
     return response

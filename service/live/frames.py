@@ -38,3 +38,5 @@ def end(reason: Reason, *, retry_ms: int | None = None) -> Frame:
 
 
 HEARTBEAT = frame(b":\n\n")
+PING = frame(b"event: ping\ndata: {}\n\n")
+"""A heartbeat that scripts in a browser hear: ``EventSource`` does not show them comments."""

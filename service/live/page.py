@@ -21,6 +21,7 @@ from schemas.content import MAX_COMMENT, NEW_VOTE
 from service import casting
 from service.live.events import respond_events
 from service.live.files import PAGES, TAGS
+from service.live.frames import PING
 from service.live.links import Link, find_session, open_link
 from service.rules import policy, views
 from service.rules.policy import View
@@ -28,13 +29,22 @@ from service.settings import SETTINGS
 from service.web.bodies import FORM, media_type, read_raw
 from service.web.call import CALL, CLOCK, BodyCameLate
 from service.web.conditional import tag_of
+from service.web.pagination import base_url
 from service.web.problems import problem_of
 from service.web.query import BODY
 from service.web.responses import Refused, in_pieces
 from service.web.store_key import STORE
-from storage.documents import ContainerKey, RightsState, SessionDocument, rights_state
+from storage.documents import (
+    ContainerKey,
+    RightsState,
+    SessionDocument,
+    is_open,
+    rights_state,
+    was_opened,
+)
 from storage.errors import Code, KeyOutdated
 from storage.idempotency import IdempotencyKey
+from storage.voting import Cast
 
 Page = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -49,7 +59,16 @@ MAX_FIELDS = 200
 OWN_PAGES = (None, "same-origin", "none")
 """What ``Sec-Fetch-Site`` says of a form that is on the page itself; older browsers say nothing."""
 NO_CHOICE = "Please choose an option."
-NAMES_OF_FIELDS = {"optionIds": "Your choice", "comment": "Your comment"}
+ONE_CHOICE = "Please choose only one option."
+NO_OPTION = "The option you chose is no longer in this poll."
+NO_COMMENT = "This poll does not allow comments. Your vote was not counted."
+LONG_COMMENT = f"Your comment can have at most {MAX_COMMENT:,} characters."
+HAS_CHANGED = "This poll has changed. Please check your choice."
+ACTIONS = ("", "vote", "withdraw")
+FEW_OPTIONS = 12
+"""Beyond them the page is laid out for many."""
+MAX_LEADERS = 3
+"""So many options that lead are named at the top of a page that has many."""
 
 _templates = Environment(
     loader=FileSystemLoader(PAGES),
@@ -65,12 +84,16 @@ REFUSAL_PAGE = _templates.get_template("refusal.html")
 
 
 class Form(NamedTuple):
-    """What was entered, and ``key``, which is another one on each page that was sent."""
+    """What was entered, and ``key``, which is another one on each page that was sent.
+
+    ``version`` is that of the poll that was on the page; empty if the form does not say.
+    """
 
     options: list[str]
     comment: str
     withdraws: bool
     key: str
+    version: str
 
 
 class Notice(NamedTuple):
@@ -79,6 +102,14 @@ class Notice(NamedTuple):
     status: int
     text: str
     kept: Form | None = None
+
+
+class FormRefused(policy.Forbidden):
+    """The link works, but its form may not be sent like this; ``title`` is that of the page."""
+
+    def __init__(self, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.title = title
 
 
 # Requests --------------------------------------------------------------------------------------
@@ -94,7 +125,8 @@ def _as_pages(handler: Page) -> Page:
         except (ConnectionError, BodyCameLate):
             raise
         except Exception as error:
-            return _refusal(request, problem_of(request, error))
+            title = error.title if isinstance(error, FormRefused) else None
+            return _refusal(request, problem_of(request, error), title)
 
     return answer
 
@@ -118,11 +150,11 @@ async def send_form(request: web.Request) -> web.Response:
     of it. Does not take forms from other sites.
     """
     link, _ = await open_link(request)
-    policy.require(
-        request.headers.get("Sec-Fetch-Site") in OWN_PAGES,
-        "This form was sent by another site. Open the link, and vote there.",
-    )
-    policy.require(link.may_vote, "This link does not allow voting.")
+    _require_own_page(request)
+    if not link.may_vote:
+        raise FormRefused(
+            "This link is for viewing only", "You can see the results of this poll, but not vote."
+        )
     form = await _read_form(request)
     return await _respond(request, link, await _answer(request, link, form))
 
@@ -135,7 +167,27 @@ async def follow_page(request: web.Request) -> web.StreamResponse:
     """
     link, _ = await open_link(request)
     session, _ = await find_session(request, link)
-    return await respond_events(request, session["_id"], shown_on_page, until=link.expires_at)
+    return await respond_events(
+        request, session["_id"], shown_on_page, until=link.expires_at, heartbeat=PING
+    )
+
+
+def _require_own_page(request: web.Request) -> None:
+    """Raises ``FormRefused`` for a form on a page of another site.
+
+    Without ``Sec-Fetch-Site``, as over plain HTTP, ``Origin`` decides. That of the page itself is
+    ``null``, since it sends no referrer.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin", "null")
+    is_own = site in OWN_PAGES
+    if site is None and origin != "null":
+        own = {request.host, base_url(request).partition("://")[2].partition("/")[0]}
+        is_own = origin.partition("://")[2].lower() in {host.lower() for host in own}
+    if not is_own:
+        raise FormRefused(
+            "Your vote was not sent",
+            "The form came from another site. Open the link and vote there.",
+        )
 
 
 async def _read_form(request: web.Request) -> Form:
@@ -154,12 +206,15 @@ async def _read_form(request: web.Request) -> Form:
         message = f"must be a form in UTF-8 with at most {MAX_FIELDS} fields"
         raise ValidationError(message, BODY) from error
     values = dict(fields)
+    if values.get("action", "") not in ACTIONS:
+        raise ValidationError("must be vote or withdraw", "action")
     return Form(
-        options=[value for name, value in fields if name == "option"],
+        options=list(dict.fromkeys(value for name, value in fields if name == "option")),
         # A browser sends each line break as two characters, and counts it as one.
         comment=values.get("comment", "").replace("\r\n", "\n"),
         withdraws=values.get("action") == "withdraw",
         key=values.get("key", ""),
+        version=values.get("version", ""),
     )
 
 
@@ -168,16 +223,28 @@ async def _answer(request: web.Request, link: Link, form: Form) -> Notice:
     try:
         return await _cast(request, link, form)
     except ValidationError as error:
-        name, messages = next(iter(error.normalized_messages().items()))  # type: ignore[no-untyped-call] # marshmallow's
-        return Notice(400, f"{NAMES_OF_FIELDS.get(name, name)} {messages[0]}", form)
+        return Notice(400, LONG_COMMENT if "comment" in error.messages_dict else NO_OPTION, form)
     except Refused as refusal:
-        is_empty = refusal.code is Code.INVALID_VOTE and not form.options
-        return Notice(refusal.status, NO_CHOICE if is_empty else str(refusal), form)
+        return Notice(refusal.status, _in_plain_words(refusal, form), form)
+
+
+def _in_plain_words(refusal: Refused, form: Form) -> str:
+    match refusal.code, refusal.field:
+        case Code.UNKNOWN_OPTION, _:
+            return NO_OPTION
+        case Code.INVALID_VOTE, casting.PAGE.comment_field:
+            return NO_COMMENT
+        case Code.INVALID_VOTE, _:
+            return ONE_CHOICE if form.options else NO_CHOICE
+        case _:
+            return str(refusal)
 
 
 async def _cast(request: web.Request, link: Link, form: Form) -> Notice:
     """Casts what was entered, or withdraws the vote."""
     session = await _find_voted_session(request, link)
+    if is_open(session) and form.version not in ("", version_of(session)) and not form.withdraws:
+        return Notice(409, HAS_CHANGED, form)
 
     async def check_rights() -> RightsState:
         return rights_state(await _find_voted_session(request, link))
@@ -199,7 +266,20 @@ async def _cast(request: web.Request, link: Link, form: Form) -> Notice:
         return Notice(200, "Your vote was counted before. Sending the form again changes nothing.")
     if outcome.is_replay and not await _is_current(request, link, vote):
         return Notice(409, casting.PAGE.messages[KeyOutdated], form)
-    return Notice(200, "Your vote was counted.")
+    return Notice(200, _success(request, outcome))
+
+
+def _success(request: web.Request, outcome: Cast) -> str:
+    """What became of a vote.
+
+    Holders that may not know the vote are told the same of a form that is sent again as of one that
+    changes the vote: otherwise it would tell whether a guess is right.
+    """
+    if not (outcome.is_change or outcome.is_replay):
+        return "Your vote was counted."
+    if not policy.knows_own(request[CALL].principal, outcome.ballot, outcome.rules):
+        return "Your vote was counted, in place of any earlier one."
+    return "Your vote was changed." if outcome.is_change else "Your vote was counted."
 
 
 async def _find_voted_session(request: web.Request, link: Link) -> SessionDocument:
@@ -248,15 +328,21 @@ async def _respond(request: web.Request, link: Link, notice: Notice | None = Non
         store.ballots.find(session["_id"], caller.principal.user_id),
     )
     view = policy.view_of(caller, session, own)
+    options = _options(views.content_poll(poll)["options"], session, view, notice)
     body = POLL_PAGE.render(
         poll=poll,
-        options=_options(views.content_poll(poll)["options"], session, view, notice),
+        options=options,
+        is_many=len(options) > FEW_OPTIONS,
+        leading=_leading(options),
+        digits=_digits(options),
         settings=session["rules"]["settings"],
         view=view,
         can_vote=_can_vote(session, view),
         participants=session["participants"] if view.sees_results else None,
         hidden=policy.hidden_results(session),
+        state=_state(session, view),
         layout=layout_of(session, view),
+        version=version_of(session),
         closes_at=_closes_at(session),
         notice=notice,
         comment=_comment(view, notice),
@@ -289,6 +375,18 @@ def _options(
     ]
 
 
+def _digits(options: list[dict[str, Any]]) -> int:
+    """The decimals of all shares: one, so that they line up, unless all are whole."""
+    return int(any((option["percentage"] or 0) % 1 for option in options))
+
+
+def _leading(options: list[dict[str, Any]]) -> str:
+    """Which options lead, in a line; ``page.js`` writes the same. Each title has its direction."""
+    titles = [f"\u2068{option['title']}\u2069" for option in options if option["leads"]]
+    more = len(titles) - MAX_LEADERS
+    return ", ".join(titles[:MAX_LEADERS]) + (f" and {more} more" if more > 0 else "")
+
+
 def _can_vote(session: SessionDocument, view: View) -> bool:
     may_change = not view.has_voted or session["rules"]["settings"]["allowRevote"]
     return view.may_vote and view.is_open and may_change
@@ -307,15 +405,25 @@ def _closes_at(session: SessionDocument) -> dict[str, str] | None:
     return {"iso": views.time(closes_at), "text": f"{closes_at.day} {closes_at:%B %Y, %H:%M} UTC"}
 
 
+def _state(session: SessionDocument, view: View) -> str:
+    if view.is_open:
+        return "Open"
+    return "Closed" if was_opened(session) else "Not open yet"
+
+
+def version_of(session: SessionDocument) -> str:
+    """Is another one for each version of the poll that its readers can tell from the last."""
+    rules = session["rules"]
+    return tag_of(session.get("edition"), rules["options"], rules["settings"])
+
+
 def layout_of(session: SessionDocument, view: View) -> str:
     """Is another one where more of the page has changed than numbers, and whether it is open.
 
     Of ``has_voted`` nothing is part of it: streams look for ballots only where results depend on
     them.
     """
-    rules = session["rules"]
-    edition = session.get("edition")
-    shown = [edition, rules["options"], rules["settings"], _closes_at(session)]
+    shown = [version_of(session), _closes_at(session), was_opened(session)]
     return tag_of(session["_id"], shown, view.sees_results, view.hides_counts, view.may_vote)
 
 
@@ -330,12 +438,13 @@ def shown_on_page(session: SessionDocument, view: View) -> dict[str, Any] | None
     }
 
 
-def _refusal(request: web.Request, refused: web.Response) -> web.Response:
+def _refusal(request: web.Request, refused: web.Response, title: str | None = None) -> web.Response:
     """A page that says what a problem document says, with its headers."""
     problem = json.loads(refused.body or b"{}")  # type: ignore[arg-type] # bytes, as problem() makes
     status = refused.status
     body = REFUSAL_PAGE.render(
         status=status,
+        title=title,
         phrase=HTTPStatus(status).phrase,
         detail=problem["detail"],
         code=problem["code"],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from service.live.frames import HEARTBEAT, Frame
+from service.live.frames import Frame
 from service.rules.policy import Caller, View
 from service.rules.principal import Principal
 from storage.documents import EnrollmentDocument, RightsState, SessionDocument
@@ -29,7 +29,8 @@ class Watcher:
     """
 
     __slots__ = (
-        *("_is_chunked", "_transport", "beat_at", "closed", "enrollments", "event_at", "pending"),
+        *("_heartbeat", "_is_chunked", "_transport", "beat_at", "closed", "enrollments"),
+        *("event_at", "pending"),
         *("principal", "revision", "rights_state", "session_id", "shown", "until"),
     )
 
@@ -44,6 +45,7 @@ class Watcher:
         revision: str,
         until: datetime | None,
         beat_at: float,
+        heartbeat: Frame,
     ) -> None:
         """``revision`` is that of the state that the reader knows; empty if it knows none."""
         self._transport = transport
@@ -57,6 +59,7 @@ class Watcher:
         self.pending: Frame | None = None
         self.event_at = -SPACING_SECONDS
         self.beat_at = beat_at
+        self._heartbeat = heartbeat
         # Those in the course of the session, as of this state of its rights; None for none yet.
         self.enrollments: tuple[EnrollmentDocument, ...] = ()
         self.rights_state: RightsState | None = None
@@ -89,11 +92,11 @@ class Watcher:
         return True
 
     def beat(self, now: float) -> None:
-        """Sends a comment every 15 s: proxies and readers see that the stream lives."""
+        """Sends a heartbeat every 15 s: proxies and readers see that the stream lives."""
         if now >= self.beat_at:
             self.beat_at = now + HEARTBEAT_SECONDS
             if self._takes:
-                self._write(HEARTBEAT)
+                self._write(self._heartbeat)
 
     def end(self, last: Frame) -> bool:
         """Ends the stream, with a last event for those that read; False if it had ended before."""

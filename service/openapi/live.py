@@ -17,6 +17,8 @@ FORM_BODY = {
                 "action": {"type": "string", "enum": ["vote", "withdraw"]},
                 "option": {"type": "array", "items": {"type": "string"}},
                 "comment": {"type": "string"},
+                "key": {"type": "string"},
+                "version": {"type": "string"},
             },
         }
     }

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import runpy
 import signal
 import sys
 from collections import Counter
@@ -160,8 +161,28 @@ async def test_it_shows_results_through_a_crash_and_a_restart_of_the_service(
         assert status == 0
         *broken, last = complained.splitlines()
         assert broken
-        assert all(line.startswith("The stream has ended: ") for line in broken)
+        assert all(re.fullmatch(r"No connection \(.+\); trying again\.", line) for line in broken)
         assert last == "The results are not shown any more: deleted."
+        for refused, code, says in (
+            (url, 1, "403: The token is unknown, revoked or expired.\n"),
+            (f"{service.url}/api/v1/polls/1/poll_sessions/1/results", 2, "sessions of courses\n"),
+        ):
+            async with calling(refused, script=WATCH_RESULTS, token="polls_bad") as caller:
+                status, _, complained = await caller.finished()
+            assert status == code
+            assert complained.endswith(says)
+
+
+def test_its_bars_fit_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    draw = runpy.run_path(str(WATCH_RESULTS))["draw"]
+    shown = {"1": {"votes": 3, "percentage": 75.0}, "2": {"votes": 1, "percentage": 25.0}}
+    titles = {"1": "A title of more than ten letters", "2": "No"}
+    _, first, second = draw(
+        "Tea?", titles, {"closed": False, "results": {"options": shown}}
+    ).splitlines()
+    assert first == "A title o…  75.0 %       3 ████████"
+    assert second == "No          25.0 %       1 ██"
 
 
 # A network between the two ---------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The JavaScript of docs/callers.md, in a browser, on a page of another origin."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,3 +73,55 @@ async def test_a_page_of_another_origin_follows_results_through_a_restart(
                 await service.start()
         assert await page.evaluate("seen") == [0, 1, 2]
         assert not [line for line in console if "Uncaught" in line or "CORS" in line]
+
+
+FOLLOW = """([url, token]) => {{
+  {} window.seen = [];
+  const show = (results) => {{ seen.push(results); if (token === "x") throw new Error("mine"); }};
+  return follow(url, token, show).catch((error) => error.message);
+}}"""
+
+
+@needs_chromium
+async def test_the_follower_by_fetch_tells_of_errors_and_how_the_stream_ended(
+    tmp_path: Path,
+) -> None:
+    follow = FOLLOW.format(FOLLOWERS[1])
+    async with (
+        a_page() as origin,
+        service_in(tmp_path, POLLS_CORS_ORIGINS=origin) as service,
+        browser_page([]) as page,
+    ):
+        await page.goto(origin)
+        poll = await make_poll(service)
+        url = service.url + path_of(poll)
+        refused = await page.evaluate(follow, [url, "polls_bad"])
+        assert refused.startswith("403 {")
+        own = follow.replace('token === "x"', "true")
+        assert await page.evaluate(own, [url, ADMIN]) == "mine"
+        ended = asyncio.create_task(page.evaluate(follow, [url, ADMIN]))
+        await page.wait_for_function("window.seen?.length === 1 && seen[0].results")
+        deleted = await service.call("DELETE", "/rest", params=poll.query)
+        assert deleted.status == 200, deleted
+        assert await ended == "deleted"
+
+
+@needs_chromium
+async def test_the_follower_by_fetch_gives_up_a_silent_connection(tmp_path: Path) -> None:
+    async with (
+        a_page() as origin,
+        service_in(tmp_path, POLLS_CORS_ORIGINS=origin) as service,
+        browser_page([]) as page,
+    ):
+        await page.clock.install()
+        await page.goto(origin)
+        poll = await make_poll(service)
+        await page.route("**/rest/**", lambda _: None, times=1)
+        started = f"(of) => {{ ({FOLLOW.format(FOLLOWERS[1])})(of); }}"
+        async with page.expect_request("**/rest/**"):
+            await page.evaluate(started, [service.url + path_of(poll), ADMIN])
+        async with page.expect_request("**/rest/**"):
+            await page.clock.run_for(44_000)
+            assert await page.evaluate("seen") == []
+            await page.clock.run_for(3_000)
+        await page.wait_for_function("seen.length === 1")

@@ -137,7 +137,7 @@ async def test_a_link_for_viewing_takes_no_vote(api: Client, anonymous: Client, 
     assert not page.has_form
     answer = await send(anonymous, link, "1")
     assert answer.status == 403
-    assert "does not allow voting" in answer.text
+    assert "This link is for viewing only" in answer.text
     assert "new link" not in answer.text
     assert tally(raw, run) == {}
 
@@ -250,7 +250,7 @@ async def test_a_link_to_a_deleted_poll_says_that_it_is_gone(
     await answered(await api.delete("/rest", params=run.query))
     for page in (await look(anonymous, link), await send(anonymous, link, "1")):
         assert page.status == 404
-        assert "This poll is gone" in page.text
+        assert "This poll no longer exists It may have been deleted." in page.text
 
 
 async def test_a_link_does_not_open_another_poll_that_has_its_number_after_a_restore(

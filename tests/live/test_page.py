@@ -8,6 +8,7 @@ import pytest
 from pytest_aiohttp import AiohttpClient
 
 from service.app import create_app
+from service.live import hub, watcher
 from service.live.files import FILES, TAGS
 from service.settings import InvalidSetting, Settings, read_settings
 from storage.errors import Unavailable
@@ -27,7 +28,7 @@ from tests.support.casting import (
 )
 from tests.support.linking import VIEW, VOTE, Shown, look, make_link, read, send
 from tests.support.seeds import DEFAULT_SETTINGS, ISSUE, Json, a_poll, refused
-from tests.support.watching import Target, of_content, watching
+from tests.support.watching import Event, Target, of_content, watching
 
 SHOWN = {"1": ("50%", "1 vote"), "2": ("50%", "1 vote"), "3": ("0%", "0 votes")}
 HIDDEN: dict[str, tuple[str, ...]] = {"1": (), "2": (), "3": ()}
@@ -124,6 +125,60 @@ async def test_results_of_a_course_are_shown_where_they_are_public(
     assert page.own == ["1"]
 
 
+async def test_shares_have_a_decimal_where_one_of_them_needs_it(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    run = await voted_run(api, raw, allowSelectionOfMultipleOptions=True)
+    link = await make_link(api, run, VIEW)
+    await answered(await vote(api, run, "1", "2", "3", acting=3))
+    assert [share for share, _ in (await look(anonymous, link)).figures.values()] == [
+        "66.7%",
+        "66.7%",
+        "33.3%",
+    ]
+    await answered(await vote(api, run, "1", acting=4))
+    assert [share for share, _ in (await look(anonymous, link)).figures.values()] == [
+        "75%",
+        "50%",
+        "25%",
+    ]
+
+
+async def test_of_many_options_those_that_lead_are_named_at_the_top(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    options = [{"title": f"Option {n}"} for n in range(1, 14)]
+    poll = await answered(await api.post("/rest", params=ISSUE, json=a_poll(options=options)))
+    [session] = raw.sessions.find({"poll_id": poll["id"]})
+    run = Run(poll["id"], session["poll_number"], session["_id"], ISSUE)
+    link = await make_link(api, run, VIEW)
+
+    async def leading() -> str:
+        head = (await look(anonymous, link)).html.partition("</header>")[0]
+        return head.partition("data-leaders>")[2].partition("<")[0]
+
+    assert await leading() == ""
+    await answered(await vote(api, run, "2", acting=1))
+    assert await leading() == "\u2068Option 2\u2069"
+    for user, option in enumerate(["3", "4", "5"], 2):
+        await answered(await vote(api, run, option, acting=user))
+    assert await leading() == (
+        "\u2068Option 2\u2069, \u2068Option 3\u2069, \u2068Option 4\u2069 and 1 more"
+    )
+
+
+async def test_a_session_that_was_never_opened_is_not_said_to_be_closed(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    run = await course_run(api, raw, opened=False)
+    link = await make_link(api, run, VIEW)
+    assert "Not open yet" in (await look(anonymous, link)).text
+    for step, state in (("open", "Open"), ("close", "Closed")):
+        await answered(await api.put(f"{run.url}/{step}"))
+        page = await look(anonymous, link)
+        assert (state in page.text, "Not open yet" in page.text) == (True, False)
+
+
 # What is told of the holder's vote --------------------------------------------------------------
 
 
@@ -206,13 +261,65 @@ async def test_a_form_that_is_sent_twice_casts_one_vote_and_a_changed_one_anothe
     key = {"key": (await look(anonymous, link)).key}
     for option in ("1", "1", "2", "2"):
         page = await send(anonymous, link, option, fields=key)
-        assert (page.status, "Your vote was counted." in page.text) == (200, True)
+        assert (page.status, "Your vote was counted" in page.text) == (200, True)
         assert tally(raw, run) == {option: 1}
     # Not counted again, or one that arrives late would take the place of the newer one.
     page = await send(anonymous, link, "1", fields=key)
     assert page.status == 409
     assert "This vote was sent before, and was replaced or withdrawn since." in page.text
     assert tally(raw, run) == {"2": 1}
+
+
+async def test_a_changed_vote_is_called_so_to_those_that_may_know_it(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    """To others a form that is sent again says the same as one that changes the vote."""
+    for is_named, says in (
+        (True, ["counted.", "counted.", "changed."]),
+        (False, ["counted.", *2 * ["counted, in place of any earlier one."]]),
+    ):
+        run = await content_run(api, raw, allowRevote=True, saveParticipantNames=is_named)
+        link = await make_link(api, run, VOTE, acting=7)
+        for option, end in zip("112", says, strict=True):
+            page = await send(anonymous, link, option, fields={"key": "k"})
+            assert f"Your vote was {end}" in page.text
+
+
+async def test_a_form_for_an_earlier_version_of_the_poll_casts_nothing(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    """Or people would vote for an option by a text that it has no more."""
+    run = await content_run(api, raw, allowRevote=True)
+    link = await make_link(api, run, VOTE, acting=7)
+    old = (await look(anonymous, link)).version
+    choice = f"{run.poll_url}/poll_choices/2"
+    await answered(await api.put(choice, json={"poll_choices": [{"text": "brown"}]}))
+    page = await send(anonymous, link, "2", fields={"version": old})
+    assert page.status == 409
+    assert "This poll has changed. Please check your choice." in page.text
+    assert "brown" in page.text
+    assert page.html.count(" checked") == 1
+    assert tally(raw, run) == {}
+    await answered(await vote(api, run, "1", acting=7))
+    changed = await send(anonymous, link, "2", fields={"version": page.version})
+    assert changed.status == 200
+    assert tally(raw, run) == {"2": 1}
+    # That does not matter to who takes the vote back, nor where none is taken.
+    withdrawn = await send(anonymous, link, fields={"version": old, "action": "withdraw"})
+    assert withdrawn.status == 200
+    await close(api, run)
+    assert "Voting is closed." in (await send(anonymous, link, "2", fields={"version": old})).text
+
+
+async def test_votes_do_not_make_the_form_outdated(
+    api: Client, anonymous: Client, raw: Raw
+) -> None:
+    run = await content_run(api, raw, allowRevote=True, resultsVisibility="afterVote")
+    link = await make_link(api, run, VOTE, acting=7)
+    form = await look(anonymous, link)
+    fields = {"key": form.key, "version": form.version}
+    for _ in range(2):
+        assert (await send(anonymous, link, "1", fields=fields)).status == 200
 
 
 async def test_where_votes_cannot_be_changed_a_form_that_is_sent_again_says_so(
@@ -263,10 +370,10 @@ async def test_a_vote_that_was_changed_too_often_is_refused_in_plain_words(
 @pytest.mark.parametrize(
     ("allowed", "sent", "status", "says"),
     [
-        ({}, ("1", "2"), 400, "Your choice must name one option: this poll allows only one."),
+        ({}, ("1", "2"), 400, "Please choose only one option."),
         ({}, (), 400, "Please choose an option."),
-        ({}, ("9",), 400, "Your choice is not an option of this poll any more."),
-        ({}, ("$set.x",), 400, "Your choice is not an option of this poll any more."),
+        ({}, ("9",), 400, "The option you chose is no longer in this poll."),
+        ({}, ("$set.x",), 400, "The option you chose is no longer in this poll."),
         ({"allowComment": True}, (), 400, "Please choose an option."),
     ],
 )
@@ -297,12 +404,12 @@ async def test_a_comment_that_is_too_long_or_not_allowed_is_refused_and_kept(
     long = "é" * 1001
     page = await send(anonymous, link, "1", fields={"comment": long})
     assert page.status == 400
-    assert "Your comment must have at most 1,000 characters." in page.text
+    assert "Your comment can have at most 1,000 characters." in page.text
     assert long in page.html
     await change(api, run, allowComment=False)
     page = await send(anonymous, link, "1", fields={"comment": "x"})
     assert page.status == 400
-    assert "Your comment must not be sent: this poll does not allow comments." in page.text
+    assert "This poll does not allow comments. Your vote was not counted." in page.text
     assert tally(raw, run) == {}
 
 
@@ -341,6 +448,7 @@ async def test_a_poll_that_ends_is_closed_on_the_page_from_that_second_on(
     ("kind", "body", "status"),
     [
         ("application/json", b"{}", 415),
+        ("application/x-www-form-urlencoded", b"option=1&action=x", 400),
         ("application/x-www-form-urlencoded", b"option=%ff", 400),
         ("application/x-www-form-urlencoded", b"option=1&" * 201, 400),
         ("application/x-www-form-urlencoded", b"x" * 70_000, 413),
@@ -372,6 +480,34 @@ async def test_a_form_on_another_site_casts_nothing(
     # Others may lead to the page.
     answer = await anonymous.get(link, headers={"Sec-Fetch-Site": site})
     assert answer.status == 200
+
+
+async def test_without_sec_fetch_site_the_origin_of_a_form_decides(
+    api: Client,
+    anonymous: Client,
+    raw: Raw,
+    settings: Settings,
+    aiohttp_client: AiohttpClient,
+    clock: Clock,
+) -> None:
+    run = await content_run(api, raw, allowRevote=True)
+    link = await make_link(api, run, VOTE, acting=7)
+    for origin in ("http://evil.example", "https://polls.example", "http://127.0.0.1", "evil"):
+        page = await send(anonymous, link, "1", headers={"Origin": origin})
+        assert (page.status, "Your vote was not sent" in page.text) == (403, True)
+    assert tally(raw, run) == {}
+    public = await aiohttp_client(
+        create_app(replace(settings, public_url="https://polls.example/base"), clock=clock)
+    )
+    for client, origin in (
+        (anonymous, str(anonymous.make_url("")).rstrip("/")),
+        (public, "https://polls.example"),
+        # A page without referrer has no other, and a browser that says more has checked it.
+        (anonymous, "null"),
+    ):
+        assert (await send(client, link, "1", headers={"Origin": origin})).status == 200
+    checked = {"Origin": "https://behind.a.proxy", "Sec-Fetch-Site": "same-origin"}
+    assert (await send(anonymous, link, "1", headers=checked)).status == 200
 
 
 # The stream of the page ------------------------------------------------------------------------
@@ -415,6 +551,28 @@ async def test_the_stream_of_the_page_says_what_the_page_does(
                 option = event["results"]["options"]["1"]
                 votes = () if option["votes"] is None else (f"{option['votes']} vote",)
                 assert shown == (f"{option['percentage']:g}%", *votes)
+
+
+async def test_only_the_stream_of_the_page_has_pings_that_scripts_hear(
+    api: Client, anonymous: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("service.live.events.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(hub, "TICK_SECONDS", 0.02)
+    run = await content_run(api, raw)
+    link = await make_link(api, run, VIEW)
+    async with (
+        watching(api, of_content(run)) as results,
+        watching(anonymous, Target(f"{link}/events", {})) as stream,
+    ):
+        first = await stream.next()
+        assert first is not None
+        assert first.name == "results"
+        assert await stream.next() == Event("ping", {})
+        assert stream.comments == 0
+        await results.results()
+        assert await results.is_silent(0.3)
+        assert results.comments
 
 
 async def test_the_stream_of_the_page_tells_of_every_change_of_its_texts(

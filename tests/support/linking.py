@@ -48,7 +48,14 @@ class Shown:
 
     @property
     def key(self) -> str:
-        found = re.search(r'name="key" value="([^"]+)"', self.html)
+        return self._hidden("key")
+
+    @property
+    def version(self) -> str:
+        return self._hidden("version")
+
+    def _hidden(self, name: str) -> str:
+        found = re.search(f'name="{name}" value="([^"]+)"', self.html)
         assert found is not None
         return found[1]
 
