@@ -269,7 +269,7 @@ async def test_with_scripts_the_page_says_that_its_numbers_may_be_old_and_connec
 async def test_the_page_says_until_when_in_the_language_and_zone_that_its_reader_understands(
     api: Client, raw: Raw
 ) -> None:
-    end = {"closePollOnEndDate": True, "endDate": "2126-01-31T18:00:00Z"}
+    end: dict[str, Any] = {"closePollOnEndDate": True, "endDate": "2126-01-31T18:00:00Z"}
     link = await make_link(api, await content_run(api, raw, **end), VIEW)
     async with browser_page([], locale="de-DE", timezone_id="Europe/Berlin") as page:
         await live(page, api, link)
