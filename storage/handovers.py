@@ -10,7 +10,7 @@ from typing import Any
 from storage.client import Document, Transaction
 from storage.documents import SERVICE_USER, USERS, ContainerKey, UserId
 
-POLLS_AT_A_TIME = 20
+POLLS_AT_A_TIME = 5
 """Each may have as many sessions as ``storage.sessions.MAX_SESSIONS``."""
 
 
