@@ -7,6 +7,9 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
+SWITCH_SECONDS = 0.005
+"""After so long the interpreter lets another thread in (``sys.getswitchinterval``)."""
+
 Then = Callable[[], None]
 Wait = Callable[[Then], None]
 """Starts something, and calls what it is given once that has ended."""
@@ -100,31 +103,48 @@ class Host:
 
 
 class Process:
-    """An interpreter: one job at a time, on a core of its host."""
+    """An interpreter: one job at a time, on a core of its host.
 
-    def __init__(self, host: Host) -> None:
+    Jobs of the event loop come first; one of another thread waits for them, for 5 ms at most.
+    """
+
+    def __init__(self, clock: Clock, host: Host) -> None:
+        self._clock = clock
         self._host = host
         self._jobs: deque[tuple[float, Then]] = deque()
+        self._threads: deque[tuple[float, float, Then]] = deque()
         self._is_busy = False
         self.busy = 0.0
 
-    def use(self, seconds: float) -> Wait:
-        return partial(self.take, seconds)
+    def thread(self, seconds: float) -> Wait:
+        """A job of another thread."""
+        return partial(self._take_thread, seconds)
+
+    def _take_thread(self, seconds: float, then: Then) -> None:
+        self._threads.append((self._clock.now + SWITCH_SECONDS, seconds, then))
+        self._wake()
 
     def take(self, seconds: float, then: Then) -> None:
+        """A job of the event loop."""
         self._jobs.append((seconds, then))
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._is_busy:
             self._is_busy = True
             self._next()
 
     def _next(self) -> None:
-        seconds, then = self._jobs.popleft()
+        if self._threads and (not self._jobs or self._threads[0][0] <= self._clock.now):
+            _, seconds, then = self._threads.popleft()
+        else:
+            seconds, then = self._jobs.popleft()
         self.busy += seconds
         self._host.take(seconds, partial(self._end, then))
 
     def _end(self, then: Then) -> None:
         then()
-        if self._jobs:
+        if self._jobs or self._threads:
             self._next()
         else:
             self._is_busy = False

@@ -13,7 +13,16 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from bench.scaling.costs import COSTS, Costs
-from bench.scaling.events import Clock, Host, Journal, Process, Steps, start, together
+from bench.scaling.events import (
+    SWITCH_SECONDS,
+    Clock,
+    Host,
+    Journal,
+    Process,
+    Steps,
+    start,
+    together,
+)
 from storage.ballots import MAX_BATCH, MAX_CONFLICTS
 from storage.batching import MAX_WAITING, SHARED_FATE_SECONDS
 from storage.client import BACKOFF_SECONDS, ROUND_TRIP_SECONDS
@@ -22,8 +31,6 @@ from storage.known_sessions import KnownSessions
 
 US = 1e-6
 MS = 1e-3
-SWITCH_SECONDS = 0.005
-"""After so long the interpreter lets another thread in (``sys.getswitchinterval``)."""
 HAND_OVER_US = 10.0
 """CPU of a vote handed to a caster and back, on either side: assumed."""
 CLOSE_EVERY = 0.5
@@ -150,12 +157,12 @@ class World:
             )
             for _ in range(scenario.shards)
         ]
-        self.voters = Process(self.host) if scenario.shared_cores else None
-        self.casters = [Process(self.host) for _ in range(scenario.machines)]
+        self.voters = Process(self.clock, self.host) if scenario.shared_cores else None
+        self.casters = [Process(self.clock, self.host) for _ in range(scenario.machines)]
         shared_batchers = [self._batchers(cpu, place) for place, cpu in enumerate(self.casters)]
         self.workers: list[Worker] = []
         for place in range(scenario.processes):
-            cpu = Process(self.host)
+            cpu = Process(self.clock, self.host)
             if shared_batchers:
                 batchers = shared_batchers[place % scenario.machines]
             else:
@@ -295,7 +302,7 @@ class Worker:
         self.cpu.take(self._half, partial(batcher.submit, vote))
 
     def answer(self, votes: Sequence[Vote], *, is_stored: bool) -> None:
-        """In pieces, between which the driver's thread has its turn."""
+        """In pieces, between which the driver's thread may have its turn."""
         size = max(int(SWITCH_SECONDS / self._half), 1) if self._half else len(votes)
         for begin in range(0, len(votes), size):
             piece = votes[begin : begin + size]
@@ -433,7 +440,7 @@ class Batcher:
         if not (yield from self._update(update, held, since if is_read else None)):
             return False
         count = sum(map(len, votes.values()))
-        yield self._cpu.use(self._encode * count)
+        yield self._cpu.thread(self._encode * count)
         yield from self._statement({one: n * costs.ballot_us for one, n in ballots.items()})
         if is_read:
             yield from self._statement({next(iter(held)): costs.ballot_us})
@@ -443,11 +450,11 @@ class Batcher:
     def _statement(self, work: Mapping[Shard, float]) -> Steps:
         """Work in µs beside what any statement costs, on each shard that it goes to."""
         costs = self._costs
-        yield self._cpu.use(costs.driver_us / 2 * US)
+        yield self._cpu.thread(costs.driver_us / 2 * US)
         yield self._clock.pause(costs.trip_ms / 2 * MS)
         yield together([one.host.use((costs.statement_us + us) * US) for one, us in work.items()])
         yield self._clock.pause(costs.trip_ms / 2 * MS)
-        yield self._cpu.use(costs.driver_us / 2 * US)
+        yield self._cpu.thread(costs.driver_us / 2 * US)
 
     def _update(
         self, work: Mapping[Shard, float], held: Mapping[Shard, list[Key]], since: float | None
@@ -460,16 +467,16 @@ class Batcher:
             if shard.claim(held[shard], self._clock.now if since is None else since):
                 claimed.append(shard)
 
-        yield self._cpu.use(costs.driver_us / 2 * US)
+        yield self._cpu.thread(costs.driver_us / 2 * US)
         yield self._clock.pause(costs.trip_ms / 2 * MS)
         yield together([partial(self._claim, shard, us, claim) for shard, us in work.items()])
         yield self._clock.pause(costs.trip_ms / 2 * MS)
-        yield self._cpu.use(costs.driver_us / 2 * US)
+        yield self._cpu.thread(costs.driver_us / 2 * US)
         if len(claimed) == len(held):
             return True
-        # The abort; the server itself has let go where it conflicted.
         yield self._clock.pause(costs.trip_ms / 2 * MS)
-        yield together([one.host.use(costs.conflict_us / 2 * US) for one in held])
+        abort = max(costs.conflict_us - costs.statement_us - costs.session_us, 0.0)
+        yield together([one.host.use(abort * US) for one in held])
         for shard in claimed:
             shard.release(held[shard])
         yield self._clock.pause(costs.trip_ms / 2 * MS)
@@ -493,7 +500,7 @@ class Batcher:
         costs, pause = self._costs, self._clock.pause
         trip = costs.trip_ms * MS
         work = [one.host.use(costs.commit_us * US) for one in shards]
-        yield self._cpu.use(costs.driver_us / 2 * US)
+        yield self._cpu.thread(costs.driver_us / 2 * US)
         yield pause(trip / 2)
         if len(shards) > 1:
             coordinator = shards[0].journal
@@ -509,7 +516,7 @@ class Batcher:
             shard.release(keys)
         yield together([one.journal.flush for one in shards])
         yield pause(trip / 2)
-        yield self._cpu.use(costs.driver_us / 2 * US)
+        yield self._cpu.thread(costs.driver_us / 2 * US)
 
 
 def _documents(sessions: Collection[int]) -> list[SessionDocument]:
