@@ -37,8 +37,7 @@ def traces(raw: Raw, user_id: UserId) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("votes", ["anonymize", "withdraw"])
-@pytest.mark.parametrize("user_id", [ANN, NUMBER], ids=["string", "number"])
+@pytest.mark.parametrize(("user_id", "votes"), [(ANN, "anonymize"), (NUMBER, "withdraw")])
 async def test_afterwards_no_document_of_any_collection_holds_the_id(
     api: Client, raw: Raw, live: Live, user_id: UserId, votes: str
 ) -> None:
