@@ -10,8 +10,9 @@ from pytest_aiohttp import AiohttpClient
 from service.app import create_app
 from service.settings import Settings
 from service.web.store_key import STORE
-from storage import polls
+from storage import courses, polls
 from storage.documents import utc_now
+from tests.casting.test_casting_guards import once_in_thread
 from tests.conftest import ADMIN, Client, Clock, Raw, TokenMaker
 from tests.support.casting import (
     COURSE,
@@ -307,8 +308,8 @@ async def test_a_limited_service_does_not_restore_a_poll_that_runs_in_a_course_b
     await delete(api, run)
     acting = {"pollId": run.poll_id, "as_user_id": "7"}
     actions = ["read", "write", "vote", "act"]
-    for courses, status in (([], 403), ([COURSE + 1], 403), ([COURSE], 200)):
-        who = await make_token(user_id=99, workspaces=["PLAT"], actions=actions, courses=courses)
+    for covered, status in (([], 403), ([COURSE + 1], 403), ([COURSE], 200)):
+        who = await make_token(user_id=99, workspaces=["PLAT"], actions=actions, courses=covered)
         assert (await api.post(RESTORE, params=acting, headers=who)).status == status
 
 
@@ -335,3 +336,18 @@ async def test_rights_that_were_checked_before_a_deletion_are_checked_again(
     [after] = raw.sessions.find()
     assert after["rights_changes"] > before.get("rights_changes", 0)
     assert after["casts"] > before["casts"]
+
+
+async def test_an_end_of_an_enrollment_that_did_not_see_the_session_comes_after_its_restore(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await course_run(api, raw)
+    await enroll(api, 7)
+    [enrollment] = raw.enrollments.find()
+    [before] = raw.sessions.find()
+    await delete(api, run)
+    once_in_thread(monkeypatch, courses, "order", lambda: restore(api, run.poll_id))
+    await api.app[STORE].enrollments.delete(COURSE, enrollment["number"])
+    [after] = raw.sessions.find()
+    # One for the restore, one for the end.
+    assert after["rights_changes"] == before.get("rights_changes", 0) + 2
