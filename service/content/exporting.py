@@ -17,7 +17,7 @@ from service.web.concurrency import EXPORT_LIMIT
 from service.web.lines import NDJSON
 from service.web.store_key import IMPORTS, STORE
 from storage.audit import Action
-from storage.documents import BallotDocument, SessionRules
+from storage.documents import BallotDocument, SessionDocument, SessionRules
 from storage.exports import PollExport
 
 LINE_WEIGHT = 128 * 1024
@@ -73,7 +73,7 @@ async def export_lines(export: PollExport, voter_key: str) -> AsyncGenerator[byt
     held: list[bytes] = []
     for session in export.sessions:
         shown = _begin(views.moved_session(session), "ballots")
-        batches = export.ballots(session["_id"])
+        batches = _ballots(export, session)
         async with aclosing(batches), aclosing(_packed(batches, session["rules"])) as packs:
             first = shown + await anext(packs, b"") + b"]}"
             if held and sum(map(_weight, held)) + _weight(first) > LINE_WEIGHT:
@@ -87,6 +87,17 @@ async def export_lines(export: PollExport, voter_key: str) -> AsyncGenerator[byt
                 yield _begin({**of_poll, "sessionId": session["_id"]}, "ballots") + more + END
     if held or not export.sessions:
         yield begin + b",".join(held) + END
+
+
+async def _ballots(
+    export: PollExport, session: SessionDocument
+) -> AsyncGenerator[Sequence[BallotDocument], None]:
+    """None where only the counts are kept: what is still there is about to be removed."""
+    if session.get("counts_only"):
+        return
+    async with aclosing(export.ballots(session["_id"])) as batches:
+        async for ballots in batches:
+            yield ballots
 
 
 def _begin(members: Mapping[str, object], name: str) -> bytes:

@@ -101,6 +101,31 @@ async def test_an_end_that_has_passed_is_noted_before_it_is_exported(
     assert [one["hasEnded"] for one in poll["sessions"]] == [True]
 
 
+async def test_when_a_session_was_closed_and_how_long_votes_are_kept_are_moved(
+    api: Client, raw: Raw
+) -> None:
+    run = await content_run(api, raw, retention=30)
+    await answered(await vote(api, run, "1", acting=42))
+    await answered(await api.get(f"{run.url}/close"))
+    poll = json.loads(await moved(api, raw, run.poll_id))
+    [session] = poll["sessions"]
+    assert (poll["settings"]["retention"], session["isPublished"]) == (30, False)
+    assert session["closedAt"] == "2126-01-31T12:00:00Z"
+
+
+async def test_votes_that_are_about_to_be_removed_are_not_exported(api: Client, raw: Raw) -> None:
+    """Only the counts of their session are kept, but it may take a while until they are gone."""
+    run = await content_run(api, raw)
+    await answered(await vote(api, run, "1", acting=42))
+    marks = {"counts_only": True, "is_published": False}
+    raw.sessions.update_one({"_id": run.session}, {"$set": marks})
+    before = await exported(api, run.poll_id)
+    assert b'"voter"' not in before
+    forget(raw)
+    assert [outcome(one) for one in await answers_to(api, before)] == ["created"]
+    assert await exported(api, run.poll_id) == before
+
+
 async def test_names_that_are_not_shown_are_not_exported(api: Client, raw: Raw) -> None:
     run = await content_run(api, raw, saveParticipantNames=True)
     await answered(await vote(api, run, "1", acting="unmistakable-user"))
