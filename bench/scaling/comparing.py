@@ -188,15 +188,16 @@ def table(pairs: list[Pair]) -> str:
     lines = [
         header(
             *("workers", "slowed by others", "votes/s: real", "simulated", "off"),
-            *("p50 ms", "simulated", "retries a batch", "simulated"),
+            *("p50 ms", "simulated", "votes a batch", "simulated", "retries a batch", "simulated"),
         )
     ]
     for one in pairs:
         real, simulated = one.real, one.simulated
-        retries = simulated.retries / max(simulated.batches, 1)
+        batches = max(simulated.batches, 1)
         lines.append(
             f"| {one.workers} | {real.slowness:.1f} | {real.rate:,.0f} | {simulated.rate:,.0f} "
             f"| {one.off:+.0%} | {real.p50_ms:.0f} | {simulated.latency_ms(50):.0f} "
-            f"| {real.retries_a_batch:.2f} | {retries:.2f} |"
+            f"| {real.votes_a_batch:.0f} | {simulated.answered / batches:.0f} "
+            f"| {real.retries_a_batch:.2f} | {simulated.retries / batches:.2f} |"
         )
     return "\n".join(lines)

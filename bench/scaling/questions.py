@@ -43,13 +43,13 @@ FLEET = Scenario(
     closes=True,
     costs=costs_between_machines(),
 )
-SPREAD = replace(FLEET, sessions=MANY, warmup=1.0, seconds=3.0)
+SPREAD = replace(FLEET, sessions=MANY, warmup=1.0, seconds=2.0)
 
 
 def one_session() -> Iterator[Question]:
     yield Question("as it is", replace(FLEET, seconds=8.0))
     yield Question("one caster a machine", replace(FLEET, machines=MACHINES, seconds=8.0))
-    yield Question("tallies", replace(FLEET, tallies=True, seconds=3.0))
+    yield Question("tallies", replace(FLEET, tallies=True, seconds=2.0))
     both = replace(FLEET, tallies=True, machines=MACHINES, seconds=3.0)
     yield Question("tallies, one caster a machine", both)
     over = replace(FLEET, shards=SHARDS, is_spread=True, seconds=4.0)
@@ -62,7 +62,7 @@ def many_sessions() -> Iterator[Question]:
     tallies = replace(SPREAD, machines=MACHINES, tallies=True)
     yield Question("tallies, one caster a machine", tallies)
     yield Question("4 shards, batches over all", replace(SPREAD, shards=SHARDS))
-    by_shard = replace(SPREAD, shards=SHARDS, is_by_shard=True, seconds=1.0)
+    by_shard = replace(SPREAD, shards=SHARDS, is_by_shard=True, seconds=0.5)
     yield Question("4 shards, a batcher for each", by_shard)
 
 
@@ -71,7 +71,7 @@ def floods() -> Iterator[Question]:
     flood = replace(FLEET, rate=0.0, connections=FLOOD * PROCESSES, closes=False, seconds=4.0)
     yield Question("one session, as it is", flood)
     yield Question("one session, one caster a machine", replace(flood, machines=MACHINES))
-    short = replace(flood, warmup=0.5, seconds=0.5)
+    short = replace(flood, warmup=0.3, seconds=0.3)
     yield Question("one session, tallies", replace(short, tallies=True))
     both = replace(short, tallies=True, machines=MACHINES)
     yield Question("one session, tallies, one caster a machine", both)
@@ -87,7 +87,7 @@ ALL: dict[str, Callable[[], Iterator[Question]]] = {
 def table(asked: Iterator[Question]) -> Iterator[str]:
     """Line by line, as each is simulated."""
     yield header(
-        *("", "votes/s", "refused", "p50, p99 ms", "votes a batch", "retries a batch"),
+        *("", "votes/s", "refused", "p50, p99 ms", "votes a batch", "retries a batch", "alone"),
         *("closes within 4 s, p50", "document held", "database CPU", "busiest process"),
     )
     for question in asked:
@@ -103,6 +103,7 @@ def row(name: str, outcome: Outcome) -> str:
         f"{outcome.latency_ms(50):,.0f}, {outcome.latency_ms(99):,.0f}",
         f"{outcome.answered / batches:,.1f}",
         f"{outcome.retries / batches:,.2f}",
+        f"{outcome.alone / batches:.0%}",
         _closes(outcome),
         f"{outcome.use['documents']:.0%}",
         f"{outcome.use['database CPU']:.0%}",
@@ -112,7 +113,7 @@ def row(name: str, outcome: Outcome) -> str:
 
 
 def _closes(outcome: Outcome) -> str:
-    count = len(outcome.closes) + outcome.open_closes
+    count = len(outcome.closes) + outcome.late_closes
     within = [seconds for seconds in outcome.closes if seconds <= ROUND_TRIP_SECONDS]
     half = f", {percentile(within, 50) * 1e3:,.0f} ms" if within else ""
     return f"{len(within)} of {count}{half}" if count else "-"

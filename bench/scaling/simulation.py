@@ -72,7 +72,8 @@ class Outcome:
     """What became of the votes, warm-up included where nothing else is said.
 
     ``use`` is the share of the time that each resource was busy; "documents" are those that votes
-    are counted in, which one transaction holds at a time. Closes are in seconds.
+    are counted in, which one transaction holds at a time. Closes are in seconds; late
+    ones had not ended after the 4 s that they may take.
     """
 
     cast: int = 0
@@ -88,7 +89,7 @@ class Outcome:
     """Answered after the warm-up, as are the latencies."""
     latencies: list[float] = field(default_factory=list)
     closes: list[float] = field(default_factory=list)
-    open_closes: int = 0
+    late_closes: int = 0
     use: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -146,6 +147,7 @@ class World:
         self.random = random.Random(scenario.seed)  # noqa: S311 - no secret
         self.clock = Clock()
         self.outcome = Outcome(seconds=scenario.seconds)
+        self._closing: list[float] = []
         shared = Host(self.clock, scenario.shared_cores) if scenario.shared_cores else None
         self.host = shared or Host(self.clock, scenario.processes + scenario.machines)
         seconds = self.costs.majority_ms * MS
@@ -194,6 +196,8 @@ class World:
         }
         outcome = self.outcome
         outcome.waiting = outcome.cast - outcome.answered - outcome.refused
+        late = clock.now - ROUND_TRIP_SECONDS
+        outcome.late_closes = sum(began < late for began in self._closing)
         return outcome
 
     def _busy(self) -> dict[str, tuple[float, float]]:
@@ -247,7 +251,7 @@ class World:
 
     def _close(self, session: int) -> Steps:
         began = self.clock.now
-        self.outcome.open_closes += 1
+        self._closing.append(began)
         batchers = {id(one): one for worker in self.workers for one in worker.batchers}
         owners = {one.owner for one in batchers.values()}
         waits = [
@@ -255,7 +259,7 @@ class World:
             for owner in owners
         ]
         yield together(waits)
-        self.outcome.open_closes -= 1
+        self._closing.remove(began)
         self.outcome.closes.append(self.clock.now - began)
 
     @staticmethod
@@ -269,18 +273,20 @@ class World:
     def _close_one(self, key: Key, *, is_read: bool) -> Steps:
         """Until it is committed, however long that takes."""
         costs, shard = self.costs, self.shard_of(key[0])
-        trip, statement = costs.trip_ms * MS, costs.statement_us * US
+        statement = costs.statement_us * US
         while True:
             since = self.clock.now
-            for _ in range(3 if is_read else 0):
-                yield self.clock.pause(trip)
+            for _ in range(1 + is_read):
+                yield self.clock.pause(costs.trip_ms * MS)
                 yield shard.host.use(statement)
-            yield self.clock.pause(trip)
-            yield shard.host.use(statement)
             if shard.claim([key], since if is_read else self.clock.now):
                 break
-            yield self.clock.pause(2 * trip + self.random.uniform(*BACKOFF_SECONDS))
-        yield self.clock.pause(trip)
+            pause = costs.trip_ms * MS + self.random.uniform(*BACKOFF_SECONDS)
+            yield self.clock.pause(pause)
+        for _ in range(2 if is_read else 0):  # the address of the poll, and the mark
+            yield self.clock.pause(costs.trip_ms * MS)
+            yield shard.host.use(statement)
+        yield self.clock.pause(costs.trip_ms * MS)
         yield shard.host.use(costs.commit_us * US)
         shard.release([key])
         yield shard.journal.flush
@@ -372,7 +378,7 @@ class Batcher:
         self._settle(refused, is_stored=False)
 
     def _settle(self, votes: Sequence[Vote], *, is_stored: bool) -> None:
-        """The next batch goes before the callers are told."""
+        """The next batch is taken next; its thread then waits while the loop tells the callers."""
         if not is_stored and votes:
             came_before = self._clock.now - SHARED_FATE_SECONDS
             votes = list(votes)
@@ -382,8 +388,7 @@ class Batcher:
         for vote in votes:
             by_worker.setdefault(id(vote.worker), []).append(vote)
         for some in by_worker.values():
-            told = partial(some[0].worker.answer, some, is_stored=is_stored)
-            self._clock.after(0.0, told)
+            some[0].worker.answer(some, is_stored=is_stored)
 
     def _cast(self, votes: Mapping[int, list[Vote]], limit: int | None) -> Steps:
         """True if they are stored, False if time is up, None after ``limit`` conflicts."""
