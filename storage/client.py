@@ -100,6 +100,8 @@ CLOSE_SECONDS = 2.0
 GRACE_SECONDS = 0.3
 """How long after its time limit a caller still waits for the outcome of what it began."""
 STARTUP_SECONDS = 10.0
+INDEX_SECONDS = 600.0
+"""For each collection: an index that is new in this version is built before anything is served."""
 TROUBLE_SECONDS = 1.0
 """The least time between two log lines about an unavailable database."""
 MAX_REASON = 300
@@ -558,7 +560,7 @@ class Database:
         To be called before traffic: a transaction must not create them.
         """
         try:
-            with round_trip(time.monotonic() + STARTUP_SECONDS, is_logged=False):
+            with round_trip(time.monotonic() + INDEX_SECONDS, is_logged=False):
                 if indexes:  # which makes the collection too
                     await self.collection(name).create_indexes(indexes)
                     return
