@@ -70,7 +70,7 @@ class SettingsSchema(ReceivedSchema):
     allowComment = StrictBoolean()
     retention = Whole(1, MAX_RETENTION, f"must be from 1 to {MAX_RETENTION:,} days")
 
-    cleared = frozenset({"retention"})
+    nullable = frozenset({"retention"})
 
     @validates_schema
     def _require_end(self, settings: dict[str, Any], **_: Any) -> None:

@@ -80,10 +80,10 @@ class StrictSchema(Schema):
 class ReceivedSchema(StrictSchema):
     """What a client sends: null for an optional member is as if the member were left out.
 
-    But for those in ``cleared``, whose null says that there is to be none.
+    But for those in ``nullable``, whose null says that there is to be none.
     """
 
-    cleared: frozenset[str] = frozenset()
+    nullable: frozenset[str] = frozenset()
 
     def on_bind_field(self, _: str, field_obj: fields.Field[Any]) -> None:
         # For the OpenAPI document: no field is given a null.
@@ -96,7 +96,7 @@ class ReceivedSchema(StrictSchema):
         nulls = {
             name
             for name, field in self.fields.items()
-            if not field.required and name not in self.cleared and data.get(name, ...) is None
+            if not field.required and name not in self.nullable and data.get(name, ...) is None
         }
         return {name: data[name] for name in data if name not in nulls}
 

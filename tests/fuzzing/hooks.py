@@ -110,6 +110,8 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
         complete_path(case)
     if case.path in CONTENT_PATHS:
         complete_content_query(case, case.query, is_valid=is_valid)
+    if is_valid and case.path == "/audit":
+        case.query.pop("cursor", None)  # which only the service can create
     complete_paging(case.query, is_valid=is_valid)
     if isinstance(case.body, dict) and is_good(case, ParameterLocation.BODY):
         complete_body(case, case.body)

@@ -205,6 +205,17 @@ async def test_a_put_changes_what_it_names_and_nothing_else(api: Client, raw: Ra
     assert kept["polls"][0]["question"] == "Coffee?"
 
 
+async def test_a_null_changes_nothing(api: Client) -> None:
+    poll = await make_poll(api, description="hot")
+    session = await make_session(api, poll["id"], course_section_id=3)
+    path = f"{API}/polls/{poll['id']}"
+    changed = await call(api, "PUT", path, json={"polls": [{"description": None}]})
+    assert changed["polls"][0]["description"] == "hot"
+    nothing = {"poll_sessions": [{"course_section_id": None}]}
+    changed = await call(api, "PUT", f"{path}/poll_sessions/{session['id']}", json=nothing)
+    assert changed["poll_sessions"][0]["course_section_id"] == 3
+
+
 @pytest.mark.parametrize("changes", [{"question": ""}, {"question": 5}, {"description": 5}])
 async def test_a_put_that_is_not_valid_changes_nothing(
     api: Client, raw: Raw, changes: dict[str, Any]
