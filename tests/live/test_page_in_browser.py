@@ -295,4 +295,17 @@ async def test_the_page_fits_every_width_whatever_is_asked(api: Client, raw: Raw
         for width in (320, 768, 1280, 1920):
             await page.set_viewport_size({"width": width, "height": 800})
             assert await page.evaluate(overflow) == 0, width
+        # However long the list is.
+        await expect(page.get_by_role("button", name="Vote")).to_be_in_viewport()
     assert console == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (900, 480)], ids=["desk", "frame"])
+async def test_the_button_of_a_short_poll_is_seen_without_scrolling(
+    api: Client, raw: Raw, width: int, height: int
+) -> None:
+    run = await content_run(api, raw, allowComment=True)
+    size: Any = {"width": width, "height": height}
+    async with browser_page([], viewport=size) as page:
+        await open_page(page, api, await make_link(api, run, VOTE, acting=7))
+        await expect(page.get_by_role("button", name="Vote")).to_be_in_viewport(ratio=1)
