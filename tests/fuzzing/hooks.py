@@ -111,7 +111,7 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
     if case.path in CONTENT_PATHS:
         complete_content_query(case, case.query, is_valid=is_valid)
     if is_valid and case.path == "/audit":
-        case.query.pop("cursor", None)  # which only the service can create
+        complete_audit_query(case.query)
     complete_paging(case.query, is_valid=is_valid)
     if isinstance(case.body, dict) and is_good(case, ParameterLocation.BODY):
         complete_body(case, case.body)
@@ -171,6 +171,12 @@ def complete_content_query(case: AnyCase, query: dict[str, Any], *, is_valid: bo
         query.pop("container", None)
     elif not query.get("container"):
         query["container"] = "macro-1"
+
+
+def complete_audit_query(query: dict[str, Any]) -> None:
+    query.pop("cursor", None)  # which only the service can create
+    if "since" in query:  # of digits, but perhaps no time
+        query["since"] = "2026-01-31T18:00:00+01:00"
 
 
 def complete_list_query(query: dict[str, Any], *, of_workspace: bool) -> None:
