@@ -6,10 +6,10 @@ was chosen, nor who voted.
 
 import re
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, TypedDict, Unpack, cast
+from typing import Any, NamedTuple, TypedDict, Unpack, cast
 
 from storage.client import InsertOne, Transaction
 from storage.documents import SERVICE_USER, AuditEntryDocument, UserId
@@ -22,12 +22,14 @@ ENTRY_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{16}", re.ASCII)
 class Actor(NamedTuple):
     """Who asks for a change, and when: a user, and the name of the token that was used.
 
-    No token is used by commands and by what the service does by itself.
+    No token is used by commands and by what the service does by itself. ``token_owner`` is the
+    token's own user where it acted for another.
     """
 
     user_id: UserId
     token_name: str | None
     at: datetime
+    token_owner: UserId | None = None
 
 
 class Action(StrEnum):
@@ -56,10 +58,11 @@ class Action(StrEnum):
 
 
 class Subject(TypedDict, total=False):
-    """What an entry is about; it names no user.
+    """What an entry is about; it shows no user.
 
-    ``subject_token`` is the name of the token that was created or revoked, ``changed`` has the
-    names of the members that changed, ``count`` says how many were made at once.
+    ``subject_token`` is the name of the token that was created or revoked, ``token_owner`` its
+    user; ``changed`` has the names of the members that changed, ``count`` says how many were made
+    at once.
     """
 
     poll_id: str
@@ -67,6 +70,7 @@ class Subject(TypedDict, total=False):
     course_id: int | None
     enrollment_id: int
     subject_token: str
+    token_owner: UserId
     changed: list[str]
     count: int
 
@@ -100,6 +104,7 @@ def _entry(actor: Actor, action: Action, subject: Subject) -> AuditEntryDocument
         "action": action.value,
         "user_id": actor.user_id,
         "token_name": actor.token_name,
+        **({"token_owner": actor.token_owner} if actor.token_owner else {}),
         **subject,
     }
     return cast(AuditEntryDocument, entry)
@@ -111,15 +116,24 @@ def place_of(moment: datetime) -> str:
 
 
 def forget_user(transaction: Transaction, user_id: UserId, most: int) -> int:
-    """Makes some entries of an erased user those of nobody; returns how many, 0 if none is left."""
-    found = transaction.find(COLLECTION, {"user_id": user_id}, {"_id": 1}).limit(most)
-    these = {"_id": {"$in": [one["_id"] for one in found]}}
-    nobody = {"user_id": SERVICE_USER, "token_name": None}
-    transaction.update(COLLECTION, these, {"$set": nobody})
-    return len(these["_id"]["$in"])
+    """Makes some entries of an erased user those of nobody; returns how many, 0 if none is left.
+
+    Their tokens are named no more either, whoever made them or was acted for: names of tokens often
+    tell whose they are. Of most of these the token is gone long before.
+    """
+    nobody = {"$set": {"user_id": SERVICE_USER, "token_name": None}}
+    own = _change_some(transaction, {"user_id": user_id}, nobody, most)
+    made: dict[str, Any] = {"token_owner": user_id, "subject_token": {"$exists": True}}
+    unnamed = {"$unset": {"subject_token": "", "token_owner": ""}}
+    about = _change_some(transaction, made, unnamed, most)
+    used: dict[str, Any] = {"token_owner": user_id, "subject_token": None}
+    untold = {"$set": {"token_name": None}, "$unset": {"token_owner": ""}}
+    return own + about + _change_some(transaction, used, untold, most)
 
 
-def forget_tokens(transaction: Transaction, names: Collection[str]) -> None:
-    """Removes these names from what is told of tokens: they may name an erased user."""
-    query = {"subject_token": {"$in": [*names]}}
-    transaction.update(COLLECTION, query, {"$unset": {"subject_token": ""}})
+def _change_some(
+    transaction: Transaction, query: dict[str, Any], update: dict[str, Any], most: int
+) -> int:
+    ids = [one["_id"] for one in transaction.find(COLLECTION, query, {"_id": 1}).limit(most)]
+    transaction.update(COLLECTION, {"_id": {"$in": ids}}, update)
+    return len(ids)

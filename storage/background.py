@@ -38,8 +38,13 @@ async def repeat(
 
 
 async def take_turn(meta: Collection, name: str, now: datetime, every: timedelta) -> bool:
-    """Whether work of this name is to be done now, and by this process: by one of all, so often."""
-    due = {"_id": name, "next_at": {"$lte": now}}
+    """Whether work of this name is to be done now, and by this process: by one of all, so often.
+
+    A next time that is much further ahead was set by a clock that was wrong: waiting for it, nobody
+    would do the work for years.
+    """
+    has_come = [{"next_at": {"$lte": now}}, {"next_at": {"$gt": now + 2 * every}}]
+    due = {"_id": name, "$or": has_come}
     with suppress(DuplicateKeyError), round_trip():
         await meta.update_one(due, {"$set": {"next_at": now + every}}, upsert=True)
         return True

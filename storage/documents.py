@@ -325,7 +325,11 @@ class ErasureDocument(TypedDict):
 
 
 class AuditEntryDocument(TypedDict):
-    """Who did what: see ``storage.audit``. ``_id`` begins with the time: it is the order."""
+    """Who did what: see ``storage.audit``. ``_id`` begins with the time: it is the order.
+
+    ``token_owner`` is the user of ``subject_token``, else of ``token_name`` where that is another
+    than ``user_id``. It is not shown: an erasure finds by it whose tokens are named.
+    """
 
     _id: str
     at: datetime
@@ -337,6 +341,7 @@ class AuditEntryDocument(TypedDict):
     course_id: NotRequired[int | None]
     enrollment_id: NotRequired[int]
     subject_token: NotRequired[str]
+    token_owner: NotRequired[UserId]
     changed: NotRequired[list[str]]
     count: NotRequired[int]
 

@@ -54,7 +54,9 @@ SETTLE_SECONDS = 10.0
 RECORDS_AT_A_TIME = 500
 VOTES_AT_A_TIME = 50
 SCAN_SECONDS = 60.0
-"""For the look through all records of Idempotency-Keys, of which no index tells the user."""
+"""For the look through all records of Idempotency-Keys, of which no index tells the user.
+
+The lease is longer for it: two processes would overtake each other without end."""
 COUNTED: Document = {"counts_only": {"$ne": True}}
 """Sessions whose results are those of their ballots."""
 NEVER_LEASED = datetime(1970, 1, 1, tzinfo=UTC)
@@ -129,6 +131,8 @@ class Erasures:
             same = {"user_id": user_id, "votes": votes}
             found = transaction.find_one("erasures", same)
             if found is None:
+                # Without this, two that begin at once would not conflict.
+                transaction.put("meta", {"_id": "erasures", "begun": new["_id"]})
                 transaction.insert("erasures", dict(new))
                 note(transaction, actor, Action.USER_ERASED)
             return cast(ErasureDocument, found or new)
@@ -178,6 +182,15 @@ class Erasures:
     async def _note(self, task: ErasureDocument, progress: Progress) -> ErasureDocument:
         """Notes progress that changes nothing else."""
         return await self._do(task, lambda *_: progress)
+
+    async def _hold(self, task: ErasureDocument, seconds: float) -> None:
+        """Holds the task for longer than a step takes otherwise."""
+        held = {"_id": task["_id"], "holder": task.get("holder")}
+        until = self._clock() + timedelta(seconds=seconds)
+        with round_trip():
+            done = await self._erasures.update_one(held, {"$set": {"leased_until": until}})
+        if not done.matched_count:
+            raise _LeaseLost
 
     async def _do(
         self, task: ErasureDocument, work: Callable[[Transaction, ErasureDocument], Progress]
@@ -264,6 +277,7 @@ class Erasures:
 
         A request whose outcome is removed is a new one when it is repeated.
         """
+        await self._hold(task, SCAN_SECONDS + LEASE_SECONDS)
         found = await self._records_of(task["user_id"])
 
         def work(transaction: Transaction, task: ErasureDocument) -> Progress:

@@ -64,7 +64,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "audit": [
         IndexModel([("poll_id", 1), ("_id", 1)]),
         IndexModel([("user_id", 1), ("_id", 1)]),
-        IndexModel("subject_token", sparse=True),
+        IndexModel("token_owner", sparse=True),
     ],
 }
 

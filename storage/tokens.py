@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
-from storage import audit
-from storage.audit import Action, Actor, note
+from storage.audit import Action, Actor, Subject, note
 from storage.batching import Reader
 from storage.client import Database, Transaction, round_trip
 from storage.documents import Course, TokenDocument, UserId, has_passed
@@ -155,7 +154,7 @@ class Tokens:
             held = {"_id": name, "token": token["_id"], "expires_at": expires_at}
             transaction.put("live_names", held)
             transaction.insert("tokens", dict(token))
-            note(transaction, actor, Action.TOKEN_CREATED, subject_token=name)
+            note(transaction, actor, Action.TOKEN_CREATED, **_subject(token))
             return token
 
         return await transaction_once(self._database, idempotency_key, work)
@@ -192,9 +191,10 @@ class Tokens:
                 raise NotFound(f"There is no live token named {name!r}.")
             transaction.delete("live_names", {"_id": name})
             found = transaction.find_one("tokens", {"_id": holder["token"]})
-            transaction.update("tokens", {"_id": holder["token"]}, {"$set": {"revoked_at": now}})
-            note(transaction, actor, Action.TOKEN_REVOKED, subject_token=name)
-            return cast(TokenDocument, require(found, "token"))
+            token = cast(TokenDocument, require(found, "token"))
+            transaction.update("tokens", {"_id": token["_id"]}, {"$set": {"revoked_at": now}})
+            note(transaction, actor, Action.TOKEN_REVOKED, **_subject(token))
+            return token
 
         revoked = await self._database.transaction(work)
         self.forget()
@@ -218,9 +218,12 @@ def remove_some_of(transaction: Transaction, user_id: UserId) -> int:
     # Ended tokens had the names of others, perhaps.
     own = [one["_id"] for one in held if one["token"] in names.values()]
     transaction.delete("live_names", {"_id": {"$in": own}})
-    audit.forget_tokens(transaction, names)
     transaction.delete("tokens", {"_id": {"$in": [one["_id"] for one in found]}})
     return len(found)
+
+
+def _subject(token: TokenDocument) -> Subject:
+    return {"subject_token": token["name"], "token_owner": token["user_id"]}
 
 
 def _is_valid(token: TokenDocument | None, now: datetime) -> bool:

@@ -15,7 +15,8 @@ class Principal(NamedTuple):
     ``token_id`` is the SHA-256 of the secret; ``is_acting`` tells the two kinds of caller apart.
     ``courses`` are those that the token may act in, None for all, everywhere, as admins may.
     ``polls`` are the ids of all that the token reaches, or empty where it is not bound to polls.
-    ``maker`` is set for the holder of a link: the principal that made it.
+    ``maker`` is set for the holder of a link: the principal that made it. ``owner_id`` is the
+    token's own user where it acts for another.
     """
 
     user_id: UserId
@@ -28,6 +29,7 @@ class Principal(NamedTuple):
     courses: Collection[Course] | None = None
     polls: Collection[str] = ()
     maker: "Principal | None" = None
+    owner_id: UserId | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -51,9 +53,11 @@ class Principal(NamedTuple):
     def acting_for(self, user_id: UserId) -> "Principal":
         """``user_id`` in rights and authorship, with the same token and within its limits."""
         if self.is_admin:
-            return Principal(user_id, self.token_id, self.token_name, False, True, ACTIONS)
-        actions = [action for action in self.actions if action != ACT]
-        return self._replace(user_id=user_id, is_acting=True, actions=actions)
+            acting = Principal(user_id, self.token_id, self.token_name, False, True, ACTIONS)
+        else:
+            actions = [action for action in self.actions if action != ACT]
+            acting = self._replace(user_id=user_id, is_acting=True, actions=actions)
+        return acting._replace(owner_id=self.user_id)
 
     def holder(self, actions: Collection[str]) -> "Principal":
         """The holder of a link of this principal: the same user, with no more than ``actions``.

@@ -69,7 +69,8 @@ Identify = Callable[[web.Request], Awaitable[None]]
 def actor_of(request: web.Request) -> Actor:
     """The caller, for the audit of what they change now."""
     principal = request[CALL].principal
-    return Actor(principal.user_id, principal.token_name, request.app[CLOCK]())
+    now = request.app[CLOCK]()
+    return Actor(principal.user_id, principal.token_name, now, principal.owner_id)
 
 
 def read_request_id(request: web.BaseRequest) -> str:

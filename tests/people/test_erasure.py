@@ -136,6 +136,32 @@ async def test_tokens_of_the_user_stop_at_once_and_their_names_are_free(
     await make_token(name=f"the token of {ANN}")
 
 
+async def test_the_audit_names_no_token_of_the_user_whoever_used_or_made_it(
+    api: Client, raw: Raw
+) -> None:
+    body = {"actions": ["read", "write", "act"], "workspaces": ["*"], "courses": ["*"]}
+    for user, name in ((ANN, f"service of {ANN}"), (8, "forum")):
+        new = {**body, "name": name, "userId": user}
+        secret = (await answered(await api.post("/tokens", json=new)))["secret"]
+        for acting in (8, 9):
+            params = {**PAGE, "as_user_id": str(acting)}
+            bearer = {"Authorization": f"Bearer {secret}"}
+            await answered(await api.post("/rest", params=params, json=a_poll(), headers=bearer))
+    short = {"name": f"page, user {ANN}", "userId": ANN, "expiresIn": 900}
+    await answered(await api.post("/tokens", json=short))
+    # As the database leaves it a day after the expiry.
+    raw.tokens.delete_one({"name": short["name"]})
+    raw.live_names.delete_one({"_id": short["name"]})
+    entries = raw.audit.count_documents({})
+    await erased(api, ANN, "anonymize")
+    assert traces(raw, ANN) == []
+    assert raw.audit.count_documents({}) == entries + 1
+    made = [one.get("subject_token") for one in raw.audit.find({"action": "token.created"})]
+    assert sorted(made, key=str) == [None, None, "forum"]
+    used = [one["token_name"] for one in raw.audit.find({"action": "poll.created"})]
+    assert sorted(used, key=str) == [None, None, "forum", "forum"]
+
+
 async def test_a_name_that_another_took_over_stays_taken(
     api: Client, make_token: TokenMaker, raw: Raw
 ) -> None:

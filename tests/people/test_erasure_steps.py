@@ -8,8 +8,8 @@ import pytest
 
 from service.web.store_key import STORE
 from storage import erasures, handovers, user_data
-from storage.documents import ErasureDocument
-from storage.erasures import LEASE_SECONDS, Erasures
+from storage.documents import ErasureDocument, UserId
+from storage.erasures import LEASE_SECONDS, SCAN_SECONDS, Erasures
 from storage.store import Store
 from tests.conftest import SECRET, Client, Clock, Raw
 from tests.people.conftest import Live, counted_exactly
@@ -73,7 +73,7 @@ async def test_whatever_dies_after_each_step_others_go_on_and_every_count_is_exa
         with pytest.raises(Died):
             await process(store, clock, steps=1).erase_one()
         assert not await process(store, clock).erase_one()
-        clock.advance(seconds=LEASE_SECONDS)
+        clock.advance(seconds=SCAN_SECONDS + LEASE_SECONDS)
         deaths += 1
     done = await store.erasures.get(begun["_id"])
     assert done["counts"] == {
@@ -115,6 +115,34 @@ async def test_a_process_whose_lease_another_has_taken_does_not_do_its_step(
     assert await store.erasures.get(begun["_id"]) == taken[0]
     assert tally(raw, run) == {}
     assert await counted_exactly(api)
+
+
+async def test_a_process_that_looks_through_very_many_records_is_not_overtaken(
+    api: Client, clock: Clock
+) -> None:
+    store = api.app[STORE]
+    begun = await store.erasures.begin(42, "withdraw")
+    slow = process(store, clock)
+    look = slow._records_of
+    others: list[bool] = []
+
+    async def long(user_id: UserId) -> Any:
+        clock.advance(seconds=SCAN_SECONDS)
+        others.append(await process(store, clock).erase_one())
+        return await look(user_id)
+
+    slow._records_of = long  # type: ignore[method-assign] # as slow as a real one may be
+    await slow.erase_one()
+    assert others == [False]
+    assert (await store.erasures.get(begun["_id"]))["step"] is None
+
+
+async def test_erasures_that_begin_at_once_are_one(api: Client, raw: Raw) -> None:
+    erasures = api.app[STORE].erasures
+    for user in (42, 43, 44):
+        begun = await asyncio.gather(*(erasures.begin(user, "withdraw") for _ in range(20)))
+        assert len({one["_id"] for one in begun}) == 1
+    assert raw.erasures.count_documents({}) == 3
 
 
 async def test_two_processes_and_two_erasures_of_one_user_at_once(
@@ -189,7 +217,7 @@ async def test_polls_that_are_deleted_and_restored_meanwhile_pass_on_with_exact_
         for place, run in enumerate(runs):
             if (turn + place) % 2:
                 await toggle(api, run)
-        clock.advance(seconds=LEASE_SECONDS)
+        clock.advance(seconds=SCAN_SECONDS + LEASE_SECONDS)
         turn += 1
     for run in runs:
         if raw.deleted_polls.find_one({"poll_id": run.poll_id}):

@@ -95,6 +95,24 @@ async def test_of_all_processes_one_looks_at_a_time(store: Store, raw: Raw, cloc
         clock.advance(seconds=1)
 
 
+async def test_a_clock_that_was_far_ahead_does_not_put_work_off_for_years(
+    store: Store, raw: Raw, clock: Clock
+) -> None:
+    raw.meta.delete_one({"_id": "keys"})
+    ahead = Clock()
+    ahead.advance(days=3650)
+    assert await Keys(store.database, b"", ahead).take_turn()
+    several = [Keys(store.database, b"", clock) for _ in range(3)]
+    turns = await asyncio.gather(*(one.take_turn() for one in several))
+    assert sorted(turns) == [False, False, True]
+    # Clocks that differ a little still take turns.
+    ahead.now = clock.now
+    ahead.advance(seconds=SWEEP_EVERY.total_seconds() / 2)
+    clock.advance(seconds=SWEEP_EVERY.total_seconds())
+    assert await Keys(store.database, b"", ahead).take_turn() is False
+    assert await several[0].take_turn()
+
+
 async def test_votes_without_keys_are_not_looked_at(
     api: Client, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
