@@ -12,7 +12,7 @@ from service.web.call import CALL, CLOCK
 from service.web.responses import Refused
 from service.web.store_key import STORE
 from storage.ballots import Ballots
-from storage.documents import RightsState, Settings
+from storage.documents import Place, RightsState, Settings
 from storage.errors import (
     KeyOutdated,
     KeyReused,
@@ -110,14 +110,16 @@ async def cast(
     idempotency_key: IdempotencyKey | None = None,
     rights_state: RightsState | None = None,
     check_rights: CheckRights | None = None,
+    place: Place | None = None,
     find_session: FindSession | None = None,
 ) -> Cast:
     """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
     ``rights_state`` is what the caller's right was checked on: see ``Vote``. Where the transaction
     finds another one, ``check_rights`` checks the right again and returns the new one, or raises,
-    until the time limit of the request ends it. ``find_session`` looks up the session that there is
-    where ``session_id`` is one that was known and is gone, or raises. Raises ``Refused``,
+    until the time limit of the request ends it. ``place`` is that of the poll; ``find_session``
+    looks up the session that there is where ``session_id`` is one that was known and is gone, or is
+    that of another poll by now, or raises. Raises ``Refused``,
     ``KeyReused`` if the key was sent with another request, ``KeyOutdated`` if its vote is gone,
     ``NotFound`` if the session is, and ``Unavailable``. Callers that may not know the vote are not
     told of another request: it would tell a right guess from a wrong one.
@@ -139,6 +141,7 @@ async def cast(
             cast_at=request.app[CLOCK](),
             request=key,
             rights_state=rights_state,
+            place=place,
         )
 
     counts = request.app[METRICS].votes

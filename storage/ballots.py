@@ -31,6 +31,7 @@ from storage.documents import (
     ended,
     is_over,
     note_end,
+    place_of,
     rights_state,
 )
 from storage.errors import NotFound, OutcomeUnknown, StorageError, Unavailable, require
@@ -311,7 +312,7 @@ class _Tally:
     def take(self, vote: Vote) -> Cast | StorageError:
         """Decides one vote on what the votes before it have left."""
         session = self._sessions.get(vote.session_id)
-        if session is None:
+        if session is None or vote.place not in (None, place_of(session)):
             return NotFound("There is no such poll session.")
         if vote.rights_state is not None and vote.rights_state != rights_state(session):
             return RightsChanged("The right to vote in the session has to be checked again.")

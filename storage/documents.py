@@ -346,7 +346,10 @@ class AuditEntryDocument(TypedDict):
     count: NotRequired[int]
 
 
-RightsState = tuple[int | None, int | None, int]
+Place = tuple[str, str]
+"""Which poll a session is of: the ids of its container and of the poll."""
+
+RightsState = tuple[Place, int | None, int | None, int]
 
 Reach = Mapping[int | None, frozenset[int | None] | None]
 """By course (None: the standing session), the sections whose sessions a user reaches (None:
@@ -430,9 +433,15 @@ def rights_state(session: SessionDocument) -> RightsState:
     """Is another one after any change that may take from a user the right to vote in the session.
 
     These are its moves, and the ends of enrollments in its course: ``rights_changes`` counts them
-    while it is published, and each time that it is opened, since then there may have been some.
+    while it is published, and each time that it is opened, since then there may have been some. An
+    import may give the number of a session that was purged to one of another poll.
     """
-    return session["course_id"], session["course_section_id"], session.get("rights_changes", 0)
+    changes = session.get("rights_changes", 0)
+    return place_of(session), session["course_id"], session["course_section_id"], changes
+
+
+def place_of(session: SessionDocument) -> Place:
+    return session["container"], session["poll_id"]
 
 
 def is_over(session: SessionDocument, now: datetime) -> bool:

@@ -58,7 +58,8 @@ class ImportedBallot(NamedTuple):
 class ImportedSession(NamedTuple):
     """A session and its ballots, or the first of ``participants``; None is what is not said.
 
-    ``counts`` are those of a session of which nothing else is left.
+    ``counts`` are those of a session of which nothing else is left. ``is_final``: it was moved
+    before, without its voters.
     """
 
     number: int | None = None
@@ -72,6 +73,7 @@ class ImportedSession(NamedTuple):
     participants: int | None = None
     ballots: Sequence[ImportedBallot] = ()
     counts: Mapping[str, int] | None = None
+    is_final: bool = False
 
 
 class ImportedPoll(NamedTuple):
@@ -254,6 +256,8 @@ class Imports:
             update: dict[str, Any] = {
                 "$inc": {**steps, "participants": len(new), "casts": 1, "awaited": -len(new)}
             }
+            if self._is_foreign(ballots, voter_key):
+                update["$set"] = {"is_final": True, "is_published": False}
             if len(new) == session["awaited"]:
                 del update["$inc"]["awaited"]
                 update["$unset"] = {"awaited": ""}
@@ -290,7 +294,7 @@ class Imports:
             session = _new_session(located, one, now)
             path = f"sessions[{place}].ballots"
             self._require_voters(session, one.ballots, voter_key, path)
-            if self._is_foreign(one.ballots, voter_key):
+            if one.is_final or self._is_foreign(one.ballots, voter_key):
                 session |= {"is_final": True, "is_published": False}
             new = self._documents(session, one.ballots, now)
             _require_distinct(new, path)
@@ -340,6 +344,8 @@ class Imports:
                 stated["countsOnly"] = (True, session.get("counts_only", False))
                 stated["participants"] = (one.participants, session["participants"])
                 stated["results"] = (_nonzero(one.counts), _nonzero(session["results"]))
+            if one.is_final:
+                stated["isFinal"] = (True, session.get("is_final", False))
             if one.has_ended and not session["rules"].get("has_ended", False):
                 stated["hasEnded"] = (True, False)
             _require_stated(stated, f"{at}.")
@@ -467,6 +473,8 @@ def _require_same_poll(stored: LocatedPoll, poll: ImportedPoll) -> None:
         "options": (expected["options"], found["options"]),
         "settings": (expected["settings"], found["settings"]),
     }
+    if expected["highest_option"] > found["highest_option"]:
+        stated["highestOption"] = (expected["highest_option"], found["highest_option"])
     _require_stated(stated, "")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from storage.documents import ContainerKey, SessionDocument
+from storage.documents import ContainerKey, Place, SessionDocument, place_of
 
 MAX_KNOWN = 1_000
 MAX_SKIPPED = 64
@@ -32,23 +32,25 @@ class KnownSessions:
 
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
-        self._standing: dict[tuple[str, str], int] = {}
+        self._standing: dict[Place, int] = {}
 
     def keep(self, sessions: Iterable[SessionDocument]) -> None:
         """Remembers them as they were just read."""
         for session in sessions:
             known = self._known.pop(session["_id"], None) or _Known(session)
+            if place_of(known.session) != place_of(session):
+                self._standing.pop(place_of(known.session), None)
             known.session = session
             self._known[session["_id"]] = known
             if session["course_id"] is None:
-                self._standing[_place(session)] = session["_id"]
+                self._standing[place_of(session)] = session["_id"]
             if len(self._known) > MAX_KNOWN:
                 self._forget(next(iter(self._known)))
 
     def _forget(self, number: int) -> None:
         session = self._known.pop(number).session
-        if self._standing.get(_place(session)) == number:
-            del self._standing[_place(session)]
+        if self._standing.get(place_of(session)) == number:
+            del self._standing[place_of(session)]
 
     def get(self, number: int) -> SessionDocument | None:
         """The session as it was last read."""
@@ -76,10 +78,6 @@ class KnownSessions:
                 known.skips = known.penalty
 
 
-def _place(session: SessionDocument) -> tuple[str, str]:
-    return session["container"], session["poll_id"]
-
-
 def unchanged(session: SessionDocument) -> dict[str, Any]:
     """The query that finds the session only while all is the same that casting looks at.
 
@@ -87,6 +85,8 @@ def unchanged(session: SessionDocument) -> dict[str, Any]:
     """
     return {
         "_id": session["_id"],
+        "poll_id": session["poll_id"],
+        "container": session["container"],
         "is_published": session["is_published"],
         "rules": session["rules"],
         "course_id": session["course_id"],

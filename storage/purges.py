@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from storage.client import Database, InsertOne, Transaction, round_trip
+from storage.client import Database, Transaction, UpdateOne, round_trip
 from storage.documents import utc_now
 from storage.errors import Unavailable
 
@@ -34,9 +34,13 @@ class Purges:
         self._noted = asyncio.Event()
 
     def note(self, transaction: Transaction, session_ids: Iterable[int]) -> None:
-        """Notes sessions whose ballots must go, in the transaction that removes the sessions."""
-        notes = [{"_id": number, "leased_until": NEVER_LEASED} for number in session_ids]
-        transaction.bulk_write("purges", [InsertOne(note) for note in notes])
+        """Notes sessions whose ballots must go, in the transaction that removes the sessions.
+
+        A session of which only the counts were kept may still be noted.
+        """
+        new = {"$set": {"leased_until": NEVER_LEASED}}
+        notes = [UpdateOne({"_id": number}, new, upsert=True) for number in session_ids]
+        transaction.bulk_write("purges", notes)
 
     def wake(self) -> None:
         """Makes ``run`` look at once, after the transaction of a note was committed."""

@@ -15,6 +15,7 @@ from storage.documents import (
     IDEMPOTENCY_SECONDS,
     BallotDocument,
     BallotRequest,
+    Place,
     RightsState,
     SessionDocument,
     SessionRules,
@@ -103,6 +104,7 @@ class Vote(NamedTuple):
     ``ballot_id`` names session and voter; ``number`` is the one of a ballot that is new.
     ``rights_state`` is that of the session when the user's right to vote in it was checked, read
     before what that right was decided on; None for a right that depends on nothing that changes.
+    ``place`` is that of the poll, where the session was known only by its number.
     """
 
     session_id: int
@@ -114,6 +116,7 @@ class Vote(NamedTuple):
     cast_at: datetime
     request: VoteKey | None = None
     rights_state: RightsState | None = None
+    place: Place | None = None
 
 
 class Cast(NamedTuple):

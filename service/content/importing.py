@@ -152,6 +152,7 @@ def _session(given: dict[str, Any]) -> ImportedSession:
         given.get("participants"),
         [*map(_ballot, given["ballots"])],
         given["results"] if given["countsOnly"] else None,
+        given["isFinal"],
     )
 
 

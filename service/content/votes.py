@@ -65,6 +65,7 @@ async def cast_vote(request: web.Request) -> web.Response:
         vote["optionIds"],
         comment=vote["comment"],
         idempotency_key=read_idempotency_key(request, body),
+        place=(key.id, poll_id),
         find_session=partial(_find_session, request),
     )
     # The sender of a new vote knows it, even when acting for another user.
@@ -79,9 +80,11 @@ async def withdraw_vote(request: web.Request) -> web.Response:
     For tokens with ``vote`` on the workspace. Does not withdraw votes of others, or any after the
     poll has closed.
     """
+    key, poll_id = _read_address(request)
     poll = await _find_poll(request)
     session_id = _require_session(poll["standing_session"])
-    outcome = await casting.cast(request, casting.CONTENT, session_id, None)
+    place = (key.id, poll_id)
+    outcome = await casting.cast(request, casting.CONTENT, session_id, None, place=place)
     data = _own_vote(request, outcome.ballot, outcome.rules, poll["id"])
     return responses.json_response(data)
 

@@ -108,6 +108,7 @@ MEMBERS: dict[type[Schema], dict[str, str]] = {
         "createdAt": "When the session was created.",
         "closedAt": "When the session was closed, if it is.",
         "countsOnly": "Whether the votes are not kept any more, only how many there were.",
+        "isFinal": "Whether it stays closed, since it was moved without its voters.",
         "results": "Votes by option; unless `countsOnly`, what is stored is counted from the "
         "ballots.",
         "participants": "How many ballots there are with those of lines that follow.",

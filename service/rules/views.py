@@ -450,6 +450,7 @@ def moved_session(document: SessionDocument) -> dict[str, Any]:
         "createdAt": time(document["created_at"]),
         **({"closedAt": time(document["closed_at"])} if "closed_at" in document else {}),
         **({"countsOnly": True} if document.get("counts_only") else {}),
+        **({"isFinal": True} if document.get("is_final") else {}),
         "results": document["results"],
         "participants": document["participants"],
     }

@@ -47,11 +47,11 @@ async def read_lines(request: web.Request, most: int) -> AsyncGenerator[Line, No
 
     No more than one line is held. Each must arrive within ``POLLS_CLIENT_SECONDS``, counted from
     when it is asked for. Raises ``HTTPRequestTimeout`` where it does not, ``ValidationError``
-    where the body is empty, broken or has more than ``most`` lines, and ``Unavailable`` once the
+    where the body is blank, broken or has more than ``most`` lines, and ``Unavailable`` once the
     service stops.
     """
     limit, seconds = request.app[SETTINGS].max_body_bytes, request.app[SETTINGS].client_seconds
-    number = 0
+    number, is_blank = 0, True
     async with aclosing(_split(_pieces(request), limit)) as lines:
         while True:
             try:
@@ -64,11 +64,10 @@ async def read_lines(request: web.Request, most: int) -> AsyncGenerator[Line, No
             number += 1
             if number > most:
                 raise ValidationError(f"must have at most {most:,} lines", BODY)
-            if raw is None:
-                yield Line(number, _too_long(limit))
-            elif raw.strip():
-                yield Line(number, raw)
-    if not number:
+            if raw is None or raw.strip():
+                is_blank = False
+                yield Line(number, _too_long(limit) if raw is None else raw)
+    if is_blank:
         raise ValidationError("is missing", BODY)
 
 

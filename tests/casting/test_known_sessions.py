@@ -29,7 +29,10 @@ from tests.support.casting import (
     vote,
 )
 from tests.support.faulty_wire import losing_commits
-from tests.support.seeds import a_poll, refused
+from tests.support.fleet import eventually
+from tests.support.moving import a_line, imported, require_counted
+from tests.support.moving import vote as poll_vote
+from tests.support.seeds import UNKNOWN, a_poll, refused
 
 KEY = ContainerKey("PLAT", "PLAT-1", "")
 FREE = {"allowSelectionOfMultipleOptions": True, "allowRevote": True, "allowComment": True}
@@ -129,15 +132,20 @@ async def test_a_vote_is_refused_once_its_session_was(
 
 @pytest.mark.parametrize(
     "moved",
-    [{"course_id": COURSE + 1}, {"course_section_id": 3}, {"rights_changes": 99}],
-    ids=["another course", "a section", "an enrollment less"],
+    [
+        {"course_id": COURSE + 1},
+        {"course_section_id": 3},
+        {"rights_changes": 99},
+        {"poll_id": UNKNOWN},
+    ],
+    ids=["another course", "a section", "an enrollment less", "another poll"],
 )
 async def test_a_vote_is_decided_again_if_the_rights_in_its_session_have_changed(
     api: Client,
     raw: Raw,
     make_token: TokenMaker,
     monkeypatch: pytest.MonkeyPatch,
-    moved: dict[str, int],
+    moved: dict[str, Any],
 ) -> None:
     """The caller's rights, too, were checked before another process made the change."""
     run = await course_run(api, raw)
@@ -156,6 +164,27 @@ async def test_a_vote_is_decided_again_if_the_rights_in_its_session_have_changed
     with pytest.raises(RightsChanged):
         await ballots.cast(sent)
     assert tally(raw, run) == {"1": 1}
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["moved elsewhere", "another poll"])
+async def test_no_vote_passes_to_the_poll_that_an_import_gave_the_number_of_the_session(
+    api: Client, raw: Raw, which: int
+) -> None:
+    """The poll was purged, but this process knows its session, and the right was checked there."""
+    line = a_line(1)
+    await imported(api, line)
+    assert await poll_vote(api, 1, line) == 200
+    place = {name: line[name] for name in ("workspace", "content")}
+    query = {**place, "pollId": line["id"], "now": "true"}
+    await answered(await api.delete("/rest/polls", params=query))
+    await eventually(lambda: not raw.purges.count_documents({}))
+    other = a_line(which, workspace="OTHER", content="OTHER-1", sessions=[{"id": 201}])
+    assert await imported(api, other) == ["created"]
+    for _ in range(2):
+        assert await poll_vote(api, 2, line) == 404
+    assert raw.ballots.count_documents({}) == 0
+    assert await poll_vote(api, 2, other) == 200
+    assert require_counted(raw) == 1
 
 
 @pytest.mark.parametrize("is_allowed", [False, True])

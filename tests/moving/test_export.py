@@ -201,3 +201,27 @@ async def test_further_ballots_of_unknown_voters_are_refused_in_an_open_session(
     without_session = {**more, "sessionId": None}
     assert await imported(api, without_session) == ["400 invalid_request sessionId"]
     assert raw.ballots.count_documents({}) == 0
+
+
+async def test_a_session_that_stays_closed_stays_so_however_its_ballots_come(
+    api: Client, elsewhere: Client, raw: Raw
+) -> None:
+    """In lines after that of the session, and moved again under the secret of the first move."""
+    run = await content_run(api, raw)
+    await answered(await vote(api, run, "1", acting=42))
+    await answered(await api.get(f"{run.url}/close"))
+    poll = json.loads(await exported(api, run.poll_id))
+    forget(raw)
+    more = {
+        "pollId": run.poll_id,
+        "sessionId": run.session,
+        "voterKey": poll["voterKey"],
+        "ballots": poll["sessions"][0].pop("ballots"),
+    }
+    for expected in ("created", "unchanged"):
+        assert await imported(elsewhere, poll, more) == [expected] * 2
+    await refused(await elsewhere.get(f"{run.url}/open"), 409)
+    again = await moved(elsewhere, raw, run.poll_id)
+    assert json.loads(again)["sessions"][0]["isFinal"] is True
+    await refused(await elsewhere.get(f"{run.url}/open"), 409)
+    assert (await vote(elsewhere, run, "2", acting=42)).status == 409

@@ -117,6 +117,7 @@ async def test_votes_that_were_cast_since_do_not_make_a_line_differ(api: Client,
         ({"createdAt": "2015-01-07T15:16:18Z"}, "createdAt"),
         ({"settings": {"allowRevote": True}}, "settings"),
         ({"options": [{"id": "1", "title": "yes"}]}, "options"),
+        ({"highestOption": 3}, "highestOption"),
         ({"sessions": [{"id": 999}]}, "sessions[0].id"),
         ({"sessions": [{"id": 201, "isPublished": False}]}, "sessions[0].isPublished"),
         (

@@ -242,7 +242,8 @@ async def test_a_small_body_that_is_much_when_decompressed_is_bounded(
 
 
 async def test_what_is_no_ndjson_or_empty_is_refused_as_a_whole(api: Client) -> None:
-    await refused(await send(api, b""), 400, ["body"])
+    for blank in (b"", b"\n", b"\r\n \n\n"):
+        await refused(await send(api, blank), 400, ["body"])
     await refused(await send(api, b"{}", headers={"Content-Type": "application/json"}), 415)
 
 

@@ -109,6 +109,22 @@ async def test_a_poll_that_is_deleted_now_is_gone_at_once_and_the_ballots_of_all
     assert tally(raw, neighbour) == {"3": 1}
 
 
+async def test_what_is_deleted_while_its_old_votes_are_being_removed_is_swept_as_well(
+    api: Client, raw: Raw, clock: Clock
+) -> None:
+    """Retention has noted the sessions, and the process that held the lease was killed."""
+    run = await content_run(api, raw)
+    second = await another_session(api, run)
+    for session in (run, second):
+        seed_ballots(raw, session, 10)
+        leased = {"_id": session.session, "leased_until": clock.now + timedelta(hours=1)}
+        raw.purges.insert_one(leased)
+    assert (await api.delete(second.url)).status == 204
+    assert (await api.delete("/rest", params={**run.query, "now": "true"})).status == 200
+    await swept(raw)
+    assert raw.ballots.count_documents({}) == 0
+
+
 async def test_sweeping_goes_on_when_the_service_starts_again(
     aiohttp_client: AiohttpClient, settings: Settings, raw: Raw
 ) -> None:
