@@ -4,7 +4,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aiohttp import StreamReader, web
 from marshmallow import ValidationError
@@ -130,13 +130,28 @@ async def _next(content: StreamReader, stopping: asyncio.Task[bool]) -> bytes:
         reading.cancel()
 
 
+class _Member(Protocol):
+    """What ``zlib.decompressobj`` returns: its class has no public name."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
 class _Inflater:
     """Undoes a content coding piece by piece; ``window`` is zlib's ``wbits``."""
 
     def __init__(self, window: int) -> None:
         self._window = window
         self._members = 0
-        self._member: zlib._Decompress | None = None
+        self._member: _Member | None = None
 
     def feed(self, raw: bytes) -> Iterator[bytes]:
         """What comes of ``raw``, in small pieces. Raises ``zlib.error``."""
@@ -153,7 +168,7 @@ class _Inflater:
                     yield piece
             self._member = None if member.eof else member
 
-    def _begin(self, raw: bytes) -> "zlib._Decompress":
+    def _begin(self, raw: bytes) -> "_Member":
         """Only gzip may have several members (RFC 1952)."""
         self._members += 1
         if self._members > (MAX_MEMBERS if self._window == GZIP else 1):

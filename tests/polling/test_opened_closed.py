@@ -32,7 +32,7 @@ def everything(raw: Raw) -> dict[int, dict[str, Any]]:
 
 def noted_end(session: dict[str, Any]) -> dict[str, Any]:
     rules = {**session["rules"], "has_ended": True}
-    return {**session, "rules": rules, "casts": session["casts"] + 1}
+    return {**session, "rules": rules, "casts": session["casts"] + 1, "closed_at": AT_END}
 
 
 async def found(api: Client, headers: Headers) -> tuple[list[int], list[int]]:
@@ -54,7 +54,7 @@ async def set_end(api: Client, number: int, **settings: Any) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 async def test_opening_and_closing_touch_that_session_alone_and_may_be_repeated(
-    api: Client, raw: Raw, method: str
+    api: Client, raw: Raw, clock: Clock, method: str
 ) -> None:
     poll = await make_poll(api, "yes")
     other = await make_poll(api)
@@ -74,6 +74,7 @@ async def test_opening_and_closing_touch_that_session_alone_and_may_be_repeated(
             "is_published": is_published,
             "casts": stored_session(raw, ids[1])["casts"],
             "rights_changes": 1 + step // 3,  # each time that it is really opened
+            **({} if is_published else {"closed_at": clock.now}),
         }
         assert after == {key: kept for key, kept in before.items() if key != ids[1]}
     assert list(raw.containers.find()) == containers

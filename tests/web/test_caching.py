@@ -290,7 +290,7 @@ async def test_an_answer_of_another_store_is_not_taken_for_the_same(api: Client,
         poll = await answered(await api.post("/rest", params=ISSUE, json=body))
         run = Run(poll["id"], 1, 1, ISSUE)
         seen.append(await tags(api, run))
-        for name in ("containers", "addresses", "sessions", "sequences"):
+        for name in ("containers", "addresses", "sessions", "sequences", "attempts"):
             raw[name].delete_many({})
     same_id, other_id = moved(*seen[:2]), moved(*seen[1:])
     assert same_id == OF_POLLS | OF_CHOICES | {"a poll"}  # the others are the same to the letter
