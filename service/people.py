@@ -66,10 +66,12 @@ async def show_erasure(request: web.Request) -> web.Response:
 
 def _read_votes(request: web.Request) -> VotesMode:
     """What becomes of the votes; raises ``ValidationError``."""
-    given = dict(request[CALL].query).get("votes")
-    if given is None:
+    given = [value for name, value in request[CALL].query if name == "votes"]
+    if not given:
         raise ValidationError("is missing", "votes")
-    mode = VOTES_MODES.get(given)
+    if len(given) > 1:
+        raise ValidationError("must be given once", "votes")
+    mode = VOTES_MODES.get(given[0])
     if mode is None:
         raise ValidationError(f"must be {' or '.join(VOTES_MODES)}", "votes")
     return mode

@@ -131,6 +131,11 @@ def forget_user(transaction: Transaction, user_id: UserId, most: int) -> int:
     return own + about + _change_some(transaction, used, untold, most)
 
 
+def entries_about(user_id: UserId) -> dict[str, Any]:
+    """The query of all that ``forget_user`` changes."""
+    return {"$or": [{"user_id": user_id}, {"token_owner": user_id}]}
+
+
 def _change_some(
     transaction: Transaction, query: dict[str, Any], update: dict[str, Any], most: int
 ) -> int:

@@ -273,21 +273,31 @@ class Erasures:
         return await self._do(task, work)
 
     async def _remove_records(self, task: ErasureDocument) -> ErasureDocument:
-        """Removes the outcomes of requests that tell of the user, and the name in the audit.
+        """Removes the name in the audit, and the outcomes of requests that tell of the user.
 
-        A request whose outcome is removed is a new one when it is repeated.
+        A request whose outcome is removed is a new one when it is repeated. These are looked for
+        when the audit is done, since all records have to be looked through for it.
         """
-        await self._hold(task, SCAN_SECONDS + LEASE_SECONDS)
-        found = await self._records_of(task["user_id"])
+        is_audited = await self._is_audited(task["user_id"])
+        found: Collection[str] = ()
+        if not is_audited:
+            await self._hold(task, SCAN_SECONDS + LEASE_SECONDS)
+            found = await self._records_of(task["user_id"])
 
         def work(transaction: Transaction, task: ErasureDocument) -> Progress:
             transaction.delete("idempotency", {"_id": {"$in": [*found]}})
             entries = audit.forget_user(transaction, task["user_id"], RECORDS_AT_A_TIME)
-            if found or entries:
+            if is_audited or found or entries:
                 return Progress()
             return Progress(changes={"step": None, "finished_at": self._clock()})
 
         return await self._do(task, work)
+
+    async def _is_audited(self, user_id: UserId) -> bool:
+        with round_trip():
+            query = audit.entries_about(user_id)
+            found = await self._database.collection(audit.COLLECTION).find_one(query, {"_id": 1})
+        return found is not None
 
     async def _records_of(self, user_id: UserId) -> Collection[str]:
         members = ("owner_id", "user_id", "made.owner_id", "made.user_id")

@@ -246,8 +246,9 @@ class Sessions:
     async def closed_with_votes(
         self, poll_id: str, courses: Collection[int] | None = None
     ) -> list[int]:
-        """The numbers of the sessions of a poll that are closed and have votes."""
-        query = {"poll_id": poll_id, "participants": {"$gt": 0}, "$nor": [OPEN], **_in(courses)}
+        """The numbers of the sessions of a poll that are closed and have votes which are kept."""
+        closed: dict[str, Any] = {"$nor": [OPEN, {"counts_only": True}]}
+        query = {"poll_id": poll_id, "participants": {"$gt": 0}, **closed, **_in(courses)}
         with round_trip():
             found = await self._sessions.find(query, {"_id": 1}).to_list(None)
         return [one["_id"] for one in found]

@@ -56,6 +56,7 @@ class UserData:
         return [
             HeldVote(cast(SessionDocument, sessions[number]), cast(BallotDocument, ballots[number]))
             for number in sorted(ballots.keys() & sessions.keys())
+            if not sessions[number].get("counts_only", False)  # they are about to be removed
         ]
 
 

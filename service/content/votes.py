@@ -33,8 +33,9 @@ async def list_votes(request: web.Request) -> web.Response:
     own = await ballots.find(session_id, principal.user_id)
     view = policy.view_of(Caller(principal), session, own)
     if not (view.sees_all_submissions and session["rules"]["settings"]["saveParticipantNames"]):
-        mine = [] if own is None else [_own_vote(request, own, session["rules"], poll_id)]
-        return responses.json_response(mine)
+        mine = [own] if own is not None and view.has_voted else []
+        data = [_own_vote(request, one, session["rules"], poll_id) for one in mine]
+        return responses.json_response(data)
     page = await ballots.of_session(session_id, paging.window)
     # The caller's own vote is not marked if its content must stay unknown: it has the same place
     # in the list of another manager.

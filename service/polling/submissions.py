@@ -13,8 +13,9 @@ from service.rules.policy import Caller
 from service.web import pagination
 from service.web.call import CALL
 from service.web.store_key import STORE
-from storage.documents import RightsState, rights_state
+from storage.documents import BallotDocument, RightsState, rights_state
 from storage.errors import NotFound
+from storage.pagination import Page
 
 
 async def list_submissions(request: web.Request) -> web.Response:
@@ -26,7 +27,9 @@ async def list_submissions(request: web.Request) -> web.Response:
     paging = pagination.read_paging(request)
     session = await lookups.find_managed_session(request, caller, "poll_session_id")
     view = await lookups.view_with_ballot(request, caller, session)
-    page = await request.app[STORE].ballots.of_session(session["_id"], paging.window)
+    page: Page[BallotDocument] = Page([])
+    if view.sees_all_submissions:
+        page = await request.app[STORE].ballots.of_session(session["_id"], paging.window)
     headers = pagination.link_header(request, paging, page)
     data = [
         views.submission(ballot, session["rules"], author_id=view.author_of(ballot))
@@ -47,7 +50,7 @@ async def show_submission(request: web.Request) -> web.Response:
     ballot = await request.app[STORE].ballots.get(session["_id"], number)
     view = await lookups.view_with_ballot(request, caller, session)
     author_id = view.author_of(ballot)
-    if not view.is_manager and author_id is None:
+    if not (view.is_manager and view.sees_all_submissions) and author_id is None:
         raise NotFound("There is no such poll submission.")
     data = views.submission(ballot, session["rules"], author_id=author_id)
     return polling_response(request, {SUBMISSIONS.plural: [data]})

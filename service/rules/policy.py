@@ -269,8 +269,11 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
     """Decides everything about a session that depends on the caller (docs/api.md, 2 and 5).
 
     ``own`` is the caller's ballot in it: None if there is none, or if it does not matter. The
-    holder of a link may read and vote as long as its maker may.
+    holder of a link may read and vote as long as its maker may. Of a session of which only counts
+    are kept, nobody sees the ballots that are still to be removed.
     """
+    is_kept = not session.get("counts_only", False)
+    own = own if is_kept else None
     principal, settings = caller.principal, session["rules"]["settings"]
     key = ContainerKey.of(session["container"])
     course_id = session["course_id"]
@@ -295,7 +298,9 @@ def view_of(caller: Caller, session: SessionDocument, own: BallotDocument | None
         sees_results=sees_results,
         hides_counts=hides_counts,
         sees_submissions=reads,
-        sees_all_submissions=sees_results and (is_manager or (is_course and not hides_counts)),
+        sees_all_submissions=sees_results
+        and is_kept
+        and (is_manager or (is_course and not hides_counts)),
         own=own
         if own is not None and is_reached and knows_own(principal, own, session["rules"])
         else None,

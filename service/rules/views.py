@@ -190,7 +190,7 @@ def content_results(session: SessionDocument, view: View) -> dict[str, Any]:
 def own_part(session: SessionDocument, view: View, own: BallotDocument | None) -> dict[str, Any]:
     """What ``expand=vote`` adds to a Poll; the vote is as ``type=votes`` shows it to its voter."""
     vote = None
-    if own is not None and view.may_vote:
+    if own is not None and view.has_voted and view.may_vote:
         is_known = view.own is not None
         vote = content_vote(
             own,

@@ -249,6 +249,8 @@ async def test_ballots_of_a_session_that_is_being_purged_are_removed(api: Client
 async def test_what_becomes_of_the_votes_has_to_be_said(api: Client, raw: Raw) -> None:
     for params in ({}, {"votes": ""}, {"votes": "delete"}):
         await refused(await api.delete("/users/42/data", params=params), 400, ["votes"])
+    twice = "/users/42/data?votes=anonymize&votes=withdraw"
+    await refused(await api.delete(twice), 400, ["votes"])
     for user in ("0", "self", "%01"):
         params = {"votes": "withdraw"}
         await refused(await api.delete(f"/users/{user}/data", params=params), 404)

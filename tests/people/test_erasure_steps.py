@@ -8,6 +8,7 @@ import pytest
 
 from service.web.store_key import STORE
 from storage import erasures, handovers, user_data
+from storage.audit import Action, Actor
 from storage.documents import ErasureDocument, UserId
 from storage.erasures import LEASE_SECONDS, SCAN_SECONDS, Erasures
 from storage.store import Store
@@ -15,6 +16,7 @@ from tests.conftest import SECRET, Client, Clock, Raw
 from tests.people.conftest import Live, counted_exactly
 from tests.people.test_erasure import ANN, traces
 from tests.support.casting import Run, answered, content_run, tally, vote
+from tests.support.heard import Heard
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +137,20 @@ async def test_a_process_that_looks_through_very_many_records_is_not_overtaken(
     await slow.erase_one()
     assert others == [False]
     assert (await store.erasures.get(begun["_id"]))["step"] is None
+
+
+async def test_records_are_looked_through_once_however_long_the_audit_is(
+    heard: Heard, api: Client, raw: Raw, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasures, "RECORDS_AT_A_TIME", 2)
+    store = api.app[STORE]
+    for _ in range(9):
+        await store.audit.write(Actor(42, "desk", clock()), Action.POLL_EXPORTED)
+    await store.erasures.begin(42, "withdraw")
+    heard.commands.clear()
+    await process(store, clock).erase_one()
+    assert raw.audit.count_documents({"user_id": 42}) == 0
+    assert [one.get("find") for one in heard.commands].count("idempotency") == 1
 
 
 async def test_erasures_that_begin_at_once_are_one(api: Client, raw: Raw) -> None:

@@ -341,3 +341,41 @@ async def test_an_erased_users_ballot_in_a_session_of_counts_does_not_change_the
     await erased(api, 42, "withdraw")
     assert raw.ballots.count_documents({}) == 0
     assert session_of(raw, run)["results"] == {"1": 1, "2": 0, "3": 0}
+
+
+async def test_votes_that_are_still_to_be_removed_are_shown_to_nobody(
+    api: Client, raw: Raw, clock: Clock
+) -> None:
+    content = await content_run(
+        api, raw, saveParticipantNames=True, resultsVisibility="afterVote", retention=7
+    )
+    course = await course_run(api, raw, retention=7)
+    await voted(api, content, 42, 43)
+    await answered(await submit(api, course, 1, acting=42))
+    for run in (content, course):
+        await close(api, run)
+    ballots = list(raw.ballots.find())
+    clock.advance(days=7)
+    await swept(api, raw, None)
+    raw.ballots.insert_many(ballots)  # as if there were very many
+
+    acting = {"as_user_id": "42"}
+    expanded = {**content.query, **acting, "expand": "results,vote"}
+    [poll] = await answered(await api.get("/rest", params=expanded))
+    assert (poll["vote"], poll["hasVoted"]) == (None, False)
+    assert "results" not in poll
+    for params in (content.votes, {**content.votes, **acting}):
+        assert await answered(await api.get("/rest", params=params)) == []
+    for run in (content, course):
+        for params in ({}, acting):
+            [session] = (await answered(await api.get(run.url, params=params)))["poll_sessions"]
+            assert (session["has_submitted"], session["poll_submissions"]) == (False, [])
+        listed = await answered(await api.get(run.submissions))
+        assert listed["poll_submissions"] == []
+    for one in ballots:
+        run = content if one["session_id"] == content.session else course
+        await refused(await api.get(f"{run.submissions}/{one['number']}"), 404)
+    answer = await api.get("/users/42/data")
+    assert '"vote"' not in await answer.text()
+    choices = await answered(await api.get(f"{course.poll_url}/poll_choices", params=acting))
+    assert "is_correct" not in choices["poll_choices"][0]
