@@ -213,6 +213,20 @@ async def test_further_ballots_that_contradict_what_is_there_are_refused_togethe
     assert require_counted(raw) == 1
 
 
+async def test_further_ballots_are_stored_without_the_one_that_was_cast_here_meanwhile(
+    api: Client, raw: Raw
+) -> None:
+    line = a_line(1, sessions=[{"id": 201, "participants": 3}])
+    more = {"pollId": POLL_ID, "ballots": [a_ballot(user, "2") for user in (1, 2, 3)]}
+    assert await imported(api, line) == ["created"]
+    assert await vote(api, 1, line, "1") == 200
+    assert await imported(api, more) == ["409 id_taken ballots[0]"]
+    without = {**more, "ballots": [a_ballot(user, "2") for user in (2, 3)]}
+    assert await imported(api, without, without) == ["created", "unchanged"]
+    assert require_counted(raw) == 3
+    assert [one["results"] for one in raw.sessions.find()] == [{"1": 1, "2": 2}]
+
+
 async def test_further_sessions_join_their_poll(api: Client, raw: Raw) -> None:
     more: Json = {
         "pollId": POLL_ID,
