@@ -202,7 +202,8 @@ async def export_session(request: web.Request) -> web.StreamResponse:
         )
         async with request.app[STORE].exports.open(session["_id"]) as export:
             chunks = form.render(request, export)
-            return await streams.respond(request, form.headers(export), chunks)
+            headers, seconds = form.headers(export), streams.STREAM_SECONDS
+            return await streams.respond(request, headers, chunks, seconds=seconds)
 
 
 async def create_link(request: web.Request) -> web.Response:

@@ -25,7 +25,7 @@ async def respond(
     headers: Mapping[str, str],
     chunks: AsyncGenerator[bytes, None],
     *,
-    seconds: float | None = STREAM_SECONDS,
+    seconds: float | None,
 ) -> web.StreamResponse:
     """Sends the chunks as they come, no faster than the caller takes them, within ``seconds``.
 
