@@ -22,10 +22,13 @@ from tests.support.fleet import eventually, fleet_of, recount
 from tests.support.replicas import Node, ReplicaSet, replica_set_in
 from tests.support.traffic import ANSWER_SECONDS, CALLERS, Call, Traffic, traffic_on
 
-pytestmark = pytest.mark.skipif(
-    engine.chosen().name == Secantus.name,
-    reason="The nodes are of MongoDB, whatever the engine; the run on MongoDB has these tests.",
-)
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(
+        engine.chosen().name == Secantus.name,
+        reason="The nodes are of MongoDB, whatever the engine; the run on MongoDB has these tests.",
+    ),
+]
 
 SERVICES = 2
 BACK_SECONDS = 1.0
