@@ -38,7 +38,7 @@ ATTEMPT_SECONDS = 10.0
 """The service itself answers within 5 s also where its database does not."""
 REQUEST_SECONDS = 120.0
 PAUSE_SECONDS = (0.1, 5.0)
-MAX_ENROLLMENTS = 100
+MAX_ENROLLMENTS = 1000
 """In one request."""
 RETRIED = frozenset({429, 502, 503, 504})
 """502 and 504 are what a proxy says while no service is behind it."""

@@ -45,13 +45,28 @@ def erase(url: str, token: str, votes: str) -> dict[str, Any]:
     return erasure
 
 
+def counted(number: int, kind: str) -> str:
+    return f"{number} {kind}" if number == 1 else f"{number} {kind}s"
+
+
 def main() -> int:
-    """0: nothing is left of the user. 1: the service refused; it says why."""
+    """0: nothing is left of the user. 1: something may be; it says why."""
     parser = argparse.ArgumentParser(description="Erases a user.")
     parser.add_argument("url", help="of the service, as http://127.0.0.1:8080")
     parser.add_argument("user", help="the id, as your system has it")
-    parser.add_argument("--votes", choices=("anonymize", "withdraw"), default="anonymize")
-    parser.add_argument("--data", type=Path, help="the file for what was held of the user")
+    parser.add_argument(
+        "--votes",
+        choices=("anonymize", "withdraw"),
+        default="anonymize",
+        help="anonymize: they count as before, without a name, and the user cannot vote again; "
+        "withdraw: they are removed, and their counts with them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="the file for what was held of the user; what votes without a name are for is only "
+        "in the answer to a token of the user's own",
+    )
     options = parser.parse_args()
     token = os.environ.get("POLLS_TOKEN")
     if not token:
@@ -65,8 +80,11 @@ def main() -> int:
         # application/problem+json, with the reason in "detail".
         print(json.load(error)["detail"], file=sys.stderr)
         return 1
-    told = ", ".join(f"{counts[name]} {name}" for name in ("enrollments", "tokens", "polls"))
-    print(f"Erased: {told}, {counts['votes']} votes.")
+    except OSError as error:
+        print(f"No answer from {options.url}: {error}", file=sys.stderr)
+        return 1
+    told = (counted(counts[f"{kind}s"], kind) for kind in ("enrollment", "token", "poll", "vote"))
+    print(f"Erased: {', '.join(told)}.")
     return 0
 
 

@@ -9,6 +9,7 @@ call is cut off, run it again.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -16,22 +17,23 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 NDJSON = "application/x-ndjson"
 CHUNK_BYTES = 64 * 1024
 
 
-def send_lines(connection: http.client.HTTPConnection, path: Path) -> None:
+def send_lines(connection: http.client.HTTPConnection, file: BinaryIO) -> None:
     """Sends the file as the chunked body of a request that was begun."""
-    with path.open("rb") as file:
+    # The service may end the import, and the answer says why.
+    with contextlib.suppress(OSError):
         while piece := file.read(CHUNK_BYTES):
             connection.send(b"%x\r\n%s\r\n" % (len(piece), piece))
-    connection.send(b"0\r\n\r\n")
+        connection.send(b"0\r\n\r\n")
 
 
-def move(url: str, token: str, path: Path) -> list[dict[str, Any]]:
+def move(url: str, token: str, file: BinaryIO) -> list[dict[str, Any]]:
     """The answer to each line."""
     address = urlsplit(url)
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
@@ -45,7 +47,7 @@ def move(url: str, token: str, path: Path) -> list[dict[str, Any]]:
         connection.putheader(name, value)
     connection.endheaders()
     # A daemon: if the service ends the import, nothing waits for the rest of the file.
-    sending = threading.Thread(target=send_lines, args=(connection, path), daemon=True)
+    sending = threading.Thread(target=send_lines, args=(connection, file), daemon=True)
     sending.start()
     answer = connection.getresponse()
     if answer.status != http.client.OK:
@@ -63,12 +65,19 @@ def main() -> int:
     token = os.environ.get("POLLS_TOKEN")
     if not token:
         parser.error("POLLS_TOKEN must hold the token of an admin")
-    answers = move(options.url, token, options.file)
+    try:
+        # Before it connects: a file that is not there must not begin an import.
+        with options.file.open("rb") as file:
+            answers = move(options.url, token, file)
+    except (OSError, http.client.HTTPException) as error:
+        print(error, file=sys.stderr)
+        return 1
     refused = [one for one in answers if one["status"] != http.client.OK]
     for one in refused:
         print(f"line {one['line']}: {one['detail']}", file=sys.stderr)
     results = Counter(one["result"] for one in answers if one not in refused)
-    print(f"{results['created']} created, {results['unchanged']} there already.")
+    told = f"{results['created']} created, {results['unchanged']} there already"
+    print(f"{told}, {len(refused)} refused." if refused else f"{told}.")
     return 1 if refused else 0
 
 

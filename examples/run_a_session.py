@@ -26,7 +26,8 @@ import os
 import random
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,13 @@ class Desk:
             await require_success(answer)
             return await answer.read()
 
-    async def make(self, path: str, *objects: dict[str, Any]) -> int:
-        """Makes objects of the kind that the path ends with; returns the id of the first."""
+    async def make(self, path: str, *objects: dict[str, Any]) -> list[int]:
+        """Makes objects of the kind that the path ends with; returns their ids."""
         kind = path.rpartition("/")[2]
         made = json.loads(await self.call("POST", path, {kind: objects}))
-        return int((made if isinstance(made, list) else made[kind])[0]["id"])
+        return [one["id"] for one in (made if isinstance(made, list) else made[kind])]
 
-    async def follow(self, path: str) -> AsyncIterator[Any]:
+    async def follow(self, path: str) -> AsyncGenerator[Any, None]:
         """The results of a session, now and whenever they change."""
         headers = {"Accept": "text/event-stream"}
         async with self._http.get(
@@ -100,36 +101,38 @@ async def run(url: str, token: str) -> bytes:
         await Desk(http).make(f"/courses/{COURSE}/enrollments", *enrolled)
         print(f"{len(STUDENTS)} students are enrolled in the course {COURSE}.")
 
-        poll = f"/polls/{await teacher.make('/polls', {'question': 'What makes gametes?'})}"
+        [poll_id] = await teacher.make("/polls", {"question": "What makes gametes?"})
+        poll = f"/polls/{poll_id}"
         right = [{"text": text, "is_correct": text == "Meiosis"} for text in CHOICES]
-        first = await teacher.make(f"{poll}/poll_choices", *right)
-        number = await teacher.make(f"{poll}/poll_sessions", {"course_id": COURSE})
+        choices = await teacher.make(f"{poll}/poll_choices", *right)
+        [number] = await teacher.make(f"{poll}/poll_sessions", {"course_id": COURSE})
         session = f"{poll}/poll_sessions/{number}"
         await teacher.call("PUT", f"{session}/open")
 
         async with asyncio.TaskGroup() as group:
             for user in STUDENTS:
-                group.create_task(vote(Desk(http, user), session, first))
+                group.create_task(vote(Desk(http, user), session, choices))
             await watch(teacher, session)
         return await teacher.call("GET", f"{session}/export", format="csv")
 
 
-async def vote(student: Desk, session: str, first: int) -> None:
+async def vote(student: Desk, session: str, choices: Sequence[int]) -> None:
     await asyncio.sleep(random.random())
-    choice = first + random.choice([0, 1, 1, 1, 2])
+    [choice] = random.choices(choices, weights=[1, 3, 1])
     await student.make(f"{session}/poll_submissions", {"poll_choice_id": choice})
 
 
 async def watch(teacher: Desk, session: str) -> None:
     """Draws the results, closes the session when all have voted, and ends when it is closed."""
-    async for shown in teacher.follow(session):
-        votes = sum(shown["results"].values())
-        state = "closed" if shown["closed"] else "open"
-        print(f"{votes:3} votes ({state}): {'█' * votes}", flush=True)
-        if shown["closed"]:
-            return
-        if votes == len(STUDENTS):
-            await teacher.call("PUT", f"{session}/close")
+    async with aclosing(teacher.follow(session)) as states:
+        async for shown in states:
+            votes = sum(shown["results"].values())
+            state = "closed" if shown["closed"] else "open"
+            print(f"{votes:3} votes ({state}): {'█' * votes}", flush=True)
+            if shown["closed"]:
+                return
+            if votes == len(STUDENTS):
+                await teacher.call("PUT", f"{session}/close")
 
 
 def main() -> int:

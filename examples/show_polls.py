@@ -26,7 +26,7 @@ class Refused(Exception):
 
 
 async def find(
-    http: aiohttp.ClientSession, workspace: str, user_id: int, issues: Sequence[str]
+    http: aiohttp.ClientSession, workspace: str, user_id: str, issues: Sequence[str]
 ) -> list[list[Poll] | str]:
     """For each issue its polls as the user may see them, or why they cannot be shown."""
     found: list[list[Poll] | str] = []
@@ -65,7 +65,11 @@ def action_of(poll: Poll) -> str:
         return "vote"
     if poll["canChange"]:
         return "change your vote"
-    return "you have voted" if poll["hasVoted"] else "closed"
+    if poll["hasVoted"]:
+        return "you have voted"
+    # It may be closed, or not be this user's to vote in: only the results tell, if they are shown.
+    is_closed = "results" in poll and poll["results"]["closed"]
+    return "closed" if is_closed else "you may not vote"
 
 
 async def run(url: str, token: str, options: argparse.Namespace) -> None:
@@ -77,6 +81,8 @@ async def run(url: str, token: str, options: argparse.Namespace) -> None:
         print(issue)
         if isinstance(polls, str):
             print(f"  {polls}")
+        elif not polls:
+            print("  no polls")
         else:
             print(*(line for poll in polls for line in described(poll)), sep="\n")
 
@@ -86,7 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Shows the polls of many issues to one user.")
     parser.add_argument("url", help="of the service, as http://127.0.0.1:8080")
     parser.add_argument("workspace")
-    parser.add_argument("user", type=int, help="whom the polls are shown to")
+    parser.add_argument("user", help="whom the polls are shown to: the id, as your system has it")
     parser.add_argument("issues", nargs="+")
     options = parser.parse_args()
     token = os.environ.get("POLLS_TOKEN")

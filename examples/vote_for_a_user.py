@@ -5,8 +5,8 @@ r"""A backend that votes for its users: the poll of an issue, and the vote of us
 Two calls: one makes the poll, one casts the vote. It needs nothing but Python, and a token that may
 act for users in the workspace, no admin token:
 
-    python -m service token create --name backend --user 1 --workspace PLAT \
-      --action act --action write --action vote
+    python -m service token create --name backend-votes --user 2 --workspace PLAT \
+      --action act --action read --action write --action vote
 
 ``examples/cast_votes.py`` shows how to repeat what was not answered.
 """
@@ -44,7 +44,7 @@ def post(url: str, token: str, body: Any, **query: str) -> Any:
 
 
 def main() -> int:
-    """0: the vote is counted. 1: the service refused; it says why."""
+    """0: the vote is counted. 1: it is not; it says why."""
     parser = argparse.ArgumentParser(description="Votes for a user in the poll of an issue.")
     parser.add_argument("url", help="of the service, as http://127.0.0.1:8080")
     parser.add_argument("--workspace", default="PLAT")
@@ -54,14 +54,18 @@ def main() -> int:
     token = os.environ.get("POLLS_TOKEN")
     if not token:
         parser.error("POLLS_TOKEN must hold a token")
+    url = options.url.rstrip("/")
     place = {"workspace": options.workspace, "content": options.issue, "as_user_id": options.user}
     try:
-        poll = post(f"{options.url}/rest/polls", token, POLL, **place)
+        poll = post(f"{url}/rest/polls", token, POLL, **place)
         vote = {"optionIds": ["yes"]}
-        cast = post(f"{options.url}/rest/votes", token, vote, **place, pollId=poll["id"])
+        cast = post(f"{url}/rest/votes", token, vote, **place, pollId=poll["id"])
     except urllib.error.HTTPError as error:
         # application/problem+json, with the reason in "detail".
         print(json.load(error)["detail"], file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"No answer from {url}: {error}", file=sys.stderr)
         return 1
     print(f"User {cast['userId']} voted {', '.join(cast['optionIds'])} in poll {poll['id']}.")
     return 0

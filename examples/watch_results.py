@@ -129,6 +129,8 @@ def main() -> int:
     options = parser.parse_args()
     if not options.url.path.endswith("/rest/results"):
         parser.error("the URL must be one of /rest/results: it knows no sessions of courses")
+    if "pollId" not in options.url.query:
+        parser.error("the URL must name one poll: &pollId=…")
     token = os.environ.get("POLLS_TOKEN")
     if not token:
         parser.error("POLLS_TOKEN must hold a token with the action read")

@@ -37,6 +37,7 @@ EXPANSIONS = ("results", "vote")
 ISSUE_KEY = re.compile(r"[A-Z][A-Z0-9_]*-[0-9]+", re.ASCII)
 """Content that has no container: see ``is_issue``."""
 NO_CONTAINER = "must be empty or absent for an issue"
+NEEDS_CONTAINER = "is missing: only an issue key such as PLAT-7 has none"
 SHOWN_MEMBERS = frozenset(
     {
         *("results", "vote", "hasVoted", "canVote", "canChange", "canWrite"),
@@ -223,7 +224,7 @@ def place_faults(given: Mapping[str, str]) -> dict[str, list[str]]:
         return {"container": [NO_CONTAINER]} if container else {}
     if container:
         return {}
-    return {"container": ["is missing" if container is None else "must not be empty"]}
+    return {"container": [NEEDS_CONTAINER if container is None else "must not be empty"]}
 
 
 class PollsQuerySchema(ReceivedSchema):

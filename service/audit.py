@@ -6,11 +6,12 @@ from typing import NamedTuple
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.fields import UUID, parse_rfc3339
+from schemas.fields import UUID
 from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import pagination
 from service.web.call import CALL
+from service.web.query import TIME_MESSAGE, parse_time
 from service.web.responses import json_response
 from service.web.store_key import STORE
 from storage.audit import ENTRY_ID
@@ -47,11 +48,9 @@ def _read_query(request: web.Request) -> AuditQuery:
     poll_id, since = given.get("pollId"), given.get("since")
     if poll_id is not None and not UUID.fullmatch(poll_id):
         raise ValidationError("must be a UUID", "pollId")
-    moment = None if since is None else parse_rfc3339(since)
+    moment = None if since is None else parse_time(since)
     if since is not None and moment is None:
-        raise ValidationError(
-            "must be a time with an offset, such as 2026-01-31T18:00:00+01:00", "since"
-        )
+        raise ValidationError(TIME_MESSAGE, "since")
     limit, cursor = given.get("limit"), given.get("cursor")
     window = Window(
         None if cursor is None else _read_cursor(cursor),

@@ -5,6 +5,7 @@ already must be what the line says. Ids and numbers that are given are kept.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, cast
@@ -41,6 +42,7 @@ WHERE_SESSIONS_ARE = {
 UNKNOWN_VOTERS = (
     "has voters that are not known under this POLLS_SECRET: only a closed session can be imported"
 )
+NOT_KEPT = "are no longer kept, only their counts are"
 
 
 class ImportedBallot(NamedTuple):
@@ -235,6 +237,8 @@ class Imports:
             found = cast(SessionDocument | None, transaction.find_one("sessions", query))
             session = require(found, "poll session")
             new = self._documents(session, ballots, now)
+            if session.get("counts_only"):
+                raise Taken("ballots", NOT_KEPT)
             stored = _find_ballots(transaction, [one["_id"] for one in new])
             if stored or not ballots:
                 _require_same_ballots(new, stored, "ballots")
@@ -242,7 +246,7 @@ class Imports:
             self._require_voters(session, ballots, voter_key, "ballots")
             if len(new) > session.get("awaited", 0):
                 raise LineRefused(
-                    "ballots", "are more than the session still awaits: see participants"
+                    "ballots", "are more votes than participants of the session announced"
                 )
             _require_choices(session, new, "ballots")
             _require_numbers(transaction, session, new, "ballots")
@@ -350,6 +354,9 @@ class Imports:
                 stated["hasEnded"] = (True, False)
             _require_stated(stated, f"{at}.")
             new = self._documents(session, one.ballots, session["created_at"])
+            if session.get("counts_only"):
+                _require_same_counts(session, new, f"{at}.ballots")
+                continue
             stored = _find_ballots(transaction, [ballot["_id"] for ballot in new])
             _require_same_ballots(new, stored, f"{at}.ballots")
 
@@ -543,6 +550,17 @@ def _require_free(transaction: Transaction, wanted: Sequence[ImportedSession]) -
 def _find_ballots(transaction: Transaction, ids: Collection[str]) -> dict[str, BallotDocument]:
     found = transaction.find("ballots", {"_id": {"$in": [*ids]}}, {"requests": 0})
     return {one["_id"]: cast(BallotDocument, one) for one in found}
+
+
+def _require_same_counts(
+    session: SessionDocument, wanted: Sequence[BallotDocument], path: str
+) -> None:
+    """For a session that keeps no ballots any more."""
+    if not wanted:
+        return
+    counted = Counter(choice for ballot in wanted for choice in ballot["choices"])
+    if counted != Counter(session["results"]) or len(wanted) != session["participants"]:
+        raise Taken(path, NOT_KEPT)
 
 
 def _require_same_ballots(

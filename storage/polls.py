@@ -86,11 +86,14 @@ class Polls:
         """A missing container and a missing poll are both ``NotFound``."""
         return poll_in((await self.in_container(key)).polls, poll_id)
 
-    async def find(self, reference: int | str) -> LocatedPoll:
-        """A poll by its number or its UUID, in whichever container; raises ``NotFound``."""
+    async def find(self, reference: int | str, kind: str = "poll") -> LocatedPoll:
+        """A poll by its number or its UUID, in whichever container.
+
+        Raises ``NotFound``, which names the ``kind``.
+        """
         field = "number" if isinstance(reference, int) else "_id"
         with round_trip():
-            address = require(await self._addresses.find_one({field: reference}), "poll")
+            address = require(await self._addresses.find_one({field: reference}), kind)
         key = ContainerKey.of(address["container"])
         return LocatedPoll(key, await self.get(key, address["_id"]))
 
@@ -385,7 +388,7 @@ def _update_sessions(transaction: Transaction, before: PollDocument, after: Poll
     had = {option["id"] for option in before["options"]}
     dropped = [option["id"] for option in before["options"] if option["id"] not in kept]
     if dropped:
-        _require_no_votes(transaction, after["id"], dropped)
+        _require_no_votes(transaction, after["id"], dropped, has_new=not kept <= had)
     removed = [f"results.{option_id}" for option_id in dropped]
     if after["closes_at"] != before["closes_at"]:
         removed.append("rules.has_ended")
@@ -435,11 +438,16 @@ def _moved_end(
     return cast(SessionDocument | None, found)
 
 
-def _require_no_votes(transaction: Transaction, poll_id: str, options: Sequence[str]) -> None:
+def _require_no_votes(
+    transaction: Transaction, poll_id: str, options: Sequence[str], *, has_new: bool
+) -> None:
     rows = transaction.aggregate("sessions", totals_by_poll([poll_id], options))
     totals = read_totals(rows, options).get(poll_id, {})
     if voted := [option_id for option_id, votes in totals.items() if votes]:
-        raise OptionHasVotes(f"Options that have votes cannot be removed: {name_some(voted)}.")
+        hint = " To keep an option, send it with its id." if has_new else ""
+        raise OptionHasVotes(
+            f"Options that have votes cannot be removed: {name_some(voted)}.{hint}"
+        )
 
 
 def _defined(definition: PollDefinition, before: PollDocument | None = None) -> dict[str, Any]:

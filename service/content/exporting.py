@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.fields import UUID
+from schemas.fields import UUID, parse_id
 from service.content.query import READ_ELSEWHERE, Parameters
 from service.rules import policy, views
 from service.rules.policy import Caller
@@ -32,13 +32,15 @@ END = b"]}\n"
 async def export_poll(request: web.Request) -> web.StreamResponse:
     """Export a poll with its sessions and votes, for an import elsewhere.
 
-    For admins. The answer is NDJSON: the lines that the import takes. Votes without a name have a
-    keyed hash in place of their voter. Does not export which requests have cast a vote.
+    For admins; ``pollId`` is its id, or its number under ``/api/v1``. The answer is NDJSON: the
+    lines that the import takes. Votes without a name have a keyed hash in place of their voter.
+    Does not export which requests have cast a vote.
     """
     policy.require_admin(Caller(request[CALL].principal))
-    poll_id = _read_poll_id(request)
+    reference = _read_reference(request)
     store = request.app[STORE]
     with request.app[EXPORT_LIMIT].admit():
+        poll_id = (await store.polls.find(reference)).poll["id"]
         await store.sessions.note_ends([poll_id])
         async with store.exports.open_poll(poll_id) as export:
             number = export.located.poll["number"]
@@ -51,15 +53,16 @@ async def export_poll(request: web.Request) -> web.StreamResponse:
             return await streams.respond(request, headers, lines)
 
 
-def _read_poll_id(request: web.Request) -> str:
+def _read_reference(request: web.Request) -> int | str:
     query = Parameters(request[CALL].query)
-    poll_id = query.read("pollId")
-    if poll_id is not None and UUID.fullmatch(poll_id) is None:
-        query.faults["pollId"] = ["must be a UUID"]
+    given = query.read("pollId")
+    number = None if given is None else parse_id(given)
+    if given is not None and number is None and UUID.fullmatch(given) is None:
+        query.faults["pollId"] = ["must be the UUID of a poll, or its number"]
     query.require_once(*READ_ELSEWHERE)
     if query.faults:
         raise ValidationError(query.faults)
-    return (poll_id or "").lower()
+    return number or (given or "").lower()
 
 
 async def export_lines(export: PollExport, voter_key: str) -> AsyncGenerator[bytes, None]:

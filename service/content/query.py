@@ -9,7 +9,7 @@ from unicodedata import category
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.content import NO_CONTAINER, is_issue
+from schemas.content import NEEDS_CONTAINER, NO_CONTAINER, is_issue
 from service.web.call import CALL
 from service.web.deletion import restorable_for
 from service.web.query import TOKEN_PARAMETERS
@@ -60,7 +60,9 @@ def read_content_query(
     if content is not None and is_issue(workspace, content):
         query.refuse("container")
     else:
-        container = query.read("container", required=content is not None)
+        container = query.read("container", required=False)
+        if content is not None and container is None:
+            query.faults.setdefault("container", [NEEDS_CONTAINER])
     expansion = query.read_expansion()
     query.require_once(*READ_ELSEWHERE)
     if query.faults:

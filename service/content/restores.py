@@ -49,7 +49,7 @@ async def _find(store: Store, reference: int | str) -> tuple[int, str, Container
     if deleted is not None:
         key = ContainerKey.of(deleted["container"])
         return deleted["_id"], deleted["poll_id"], key, deleted["owner_id"]
-    key, poll = await store.polls.find(reference)
+    key, poll = await store.polls.find(reference, "deleted poll")
     return poll["number"], poll["id"], key, poll["owner_id"]
 
 

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from marshmallow import ValidationError
 
-from schemas.fields import USER_MESSAGE, parse_rfc3339, parse_user_id
+from schemas.fields import USER_MESSAGE, parse_user_id
 from service.content.expanding import part_of, see
 from service.content.query import NOTHING, READ_ELSEWHERE, Expansion, Parameters, read_type
 from service.rules import policy, views
 from service.rules.policy import Caller
 from service.web import pagination
 from service.web.call import CALL
+from service.web.query import TIME_MESSAGE, parse_time
 from service.web.responses import json_response
 from service.web.store_key import STORE
 from storage.documents import ContainerKey
@@ -75,11 +76,9 @@ def _read_query(request: web.Request) -> WorkspaceQuery:
     if state is not None and state not in STATES:
         query.faults["state"] = [f"must be {' or '.join(STATES)}"]
     since = query.read("updatedSince", required=False)
-    moment = parse_rfc3339(since) if since is not None else None
+    moment = parse_time(since) if since is not None else None
     if since is not None and moment is None:
-        query.faults["updatedSince"] = [
-            "must be a time with an offset, such as 2026-01-31T18:00:00+01:00"
-        ]
+        query.faults["updatedSince"] = [TIME_MESSAGE]
     owner = query.read("createdBy", required=False)
     owner_id = None if owner is None else 0 if owner == "0" else parse_user_id(owner)
     if owner is not None and owner_id is None:

@@ -444,7 +444,7 @@ def teaches(caller: Caller, course_id: int) -> bool:
 
 
 def require_admin(caller: Caller) -> None:
-    require(caller.principal.is_admin, "Only admins may do this.")
+    require(caller.principal.is_admin, "Only admins may do this, without as_user_id.")
 
 
 def require_self(caller: Caller, user_id: UserId) -> None:

@@ -188,5 +188,15 @@ async def test_a_parameter_that_cannot_be_read_is_refused(
     await refused(await api.get("/audit", params={name: value}), 400, [name])
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/audit", "since"), ("/rest/polls?workspace=PLAT", "updatedSince")]
+)
+async def test_the_plus_of_an_offset_need_not_be_encoded(api: Client, path: str, name: str) -> None:
+    mark = "&" if "?" in path else "?"
+    for offset, status in (("+01:00", 200), ("+0100", 200), ("%2B01:00", 200), ("++01:00", 400)):
+        url = URL(f"{path}{mark}{name}=2026-01-31T18:00:00{offset}", encoded=True)
+        assert (await api.get(url)).status == status, offset
+
+
 async def test_times_before_1970_are_times(api: Client) -> None:
     await call(api, "GET", "/audit", params={"since": "0001-01-01T00:00:00Z"})

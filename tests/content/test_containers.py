@@ -51,6 +51,19 @@ async def test_an_issue_needs_no_container(api: Client, raw: Raw, content: str) 
     assert len(container["polls"]) == 2
 
 
+@pytest.mark.parametrize("content", ["98765", "joba-1"])
+async def test_what_is_no_issue_key_is_told_that_only_issues_have_no_container(
+    api: Client, content: str
+) -> None:
+    place = {"workspace": "PLAT", "content": content}
+    message = "container is missing: only an issue key such as PLAT-7 has none"
+    problem = await refused(await api.get("/rest/polls", params=place), 400, ["container"])
+    assert problem["detail"] == message
+    body = {"polls": [place]}
+    problem = await refused(await api.post("/rest/query", json=body), 400, ["polls[0].container"])
+    assert problem["detail"] == f"polls[0].{message}"
+
+
 @pytest.mark.parametrize("content", ["PLAT-254604", "A-0"])
 async def test_an_issue_takes_no_container(api: Client, raw: Raw, content: str) -> None:
     place = {**PAGE, "content": content}

@@ -113,7 +113,8 @@ async def test_a_restored_poll_comes_last_in_its_content(api: Client, raw: Raw) 
 async def test_only_what_is_deleted_can_be_restored(api: Client, raw: Raw) -> None:
     run = await content_run(api, raw)
     for reference in (run.poll_id, run.number, UNKNOWN, "999", "0", "x"):
-        await refused(await restore(api, reference), 404)
+        problem = await refused(await restore(api, reference), 404)
+        assert problem["detail"] == "There is no such deleted poll."
     await refused(await api.post(RESTORE), 400, ["pollId"])
     await delete(api, run)
     await answered(await restore(api, run.poll_id))

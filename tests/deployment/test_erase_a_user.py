@@ -44,7 +44,7 @@ async def test_it_erases_a_user_with_one_call_and_keeps_what_was_held_if_it_is_a
     request_lines.seek(0)
     status, said, complained = await run(api, ANN)
     assert (status, complained) == (0, "")
-    assert said == "Erased: 1 enrollments, 0 tokens, 0 polls, 1 votes.\n"
+    assert said == "Erased: 1 enrollment, 0 tokens, 0 polls, 1 vote.\n"
     assert tally(raw, poll) == {"1": 2}
     api.app[REQUEST_LOG].flush()
     calls = [json.loads(line) for line in request_lines.getvalue().splitlines()]
@@ -65,5 +65,9 @@ async def test_a_token_that_is_no_admins_is_told_why_it_may_not(
 ) -> None:
     who = await make_token(user_id=42)
     token = who["Authorization"].removeprefix("Bearer ")
-    assert await run(api, "42", token=token) == (1, "", "Only admins may do this.\n")
+    assert await run(api, "42", token=token) == (
+        1,
+        "",
+        "Only admins may do this, without as_user_id.\n",
+    )
     assert raw.erasures.count_documents({}) == 0

@@ -56,7 +56,7 @@ async def test_it_says_which_line_was_refused_and_why(
     path = tmp_path / "polls.ndjson"
     path.write_bytes(body_of([a_line(1), a_line(2, title="")]))
     status, said, complained = await run(api, path)
-    assert (status, said) == (1, "1 created, 0 there already.\n")
+    assert (status, said) == (1, "1 created, 0 there already, 1 refused.\n")
     assert complained == "line 2: title must have 1 to 255 characters\n"
     who = (await make_token())["Authorization"].removeprefix("Bearer ")
-    assert await run(api, path, who) == (1, "", "Only admins may do this.\n")
+    assert await run(api, path, who) == (1, "", "Only admins may do this, without as_user_id.\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.telemetry.log import REQUEST_LOG
 from tests.conftest import ADMIN, Client, Raw, TokenMaker
+from tests.support.fleet import eventually
 from tests.support.processes import ROOT
 
 SCRIPT = ROOT / "examples" / "run_a_session.py"
@@ -49,7 +50,12 @@ async def test_a_teacher_runs_a_session_with_50_students_in_eight_calls(
     rows = list(csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8-sig"))))
     assert sum(int(row["count"]) for row in rows if row["record"] == "choice") == 50
 
-    api.app[REQUEST_LOG].flush()
+    def lines_of_all() -> bool:
+        api.app[REQUEST_LOG].flush()
+        return request_lines.getvalue().count(b"\n") >= 8 + 50
+
+    # That of the stream is written when the service has seen its end.
+    await eventually(lines_of_all)
     lines = [json.loads(line) for line in request_lines.getvalue().splitlines()]
     calls = Counter((one["method"], one["route"]) for one in lines)
     submissions = f"{SESSION}/{{poll_session_id}}/poll_submissions"
@@ -76,5 +82,5 @@ async def test_who_may_not_enroll_is_told_so(
     token = who["Authorization"].removeprefix("Bearer ")
     status, said, complained = await run(api, token, tmp_path / "answers.csv")
     assert (status, said) == (1, "")
-    assert complained == "Only admins may do this.\n"
+    assert complained == "Only admins may do this, without as_user_id.\n"
     assert raw.enrollments.count_documents({}) == 0

@@ -11,7 +11,7 @@ from pytest_aiohttp import AiohttpClient
 
 from service.app import create_app
 from service.settings import Settings
-from tests.conftest import ADMIN, AsServed, Clock
+from tests.conftest import ADMIN, AsServed, Clock, TokenMaker
 from tests.support.processes import ROOT
 from tests.support.seeds import a_poll
 
@@ -45,10 +45,12 @@ async def counting(aiohttp_client: AiohttpClient, settings: Settings, clock: Clo
     return server
 
 
-async def show(server: AsServed, *issues: str, token: str = ADMIN) -> tuple[int | None, str, str]:
+async def show(
+    server: AsServed, *issues: str, token: str = ADMIN, user: str = "7"
+) -> tuple[int | None, str, str]:
     """Its exit status, and what it said and complained of."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(SCRIPT), str(server.make_url("/")), "PLAT", "7", *issues),
+        *(sys.executable, str(SCRIPT), str(server.make_url("/")), "PLAT", user, *issues),
         env={"PATH": os.defpath, "POLLS_TOKEN": token},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -73,6 +75,26 @@ async def test_it_shows_a_hundred_polls_with_one_call(counting: AsServed) -> Non
         "  * 100.0 % no",
     ]
     assert len(lines) == 400
+
+
+async def test_it_tells_a_poll_that_the_user_may_not_vote_in_from_none(
+    counting: AsServed, make_token: TokenMaker
+) -> None:
+    """The id of the user is one of another system."""
+    who = await make_token(workspaces=["PLAT"], actions=["read", "act"])
+    token = who["Authorization"].removeprefix("Bearer ")
+    status, said, complained = await show(
+        counting, "PLAT-0", "PLAT-100", token=token, user="557058:f58131cb"
+    )
+    assert (status, complained) == (0, "")
+    assert said.splitlines() == [
+        "PLAT-0",
+        "  Tea 0? (you may not vote)",
+        "      0.0 % yes",
+        "      0.0 % no",
+        "PLAT-100",
+        "  no polls",
+    ]
 
 
 async def test_a_refusal_ends_it_with_the_reason(counting: AsServed) -> None:

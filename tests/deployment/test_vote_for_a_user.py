@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30.0
 async def run(api: Client, headers: dict[str, str]) -> tuple[int | None, str, str]:
     """The exit status of the example, what it said, and what it complained of."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(SCRIPT), str(api.make_url("")).rstrip("/")),
+        *(sys.executable, str(SCRIPT), str(api.make_url("/"))),
         env={
             "PATH": os.defpath,
             "POLLS_TOKEN": headers["Authorization"].removeprefix("Bearer "),

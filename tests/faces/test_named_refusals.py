@@ -25,7 +25,10 @@ async def test_options_that_cannot_be_removed_are_named(api: Client, raw: Raw) -
     for kept, named in (([], "1, 3"), (OPTIONS[:2], "3"), (OPTIONS[1:], "1")):
         body = a_poll(options=[*kept, {"title": "new"}])
         problem = await refused(await api.put("/rest", params=run.query, json=body), 409)
-        assert problem["detail"] == f"Options that have votes cannot be removed: {named}."
+        assert problem["detail"] == (
+            f"Options that have votes cannot be removed: {named}. "
+            "To keep an option, send it with its id."
+        )
     for choice in ("1", "3"):
         gone = await api.delete(f"{run.poll_url}/poll_choices/{choice}")
         problem = await refused(gone, 409)

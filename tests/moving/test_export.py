@@ -138,8 +138,15 @@ async def test_names_that_are_not_shown_are_not_exported(api: Client, raw: Raw) 
 async def test_only_polls_that_there_are_are_exported(api: Client, raw: Raw) -> None:
     assert raw.addresses.count_documents({}) == 0
     await refused(await api.get("/rest/export", params={"pollId": UNKNOWN}), 404)
-    for query in ({"pollId": "x"}, {}):
+    await refused(await api.get("/rest/export", params={"pollId": "7"}), 404)
+    for query in ({"pollId": "x"}, {"pollId": "0"}, {}):
         await refused(await api.get("/rest/export", params=query), 400, ["pollId"])
+
+
+async def test_a_poll_is_exported_by_its_number_too(api: Client, raw: Raw) -> None:
+    run = await content_run(api, raw)
+    await answered(await vote(api, run, "1", acting=42))
+    assert await exported(api, str(run.number)) == await exported(api, run.poll_id)
 
 
 @pytest.fixture

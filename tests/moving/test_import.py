@@ -284,6 +284,29 @@ async def test_a_session_of_which_only_counts_are_left_keeps_them(api: Client, r
     assert await imported(api, line) == ["409 id_taken sessions[1].results"]
 
 
+async def test_a_session_whose_votes_are_no_longer_kept_is_known_by_its_counts(
+    api: Client, raw: Raw
+) -> None:
+    ballots = [a_ballot(1, "1"), a_ballot(2, "2")]
+    line = a_line(1, *ballots)
+    session = {**line["sessions"][0], "participants": 3}
+    line = {**line, "sessions": [session]}
+    more = {"pollId": line["id"], "ballots": [a_ballot(3, "1")]}
+    assert await imported(api, line, more) == ["created", "created"]
+    raw.sessions.update_many({}, {"$set": {"counts_only": True}})
+    raw.ballots.delete_many({})
+    whole = {**line, "sessions": [{**session, "ballots": [*ballots, a_ballot(3, "1")]}]}
+    other = {**line, "sessions": [{**session, "ballots": [*ballots, a_ballot(3, "2")]}]}
+    assert await imported(api, whole) == ["unchanged"]
+    for refused_line, field in (
+        (other, "sessions[0].ballots"),
+        (line, "sessions[0].ballots"),
+        (more, "ballots"),
+    ):
+        [answer] = await answers_to(api, body_of([refused_line]))
+        assert answer["detail"] == f"{field} are no longer kept, only their counts are"
+
+
 INVALID: dict[str, tuple[Json, str]] = {
     "no title": ({"title": None}, "title"),
     "blank title": ({"title": " "}, "title"),
