@@ -101,6 +101,13 @@ def test_the_guides_nginx_passes_event_streams_on_at_once_and_does_not_cut_silen
             assert bool(re.search(pattern, path)) == is_stream, path
 
 
+def test_the_guides_nginx_passes_imports_on_while_they_arrive() -> None:
+    [body] = re.findall(r"location /rest/import \{\n(.*?)\n      \}", GUIDE, re.DOTALL)
+    settings = dict(line.strip().rstrip(";").split(" ", 1) for line in body.splitlines())
+    assert settings["client_max_body_size"] == "0"
+    assert (settings["proxy_request_buffering"], settings["proxy_buffering"]) == ("off", "off")
+
+
 # MongoDB ---------------------------------------------------------------------------------------
 
 
