@@ -31,7 +31,7 @@ Found = Sequence[Place] | Forbidden | NotFound
 
 
 async def query_polls(request: web.Request) -> web.Response:
-    """Get the polls of many contents, and single polls, in one call.
+    """Get the polls of many content items, and single polls, in one call.
 
     For tokens with ``read``. The answer is a list in the order of the request: for each reference a
     list of polls as ``GET`` returns it, or the problem that ``GET`` is refused with. Changes

@@ -55,6 +55,9 @@ IN_QUERY: dict[str, Json] = {
         name="content",
         example="PLAT-254604",
     ),
+    "anyPollId": _of(
+        either(UUID, WHOLE_ID), "The id of the poll, or its number.", name="pollId", required=True
+    ),
     "deletedPollId": _of(
         either(UUID, WHOLE_ID),
         "The id of the deleted poll, or its number.",

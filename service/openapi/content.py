@@ -133,7 +133,9 @@ OPERATIONS: Operations = {
         body=json_content(NEW_PLACE),
         refusals={409: (Code.LIMIT_REACHED,)},
     ),
-    "GET /rest/export": Operation("exportContentPoll", EXPORTED, ("pollId",)),
+    "GET /rest/export": Operation(
+        "exportContentPoll", EXPORTED, ("anyPollId",), refusals={404: (Code.NOT_FOUND,)}
+    ),
     "POST /rest/import": Operation("importContentPolls", IMPORTED, body=LINES, is_keyed=False),
     "POST /rest/restore": Operation(
         "restorePoll",
