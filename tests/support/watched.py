@@ -43,7 +43,10 @@ class Audience:
                 and all(json.loads(data) == shown for data in newest)
             )
 
-        await eventually(each_has_seen_it, seconds=seconds, every=0.1)
+        try:
+            await eventually(each_has_seen_it, seconds=seconds, every=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{shown} is not what {self.reports()} have seen") from error
 
 
 def path_of(poll: Poll) -> str:
