@@ -1,33 +1,14 @@
 """The example that moves polls: what it says, and how often it calls."""
 
-import asyncio
 import io
-import json
-import os
-import sys
 from pathlib import Path
 
-from service.telemetry.log import REQUEST_LOG
-from tests.conftest import ADMIN, Client, Raw, TokenMaker
+from tests.conftest import Client, Raw, TokenMaker
+from tests.support.examples import calls, run
 from tests.support.moving import a_ballot, a_line, body_of, require_counted, vote
-from tests.support.processes import ROOT
 
-SCRIPT = ROOT / "examples" / "move_polls.py"
-PATIENCE_SECONDS = 30.0
+SCRIPT = "move_polls.py"
 POLLS, VOTES = 100, 5
-
-
-async def run(api: Client, path: Path, token: str = ADMIN) -> tuple[int | None, str, str]:
-    """The exit status of the example, what it said, and what it complained of."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(SCRIPT), str(api.make_url("")).rstrip("/"), str(path)),
-        env={"PATH": os.defpath, "POLLS_TOKEN": token},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        said, complained = await process.communicate()
-    return process.returncode, said.decode(), complained.decode()
 
 
 async def test_polls_with_ids_and_votes_are_moved_in_one_call_and_moving_again_changes_nothing(
@@ -37,17 +18,16 @@ async def test_polls_with_ids_and_votes_are_moved_in_one_call_and_moving_again_c
     votes = [a_ballot(user, "1") for user in range(1, VOTES + 1)]
     lines = [a_line(which, *votes) for which in range(1, POLLS + 1)]
     path.write_bytes(body_of(lines))
-    assert await run(api, path) == (0, f"{POLLS} created, 0 there already.\n", "")
-    api.app[REQUEST_LOG].flush()
-    calls = [json.loads(line) for line in request_lines.getvalue().splitlines()]
-    assert [(one["method"], one["route"], one["status"]) for one in calls] == [
+    assert await run(api, SCRIPT, str(path)) == (0, f"{POLLS} created, 0 there already.\n", "")
+    made = calls(api, request_lines)
+    assert [(one["method"], one["route"], one["status"]) for one in made] == [
         ("POST", "/rest/import", 200)
     ]
     assert require_counted(raw) == POLLS * VOTES
     ids = {one["_id"]: one["number"] for one in raw.addresses.find()}
     assert ids == {one["id"]: one["number"] for one in lines}
     assert [await vote(api, user, lines[-1]) for user in (VOTES, VOTES + 1)] == [409, 200]
-    assert await run(api, path) == (0, f"0 created, {POLLS} there already.\n", "")
+    assert await run(api, SCRIPT, str(path)) == (0, f"0 created, {POLLS} there already.\n", "")
 
 
 async def test_it_says_which_line_was_refused_and_why(
@@ -55,8 +35,12 @@ async def test_it_says_which_line_was_refused_and_why(
 ) -> None:
     path = tmp_path / "polls.ndjson"
     path.write_bytes(body_of([a_line(1), a_line(2, title="")]))
-    status, said, complained = await run(api, path)
+    status, said, complained = await run(api, SCRIPT, str(path))
     assert (status, said) == (1, "1 created, 0 there already, 1 refused.\n")
     assert complained == "line 2: title must have 1 to 255 characters\n"
-    who = (await make_token())["Authorization"].removeprefix("Bearer ")
-    assert await run(api, path, who) == (1, "", "Only admins may do this, without as_user_id.\n")
+    who = await make_token()
+    assert await run(api, SCRIPT, str(path), who=who) == (
+        1,
+        "",
+        "Only admins may do this, without as_user_id.\n",
+    )

@@ -1,42 +1,24 @@
 """The example of a teacher's run with 50 students: what it stores, and how often it calls."""
 
-import asyncio
 import csv
 import io
-import json
-import os
-import sys
 from collections import Counter
 from pathlib import Path
 
 from service.telemetry.log import REQUEST_LOG
-from tests.conftest import ADMIN, Client, Raw, TokenMaker
+from tests.conftest import Client, Raw, TokenMaker
+from tests.support.examples import calls, run
 from tests.support.fleet import eventually
-from tests.support.processes import ROOT
 
-SCRIPT = ROOT / "examples" / "run_a_session.py"
-PATIENCE_SECONDS = 60.0
+SCRIPT = "run_a_session.py"
 SESSION = "/api/v1/polls/{poll_id}/poll_sessions"
-
-
-async def run(api: Client, token: str, file: Path) -> tuple[int | None, str, str]:
-    """The exit status of the example, what it said, and what it complained of."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(SCRIPT), str(api.make_url("/")), str(file)),
-        env={"PATH": os.defpath, "POLLS_TOKEN": token},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        said, complained = await process.communicate()
-    return process.returncode, said.decode(), complained.decode()
 
 
 async def test_a_teacher_runs_a_session_with_50_students_in_eight_calls(
     api: Client, raw: Raw, tmp_path: Path, request_lines: io.BytesIO
 ) -> None:
     file = tmp_path / "answers.csv"
-    status, said, complained = await run(api, ADMIN, file)
+    status, said, complained = await run(api, SCRIPT, str(file))
     assert (status, complained) == (0, "")
     first, *drawn, last = said.splitlines()
     assert first == "50 students are enrolled in the course 1111."
@@ -56,11 +38,11 @@ async def test_a_teacher_runs_a_session_with_50_students_in_eight_calls(
 
     # That of the stream is written when the service has seen its end.
     await eventually(lines_of_all)
-    lines = [json.loads(line) for line in request_lines.getvalue().splitlines()]
-    calls = Counter((one["method"], one["route"]) for one in lines)
+    lines = calls(api, request_lines)
+    made = Counter((one["method"], one["route"]) for one in lines)
     submissions = f"{SESSION}/{{poll_session_id}}/poll_submissions"
-    assert calls.pop(("POST", submissions)) == 50
-    assert calls == dict.fromkeys(
+    assert made.pop(("POST", submissions)) == 50
+    assert made == dict.fromkeys(
         [
             ("POST", "/api/v1/courses/{course_id}/enrollments"),
             ("POST", "/api/v1/polls"),
@@ -79,8 +61,7 @@ async def test_who_may_not_enroll_is_told_so(
     api: Client, raw: Raw, make_token: TokenMaker, tmp_path: Path
 ) -> None:
     who = await make_token(workspaces=["*"])
-    token = who["Authorization"].removeprefix("Bearer ")
-    status, said, complained = await run(api, token, tmp_path / "answers.csv")
+    status, said, complained = await run(api, SCRIPT, str(tmp_path / "answers.csv"), who=who)
     assert (status, said) == (1, "")
     assert complained == "Only admins may do this, without as_user_id.\n"
     assert raw.enrollments.count_documents({}) == 0

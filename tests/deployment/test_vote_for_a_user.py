@@ -1,40 +1,18 @@
 """The example of a backend that votes for its users: what it needs, and how often it calls."""
 
-import asyncio
 import io
-import json
-import os
-import sys
 
-from service.telemetry.log import REQUEST_LOG
 from tests.conftest import Client, Raw, TokenMaker
-from tests.support.processes import ROOT
+from tests.support.examples import calls, run
 
-SCRIPT = ROOT / "examples" / "vote_for_a_user.py"
-PATIENCE_SECONDS = 30.0
-
-
-async def run(api: Client, headers: dict[str, str]) -> tuple[int | None, str, str]:
-    """The exit status of the example, what it said, and what it complained of."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(SCRIPT), str(api.make_url("/"))),
-        env={
-            "PATH": os.defpath,
-            "POLLS_TOKEN": headers["Authorization"].removeprefix("Bearer "),
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        said, complained = await process.communicate()
-    return process.returncode, said.decode(), complained.decode()
+SCRIPT = "vote_for_a_user.py"
 
 
 async def test_a_limited_token_makes_the_poll_of_an_issue_and_votes_for_a_user_in_two_calls(
     api: Client, raw: Raw, make_token: TokenMaker, request_lines: io.BytesIO
 ) -> None:
     who = await make_token(workspaces=["PLAT"], actions=["act", "write", "vote"])
-    status, said, complained = await run(api, who)
+    status, said, complained = await run(api, SCRIPT, who=who)
     [container] = raw.containers.find()
     [poll] = container["polls"]
     assert (status, complained) == (0, "")
@@ -42,9 +20,8 @@ async def test_a_limited_token_makes_the_poll_of_an_issue_and_votes_for_a_user_i
     assert (container["_id"], poll["owner_id"]) == ("PLAT\x1fPLAT-42\x1f", 42)
     [session] = raw.sessions.find()
     assert (session["results"], session["participants"]) == ({"yes": 1, "no": 0}, 1)
-    api.app[REQUEST_LOG].flush()
-    calls = [json.loads(line) for line in request_lines.getvalue().splitlines()]
-    assert [(one["method"], one["route"], one["status"]) for one in calls] == [
+    made = calls(api, request_lines)
+    assert [(one["method"], one["route"], one["status"]) for one in made] == [
         ("POST", "/rest/polls", 200),
         ("POST", "/rest/votes", 200),
     ]
@@ -61,7 +38,7 @@ async def test_a_token_for_another_workspace_is_told_why_it_may_not(
     api: Client, raw: Raw, make_token: TokenMaker
 ) -> None:
     who = await make_token(workspaces=["DOCS"], actions=["act", "write", "vote"])
-    status, said, complained = await run(api, who)
+    status, said, complained = await run(api, SCRIPT, who=who)
     assert (status, said) == (1, "")
     assert complained == "This token does not cover the workspace PLAT.\n"
     assert raw.containers.count_documents({}) == 0
