@@ -110,7 +110,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_awaited", "_body", "_end_of_head", "_handler", "_has_answered", "_head_bytes", "_held"),
+        *("_awaited", "_body", "_end_of_head", "_handler", "has_answered", "_head_bytes", "_held"),
         *("_is_expected", "_is_paused", "_on_end", "_request", "_since", "_transport", "_writes"),
     )
 
@@ -126,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
         self._request: web.BaseRequest | None = None
         self._body: Sized | Chunked | None = None
         self._is_paused = False
-        self._has_answered = False
+        self.has_answered = False
         self._writes = 0
         self._awaited: tuple[object, ...] = ()
         self._since = 0.0
@@ -263,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
         self._request = None
         self._is_expected = False
         self._head_bytes = 0
-        self._has_answered = True
+        self.has_answered = True
         if self._held or self._is_paused:
             self._release()
 
@@ -315,8 +315,8 @@ class Connection(asyncio.BufferedProtocol):
             return ("its reading", self._writes, waiting // LEAST_READ), self._end_unread
         if self._request is not None or self._body is not None:
             return (), None
-        if self._head_bytes or not self._has_answered:
-            return ("its headers", self._has_answered), self._end_slow_head
+        if self._head_bytes or not self.has_answered:
+            return ("its headers", self.has_answered), self._end_slow_head
         return ("a request",), None
 
     def _end_unread(self) -> None:

@@ -18,6 +18,8 @@ from service.web.call import DRAINING
 LOOK_SECONDS = 1.0
 LINGER_SECONDS = 0.3
 """How long a stop leaves an idle connection open: a request may be on its way."""
+FIRST_REQUEST_SECONDS = 1.0
+"""The same where none has come yet: slow clients have only just connected."""
 STOP_SECONDS = 60.0
 MAX_UNREAD_SECONDS = 10.0
 """How long the rest of a body is read that the response did not wait for."""
@@ -91,8 +93,11 @@ class Runner(web.AppRunner):
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while server.open and loop.time() < begun + self.stop_seconds:
-            has_lingered = loop.time() >= begun + LINGER_SECONDS
-            if has_lingered and all(connection.is_idle for connection in server.open):
+            waited = loop.time() - begun
+            if waited >= LINGER_SECONDS and all(
+                one.is_idle and (one.has_answered or waited >= FIRST_REQUEST_SECONDS)
+                for one in server.open
+            ):
                 return
             await asyncio.sleep(0.01)
 

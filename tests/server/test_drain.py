@@ -159,6 +159,20 @@ async def test_a_request_that_is_on_its_way_when_the_listening_ends_is_answered(
         await stopping
 
 
+async def test_a_connection_that_was_just_made_is_given_longer_for_its_first_request(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 5)
+    async with serving(settings) as service:
+        silent = await service.connect()
+        stopping = asyncio.create_task(service.runner.cleanup())
+        await eventually(lambda: is_refused(service.url))
+        answer = await silent.call(READ)
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await stopping
+
+
 CREATE = request("POST", place(), token=ADMIN, body=POLL)
 
 
