@@ -41,6 +41,12 @@ structlog.configure(
     ]
 )
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with a time limit of their own first: they are long, and would be waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 Client = TestClient[web.Request, web.Application]
 Raw = RawDatabase[dict[str, Any]]
 
