@@ -821,7 +821,7 @@ class Changes:
         self._loop = asyncio.get_running_loop()
         self._stream = stream
         self._changed: set[Any] = set()
-        self._error: PyMongoError | None = None
+        self._error: Exception | None = None
         self._arrived = asyncio.Event()
         self._is_closed = False
         threading.Thread(target=self._read, name=f"changes of {name}", daemon=True).start()
@@ -843,29 +843,33 @@ class Changes:
         self._is_closed = True
 
     def _read(self) -> None:
-        error = None
-        with suppress(RuntimeError):  # the loop was closed before
-            try:
-                while not self._is_closed and self._stream.alive:
-                    change = self._stream.try_next()
-                    if change is not None and "documentKey" in change:
-                        self._loop.call_soon_threadsafe(self._note, change["documentKey"]["_id"])
-            except PyMongoError as lost:
-                error = lost
-            self._loop.call_soon_threadsafe(
-                self._fail, error or PyMongoError("The collection was dropped.")
-            )
+        error: Exception = PyMongoError("The collection was dropped.")
+        try:
+            while not self._is_closed and self._stream.alive:
+                change = self._stream.try_next()
+                if change is not None and "documentKey" in change:
+                    self._tell(self._note, change["documentKey"]["_id"])
+        except Exception as lost:
+            # Whatever it is: who waits for the next change must not wait for a thread that is gone.
+            error = lost
+        self._tell(self._fail, error)
         with suppress(PyMongoError), pymongo.timeout(CLOSE_SECONDS):
             self._stream.close()
+
+    def _tell(self, what: Callable[[T], None], about: T) -> None:
+        with suppress(RuntimeError):  # the loop was closed before
+            self._loop.call_soon_threadsafe(what, about)
 
     def _note(self, changed: Any) -> None:
         self._changed.add(changed)
         self._arrived.set()
 
-    def _fail(self, error: PyMongoError) -> None:
-        if not self._is_closed:
+    def _fail(self, error: Exception) -> None:
+        if not self._is_closed and isinstance(error, PyMongoError):
             database_errors[_kind_of(error)] += 1
             _trouble.note(error)
+        elif not self._is_closed:
+            log.error("changes cannot be followed", exc_info=error)
         self._error = error
         self._arrived.set()
 

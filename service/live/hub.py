@@ -43,6 +43,9 @@ PENDING_SECONDS = 0.05
 """How often a reader that did not take its event is looked at again."""
 RIGHTS_SECONDS = 4.0
 """How old what is known of enrollments may be where no change of the session tells of their end."""
+RECHECK_SECONDS = (10.0, 20.0)
+"""After so long without a change, at least and at most, a session is read again: should a change
+ever not be announced, nobody sees old numbers for longer."""
 RESTART_MS = (500, 5_000)
 """When readers connect again after a restart: not all at once."""
 NEVER = float("inf")
@@ -57,14 +60,22 @@ log = structlog.get_logger(__name__)
 
 
 class _Session:
-    """The watchers of one session; ``newest`` is the state that was last read."""
+    """The watchers of one session.
 
-    __slots__ = ("newest", "read_at", "watchers")
+    ``newest`` is the state that was last read; ``is_rechecked``: it is read without a change.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("is_rechecked", "newest", "read_at", "recheck_at", "watchers")
+
+    def __init__(self, now: float) -> None:
         self.watchers: set[Watcher] = set()
         self.newest: SessionDocument | None = None
         self.read_at = -SPACING_SECONDS
+        self.is_rechecked = False
+        self.put_off_recheck(now)
+
+    def put_off_recheck(self, now: float) -> None:
+        self.recheck_at = now + random.uniform(*RECHECK_SECONDS)  # noqa: S311 - no secret
 
 
 class Hub:
@@ -138,7 +149,9 @@ class Hub:
 
     async def follow(self, watcher: Watcher) -> None:
         """Keeps a watcher up to date until its stream ends; its first event comes at once."""
-        session = self._sessions.setdefault(watcher.session_id, _Session())
+        session = self._sessions.get(watcher.session_id)
+        if session is None:
+            session = self._sessions[watcher.session_id] = _Session(self._loop.time())
         session.watchers.add(watcher)
         self._new.append(watcher)
         self._wake.set()
@@ -158,7 +171,10 @@ class Hub:
     async def _follow(self) -> None:
         changed = await self._store.changes.next()
         watched = self._sessions.keys()
-        self._mark(watched if changed is None else changed & watched)
+        told = watched if changed is None else changed & watched
+        for number in told:
+            self._sessions[number].is_rechecked = False
+        self._mark(told)
 
     def _mark(self, changed: Iterable[int]) -> None:
         for number in changed:
@@ -208,6 +224,7 @@ class Hub:
         for number in changed:
             del self._dirty[number]
             self._sessions[number].read_at = now
+            self._sessions[number].put_off_recheck(now)
             due[number] = list(self._sessions[number].watchers)
         return due, bool(changed)
 
@@ -245,7 +262,7 @@ class Hub:
         for number, watchers in due.items():
             session = found.get(number)
             if session is not None and number in self._sessions:
-                self._sessions[number].newest = session
+                self._note(self._sessions[number], session)
             for place, watcher in enumerate(watchers, 1):
                 if not place % TURN:
                     await asyncio.sleep(0)
@@ -256,6 +273,11 @@ class Hub:
                 else:
                     own = ballots.get((number, watcher.principal.user_id))
                     self._offer(watcher, session, own, encoded)
+
+    def _note(self, watched: _Session, newest: SessionDocument) -> None:
+        if watched.is_rechecked and watched.newest not in (None, newest):
+            log.warning("a change was not announced", session=newest["_id"])
+        watched.newest, watched.is_rechecked = newest, False
 
     def _offer(
         self,
@@ -342,6 +364,7 @@ class Hub:
                 or (_ends_unheard(session.newest) and session.read_at + RIGHTS_SECONDS <= now)
             )
         )
+        self._recheck(now)
         watchers = self._all_watchers()
         for place, watcher in enumerate(watchers, 1):
             if not place % TURN:
@@ -356,6 +379,12 @@ class Hub:
         for watcher in watchers if ended else ():
             if watcher.principal.token_id in ended:
                 self._end(watcher, "expired")
+
+    def _recheck(self, now: float) -> None:
+        due = [number for number, session in self._sessions.items() if session.recheck_at <= now]
+        for number in due:
+            self._sessions[number].is_rechecked = number not in self._dirty
+        self._mark(due)
 
     async def _ended_tokens(self, watchers: Iterable[Watcher]) -> set[str]:
         """The ids of tokens that are revoked or expired; what is known of them is 4 s old at most.

@@ -1,9 +1,13 @@
 """Results as an event stream (docs/api.md, section 7)."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
+from service.live import hub
+from storage.changes import SessionChanges
 from tests.conftest import Client, Raw
 from tests.support.casting import Run, answered, change, content_run, course_run, submit, vote
 from tests.support.watching import Target, got, of_content, of_session, watching
@@ -51,6 +55,24 @@ async def test_a_session_of_a_course_is_followed_under_its_own_address(
         assert (await stream.results(within=1.0))["results"] == {"1": 0, "2": 1, "3": 0}
         await answered(await api.delete(run.url), 204)
         assert (await stream.end()).data == {"reason": "deleted"}
+
+
+async def test_a_change_that_is_not_announced_is_found_all_the_same(
+    api: Client, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def announce_nothing(_: SessionChanges) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SessionChanges, "next", announce_nothing)
+    monkeypatch.setattr(hub, "RECHECK_SECONDS", (0.3, 0.3))
+    run = await content_run(api, raw)
+    async with watching(api, of_content(run)) as stream:
+        assert (await stream.results())["results"]["participants"] == 0
+        for votes in (1, 2):
+            with capture_logs() as lines:
+                await answered(await vote(api, run, "1", acting=votes))
+                assert (await stream.results())["results"]["participants"] == votes
+            assert [line["event"] for line in lines] == ["a change was not announced"]
 
 
 @pytest.mark.parametrize("of", [of_content, of_session])

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from pymongo.change_stream import ChangeStream
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from storage import changes
@@ -50,6 +51,10 @@ async def test_where_the_stream_cannot_go_on_any_session_may_have_changed(
     await store.changes.open()
     with failing(raw, ["getMore"], HISTORY_LOST):
         assert await told(store) is None
+    await is_told_again(store, raw)
+
+
+async def is_told_again(store: Store, raw: Raw) -> None:
     for number in count(1):
         raw.sessions.insert_one({"_id": number})
         # The fault may have broken more than one stream, and then that is told again.
@@ -57,6 +62,19 @@ async def test_where_the_stream_cannot_go_on_any_session_may_have_changed(
             break
     assert changed == {number}
     store.changes.close()
+
+
+async def test_a_stream_that_breaks_for_no_reason_of_the_database_is_opened_afresh(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(_: object) -> None:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    await store.changes.open()
+    with monkeypatch.context() as broken:
+        broken.setattr(ChangeStream, "try_next", break_off)
+        assert await told(store) is None
+    await is_told_again(store, raw)
 
 
 async def test_a_stream_that_cannot_be_opened_is_unavailable(store: Store, raw: Raw) -> None:
