@@ -31,6 +31,7 @@ from storage.documents import utc_now
 from storage.imports import Imports
 from storage.startup import open_store
 from storage.tokens import token_id
+from storage.turns import Turn
 
 built: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
 
@@ -87,6 +88,8 @@ def _identity_of(request: web.Request) -> tuple[str, bool]:
 async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:
     async with open_store(app[SETTINGS].location, watch=watch, clock=app[CLOCK]) as store:
         app[STORE] = store
+        if (shared := app[SETTINGS].metrics_dir) is not None:
+            store.ballots.turn = Turn(shared / "turn.lock")
         app[IMPORTS] = Imports(
             store.database, store.ballots.id_of, store.key_for("voters"), app[CLOCK]
         )
@@ -109,5 +112,7 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await store.ballots.drain()
+        if store.ballots.turn is not None:
+            store.ballots.turn.close()
     app[REQUEST_LOG].flush()
     app[METRICS].share()

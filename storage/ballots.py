@@ -1,9 +1,10 @@
 """Casting: every vote of a batch in one transaction, each decided by ``voting``."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from storage import addresses, voting
 from storage.batching import Batcher, Reader
@@ -18,6 +19,7 @@ from storage.client import (
     TooManyConflicts,
     Transaction,
     UpdateOne,
+    Work,
     Write,
     round_trip,
 )
@@ -39,14 +41,18 @@ from storage.idempotency import IdempotencyKey
 from storage.known_sessions import KnownSessions, unchanged
 from storage.metrics import batch_meters
 from storage.pagination import Page, Window, read_page
+from storage.turns import Turn
 from storage.voting import Cast, RightsChanged, Vote, decide
 
 MAX_CONFLICTS = 3
 """After so many, each session's votes run alone: a busy session must not delay the others."""
+MAX_APART = 8
+"""How many of these run at a time: other transactions need threads too."""
 MAX_BATCH = 500
 MAX_VOTERS = 1_000
 """Whose ballots are looked up in one round trip."""
 
+T = TypeVar("T")
 Outcomes = Sequence[Cast | StorageError]
 """One for each vote of a batch, in the order of the votes."""
 
@@ -67,9 +73,12 @@ class Ballots:
             max_size=MAX_BATCH,
             meter=batch_meters["casts"],
             unanswered=OutcomeUnknown,
+            ready=self._take_turn,
         )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
         self._known = KnownSessions()
+        self.turn: Turn | None = None
+        """Of this process among those of its machine, if there are others."""
 
     def id_of(self, session_id: int, user_id: UserId) -> str:
         """The ``_id`` of the ballot that this user has, or would have, in a session."""
@@ -143,30 +152,54 @@ class Ballots:
         """Returns when every vote that was cast has its outcome."""
         await self._casts.drain()
 
+    async def _take_turn(self) -> None:
+        if self.turn is not None:
+            await self.turn.take()
+
+    def _end_turn(self) -> None:
+        if self.turn is not None:
+            self.turn.end()
+
     async def _cast_all(self, votes: Sequence[Vote]) -> Outcomes:
         sessions = sorted({vote.session_id for vote in votes})
-        if len(sessions) == 1:
-            return await self._transaction(votes)
         try:
-            return await self._transaction(votes, max_conflicts=MAX_CONFLICTS)
-        except TooManyConflicts:
-            outcomes: dict[int, Cast | StorageError] = {}
-            for session_id in sessions:
-                places = [n for n, vote in enumerate(votes) if vote.session_id == session_id]
+            if len(sessions) == 1:
+                return await self._transaction(votes)
+            try:
+                return await self._transaction(votes, max_conflicts=MAX_CONFLICTS)
+            except TooManyConflicts:
+                return await self._cast_apart(votes, sessions)
+        finally:
+            self._end_turn()
+
+    async def _cast_apart(self, votes: Sequence[Vote], sessions: Iterable[int]) -> Outcomes:
+        """The votes of each session in a transaction of their own, some at a time."""
+        outcomes: dict[int, Cast | StorageError] = {}
+        room = asyncio.Semaphore(MAX_APART)
+
+        async def cast_one(session_id: int) -> None:
+            places = [n for n, vote in enumerate(votes) if vote.session_id == session_id]
+            async with room:
                 try:
                     some = await self._transaction([votes[place] for place in places])
                 except Unavailable as error:
                     some = [error] * len(places)
-                outcomes.update(zip(places, some, strict=True))
-            return [outcomes[place] for place in range(len(votes))]
+            outcomes.update(zip(places, some, strict=True))
+
+        async with asyncio.TaskGroup() as group:
+            for session_id in sessions:
+                group.create_task(cast_one(session_id))
+        return [outcomes[place] for place in range(len(votes))]
 
     async def _transaction(
         self, votes: Sequence[Vote], *, max_conflicts: int | None = None
     ) -> Outcomes:
-        outcomes = await self._cast_unread(votes)
+        outcomes = await self._cast_unread(votes, max_conflicts)
         return outcomes or await self._cast_read(votes, max_conflicts)
 
-    async def _cast_unread(self, votes: Sequence[Vote]) -> Outcomes | None:
+    async def _cast_unread(
+        self, votes: Sequence[Vote], max_conflicts: int | None
+    ) -> Outcomes | None:
         """Stores votes in three round trips if all are new ones in sessions that have not changed.
 
         Else nothing is stored, and the votes have to be decided on what is read: None.
@@ -189,8 +222,8 @@ class Ballots:
             transaction.proof = tally.proof()
 
         try:
-            await self._database.transaction(work, max_conflicts=MAX_CONFLICTS)
-        except (_NotAsKnown, TooManyConflicts):
+            await self._transact(work, max_conflicts)
+        except _NotAsKnown:
             self._known.note(sessions, is_success=False)
             return None
         self._known.note(sessions, is_success=True)
@@ -209,9 +242,14 @@ class Ballots:
             return outcomes
 
         try:
-            return await self._database.transaction(work, max_conflicts=max_conflicts)
+            return await self._transact(work, max_conflicts)
         except _AllRefused as refused:
             return refused.outcomes
+
+    async def _transact(self, work: Work[T], max_conflicts: int | None) -> T:
+        return await self._database.transaction(
+            work, max_conflicts=max_conflicts, committed=self._end_turn
+        )
 
     def _read(self, transaction: Transaction, votes: Sequence[Vote]) -> "_Tally":
         def read(name: str, ids: list[Any]) -> dict[Any, Any]:

@@ -30,6 +30,7 @@ Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
 Shape = TypeVar("Shape")
 
+Ready = Callable[[], Awaitable[None]]
 Run = Callable[[Sequence[Item]], Awaitable[Sequence[Result | StorageError]]]
 """Does the work of a batch: one result, or one refusal, for each item, in their order."""
 
@@ -55,7 +56,8 @@ class Batcher(Generic[Item, Result]):
     trip does not delay everything. ``max_size`` bounds a batch, ``max_waiting`` the queue: beyond
     it, and for an item whose batch has not started after ``wait_seconds``, ``submit`` raises
     ``Unavailable``. For an item in flight whose caller must be answered (``client.answer_by``), it
-    raises ``Unavailable`` or the subclass ``unanswered``.
+    raises ``Unavailable`` or the subclass ``unanswered``. A batch takes all that has come by the
+    time at which ``ready``, which must not fail, has returned.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Batcher(Generic[Item, Result]):
         wait_seconds: float = ROUND_TRIP_SECONDS,
         meter: BatchMeter | None = None,
         unanswered: type[Unavailable] = Unavailable,
+        ready: Ready | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()  # asked once: asking costs more than all of submit
         self._run = run
@@ -77,6 +80,7 @@ class Batcher(Generic[Item, Result]):
         self._wait_seconds = wait_seconds
         self._meter = meter
         self._unanswered = unanswered
+        self._ready = ready
         self._queue: deque[Waiting[Item, Result]] = deque()
         # Strong references, since the loop itself keeps only weak ones; when each batch started,
         # and its items.
@@ -118,14 +122,13 @@ class Batcher(Generic[Item, Result]):
         self._in_flight[task] = self._loop.time(), batch
 
     async def _send_next(self, batch: list[Waiting[Item, Result]]) -> None:
-        while self._queue and len(batch) < self._max_size:
-            waiting = self._queue.popleft()
-            if not waiting[1].done():  # else its caller was cancelled
-                batch.append(waiting)
-        if self._queue and self._staggered:
-            self._arm_stagger()
         outcomes: Sequence[Result | Exception] = []
         try:
+            try:
+                if self._ready is not None:
+                    await self._ready()
+            finally:
+                self._fill(batch)
             if batch:
                 outcomes = await self._run_all(batch)
         except asyncio.CancelledError:
@@ -138,6 +141,14 @@ class Batcher(Generic[Item, Result]):
             self._end(cast("asyncio.Task[None]", asyncio.current_task()))
             for (_, outcome, _, _), result in zip(batch, outcomes, strict=True):
                 _settle(outcome, result)
+
+    def _fill(self, batch: list[Waiting[Item, Result]]) -> None:
+        while self._queue and len(batch) < self._max_size:
+            waiting = self._queue.popleft()
+            if not waiting[1].done():  # else its caller was cancelled
+                batch.append(waiting)
+        if self._queue and self._staggered:
+            self._arm_stagger()
 
     def _end(self, task: "asyncio.Task[None]") -> None:
         del self._in_flight[task]

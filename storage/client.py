@@ -289,6 +289,10 @@ def _is_lost(error: PyMongoError | None) -> bool:
     )
 
 
+def _nothing() -> None:
+    pass
+
+
 def snapshot_of(collection: Collection) -> Collection:
     """The collection, for reads of which each sees one moment, other collections included."""
     return collection.with_options(read_concern=ReadConcern("snapshot"))
@@ -634,7 +638,12 @@ class Database:
         return Changes(name, await self._in_thread(opening, _deadline()))
 
     async def transaction(
-        self, work: Work[T], *, max_conflicts: int | None = None, seconds: float | None = None
+        self,
+        work: Work[T],
+        *,
+        max_conflicts: int | None = None,
+        seconds: float | None = None,
+        committed: Callable[[], None] = _nothing,
     ) -> T:
         """Runs ``work`` in a thread until its transaction is committed, and returns its result.
 
@@ -647,11 +656,13 @@ class Database:
         transaction when asked again, that tells whether it was stored: nothing is done twice, no
         success is reported as a failure.
 
+        ``committed`` is called in the thread as soon as the database says that all is stored.
+
         Raises ``Unavailable`` if conflicts or an unavailable database used up ``seconds`` (4 by
         default), or if the caller must be answered and the outcome is not known; it is resolved in
         the background then. Raises ``TooManyConflicts`` after ``max_conflicts`` runs.
         """
-        running = self._until_committed(work, max_conflicts, _deadline(seconds))
+        running = self._until_committed(work, max_conflicts, _deadline(seconds), committed)
         return await (running if answer_by() == float("inf") else self._in_time(running))
 
     async def _in_time(self, transaction: Coroutine[Any, Any, T]) -> T:
@@ -675,14 +686,18 @@ class Database:
             transaction.exception()  # or the loop would report it as never retrieved
 
     async def _until_committed(
-        self, work: Work[T], max_conflicts: int | None, deadline: float
+        self,
+        work: Work[T],
+        max_conflicts: int | None,
+        deadline: float,
+        committed: Callable[[], None],
     ) -> T:
         attempt = uuid.uuid4().hex
         runs = 0
         began = time.monotonic()
         while True:
             with suppress(RunAgain):
-                return await self._attempt(work, attempt, deadline)
+                return await self._attempt(work, attempt, deadline, committed)
             runs += 1
             if runs == max_conflicts:
                 raise TooManyConflicts
@@ -717,7 +732,9 @@ class Database:
                 await self._client.admin.command("killSessions", names)
                 log.warning("abandoned transactions ended", count=len(names))
 
-    async def _attempt(self, work: Work[T], attempt: str, deadline: float) -> T:
+    async def _attempt(
+        self, work: Work[T], attempt: str, deadline: float, committed: Callable[[], None]
+    ) -> T:
         # Neither the start nor the end of a session asks the server, so neither needs a thread.
         with cast(ClientSession, self._client.delegate.start_session()) as session:
             name = bytes(session.session_id["id"])
@@ -730,7 +747,7 @@ class Database:
             )
             try:
                 result, proof, refusal = await self._in_thread(
-                    self._run, work, session, attempt, deadline
+                    self._run, work, session, attempt, deadline, committed
                 )
             except BaseException as error:
                 await self._in_thread(_abort, session, deadline, error)
@@ -742,7 +759,12 @@ class Database:
             raise RunAgain
 
     def _run(
-        self, work: Work[T], session: ClientSession, attempt: str, deadline: float
+        self,
+        work: Work[T],
+        session: ClientSession,
+        attempt: str,
+        deadline: float,
+        committed: Callable[[], None],
     ) -> tuple[T, Proof, PyMongoError | None]:
         """The result of ``work``, its proof, and the error that its commit was answered with."""
         transaction = Transaction(self._blocking, session)
@@ -752,7 +774,10 @@ class Database:
             if proof is None:
                 proof = "attempts", {"_id": attempt}
                 transaction.insert("attempts", {"_id": attempt, "created_at": datetime.now(UTC)})
-        return result, proof, _commit(session)
+        refusal = _commit(session)
+        if refusal is None:
+            committed()
+        return result, proof, refusal
 
     async def _is_stored(self, session: ClientSession, proof: Proof, refusal: PyMongoError) -> bool:
         """What became of a commit that was answered with ``refusal``.

@@ -323,7 +323,8 @@ def _new_ballot(
     cast_at = vote.cast_at if is_named else day_of(vote.cast_at)
     number, created_at = vote.number, cast_at
     if ballot is not None and is_named == was_named:
-        number, created_at = ballot["number"], ballot["created_at"]
+        number = ballot["number"]
+        created_at = ballot["created_at"] if is_named else day_of(ballot["created_at"])
     return {
         "_id": vote.ballot_id,
         "session_id": vote.session_id,
@@ -332,7 +333,7 @@ def _new_ballot(
         "comment": vote.comment,
         "user_id": vote.user_id if is_named else None,
         "requests": _new_requests(requests, vote, secret, is_named=is_named, was_named=was_named),
-        "created_at": created_at if is_named else day_of(created_at),
+        "created_at": created_at,
         "updated_at": cast_at,
     }
 

@@ -53,11 +53,18 @@ class Principal(NamedTuple):
     def acting_for(self, user_id: UserId) -> "Principal":
         """``user_id`` in rights and authorship, with the same token and within its limits."""
         if self.is_admin:
-            acting = Principal(user_id, self.token_id, self.token_name, False, True, ACTIONS)
-        else:
-            actions = [action for action in self.actions if action != ACT]
-            acting = self._replace(user_id=user_id, is_acting=True, actions=actions)
-        return acting._replace(owner_id=self.user_id)
+            return Principal(
+                user_id,
+                self.token_id,
+                self.token_name,
+                is_acting=True,
+                actions=ACTIONS,
+                owner_id=self.user_id,
+            )
+        actions = [action for action in self.actions if action != ACT]
+        return self._replace(
+            user_id=user_id, is_acting=True, actions=actions, owner_id=self.user_id
+        )
 
     def holder(self, actions: Collection[str]) -> "Principal":
         """The holder of a link of this principal: the same user, with no more than ``actions``.

@@ -152,10 +152,15 @@ def media_type(request: web.Request) -> str:
 
 
 async def read_json_body(request: web.Request) -> Any:
+    return parse_json(await read_json_text(request))
+
+
+async def read_json_text(request: web.Request) -> bytes:
+    """The body as it came, to be given to ``parse_json``."""
     raw = await read_raw(request)
     if media_type(request) != JSON:
         raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}.")
-    return parse_json(raw)
+    return raw
 
 
 def parse_json(raw: bytes) -> Any:

@@ -88,6 +88,22 @@ async def test_of_the_votes_through_workers_that_are_killed_none_is_lost_or_coun
         await recount(service)
 
 
+async def test_workers_do_not_conflict_over_the_votes_of_a_session(tmp_path: Path) -> None:
+    async with fleet_in(tmp_path) as service:
+        load = Load(service, await make_poll(service))
+        voting = asyncio.create_task(load.run())
+        await eventually(lambda: len(load.answered) > 20 * VOTERS)
+        load.is_over = True
+        await voting
+        assert {answer.status for answer in load.answered.values()} == {200}
+        counted = f'polls_votes_total{{outcome="accepted"}} {len(load.sent)}.0'
+        async with asyncio.timeout(10):
+            # Workers share their numbers from time to time.
+            while counted not in (numbers := await service.call("GET", "/metrics")).text():
+                await asyncio.sleep(0.1)
+        assert 'polls_database_errors_total{kind="transient"}' not in numbers.text()
+
+
 async def test_what_a_killed_worker_had_begun_delays_nobody(tmp_path: Path) -> None:
     """It has written the session when it is killed, and a statement of it is still to be done."""
     async with fleet_in(tmp_path) as service:

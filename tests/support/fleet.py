@@ -37,6 +37,9 @@ class Answer:
     def json(self) -> Any:
         return json.loads(self._body)
 
+    def text(self) -> str:
+        return self._body.decode()
+
     def lines(self) -> list[Any]:
         """Of NDJSON."""
         return [json.loads(line) for line in self._body.splitlines()]
