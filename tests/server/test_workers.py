@@ -98,8 +98,8 @@ async def test_workers_do_not_conflict_over_the_votes_of_a_session(tmp_path: Pat
         assert {answer.status for answer in load.answered.values()} == {200}
         counted = f'polls_votes_total{{outcome="accepted"}} {len(load.sent)}.0'
         async with asyncio.timeout(10):
-            # Workers share their numbers from time to time.
-            while counted not in (numbers := await service.call("GET", "/metrics")).text():
+            # Workers share their numbers now and then, and nothing tells when.
+            while counted not in (numbers := await service.call("GET", "/metrics")).text():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         assert 'polls_database_errors_total{kind="transient"}' not in numbers.text()
 
