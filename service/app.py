@@ -31,7 +31,7 @@ from storage.documents import utc_now
 from storage.imports import Imports
 from storage.startup import open_store
 from storage.tokens import token_id
-from storage.turns import Turn
+from storage.turns import open_turn
 
 built: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
 
@@ -89,7 +89,7 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
     async with open_store(app[SETTINGS].location, watch=watch, clock=app[CLOCK]) as store:
         app[STORE] = store
         if (shared := app[SETTINGS].metrics_dir) is not None:
-            store.ballots.turn = Turn(shared / "turn.lock")
+            store.ballots.turn = open_turn(shared / "turn.lock")
         app[IMPORTS] = Imports(
             store.database, store.ballots.id_of, store.key_for("voters"), app[CLOCK]
         )

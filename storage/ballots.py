@@ -74,6 +74,7 @@ class Ballots:
             meter=batch_meters["casts"],
             unanswered=OutcomeUnknown,
             ready=self._take_turn,
+            done=self._end_turn,
         )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
         self._known = KnownSessions()
@@ -162,15 +163,12 @@ class Ballots:
 
     async def _cast_all(self, votes: Sequence[Vote]) -> Outcomes:
         sessions = sorted({vote.session_id for vote in votes})
+        if len(sessions) == 1:
+            return await self._transaction(votes)
         try:
-            if len(sessions) == 1:
-                return await self._transaction(votes)
-            try:
-                return await self._transaction(votes, max_conflicts=MAX_CONFLICTS)
-            except TooManyConflicts:
-                return await self._cast_apart(votes, sessions)
-        finally:
-            self._end_turn()
+            return await self._transaction(votes, max_conflicts=MAX_CONFLICTS)
+        except TooManyConflicts:
+            return await self._cast_apart(votes, sessions)
 
     async def _cast_apart(self, votes: Sequence[Vote], sessions: Iterable[int]) -> Outcomes:
         """The votes of each session in a transaction of their own, some at a time."""

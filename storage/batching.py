@@ -31,6 +31,7 @@ Key = TypeVar("Key", bound=Hashable)
 Shape = TypeVar("Shape")
 
 Ready = Callable[[], Awaitable[None]]
+Done = Callable[[], None]
 Run = Callable[[Sequence[Item]], Awaitable[Sequence[Result | StorageError]]]
 """Does the work of a batch: one result, or one refusal, for each item, in their order."""
 
@@ -57,7 +58,8 @@ class Batcher(Generic[Item, Result]):
     it, and for an item whose batch has not started after ``wait_seconds``, ``submit`` raises
     ``Unavailable``. For an item in flight whose caller must be answered (``client.answer_by``), it
     raises ``Unavailable`` or the subclass ``unanswered``. A batch takes all that has come by the
-    time at which ``ready``, which must not fail, has returned.
+    time at which ``ready``, which must not fail, has returned. ``done`` is called at its end, also
+    where nothing was left to do.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Batcher(Generic[Item, Result]):
         meter: BatchMeter | None = None,
         unanswered: type[Unavailable] = Unavailable,
         ready: Ready | None = None,
+        done: Done | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()  # asked once: asking costs more than all of submit
         self._run = run
@@ -81,6 +84,7 @@ class Batcher(Generic[Item, Result]):
         self._meter = meter
         self._unanswered = unanswered
         self._ready = ready
+        self._done = done
         self._queue: deque[Waiting[Item, Result]] = deque()
         # Strong references, since the loop itself keeps only weak ones; when each batch started,
         # and its items.
@@ -137,6 +141,8 @@ class Batcher(Generic[Item, Result]):
             outcomes = [stopping] * len(batch)
             raise
         finally:
+            if self._done is not None:
+                self._done()
             # The next batch goes before these callers are woken: it is under way while they answer.
             self._end(cast("asyncio.Task[None]", asyncio.current_task()))
             for (_, outcome, _, _), result in zip(batch, outcomes, strict=True):

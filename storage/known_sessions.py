@@ -4,6 +4,7 @@ Nothing is trusted: what is decided on one of these is stored by an update whose
 ``unchanged``, so only if the session is still the same in all that a decision depends on.
 """
 
+import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,19 +34,24 @@ class KnownSessions:
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
         self._standing: dict[Place, int] = {}
+        self._keeping = threading.Lock()
 
     def keep(self, sessions: Iterable[SessionDocument]) -> None:
-        """Remembers them as they were just read."""
-        for session in sessions:
-            known = self._known.pop(session["_id"], None) or _Known(session)
-            if place_of(known.session) != place_of(session):
-                self._standing.pop(place_of(known.session), None)
-            known.session = session
-            self._known[session["_id"]] = known
-            if session["course_id"] is None:
-                self._standing[place_of(session)] = session["_id"]
-            if len(self._known) > MAX_KNOWN:
-                self._forget(next(iter(self._known)))
+        """Remembers them as they were just read; for any thread."""
+        with self._keeping:
+            for session in sessions:
+                self._keep(session)
+
+    def _keep(self, session: SessionDocument) -> None:
+        known = self._known.pop(session["_id"], None) or _Known(session)
+        if place_of(known.session) != place_of(session):
+            self._standing.pop(place_of(known.session), None)
+        known.session = session
+        self._known[session["_id"]] = known
+        if session["course_id"] is None:
+            self._standing[place_of(session)] = session["_id"]
+        if len(self._known) > MAX_KNOWN:
+            self._forget(next(iter(self._known)))
 
     def _forget(self, number: int) -> None:
         session = self._known.pop(number).session

@@ -12,9 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
+from structlog import get_logger
+
 WAIT_SECONDS = 0.5
 """A process that is stopped while it has the turn delays others for no longer, each time; then they
 conflict with it, as without turns."""
+
+log = get_logger(__name__)
 
 
 class Turn:
@@ -75,3 +79,12 @@ class Turn:
             granted.set_result(None)
         if not self._is_wanted:
             self._unlock()  # it came too late
+
+
+def open_turn(file: Path) -> Turn | None:
+    """None, and a line in the log, where the file cannot be opened: casting works without it."""
+    try:
+        return Turn(file)
+    except OSError as error:
+        log.warning("workers do not cast in turns", reason=str(error))
+        return None

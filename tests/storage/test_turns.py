@@ -6,15 +6,25 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pytest_aiohttp import AiohttpClient
+from structlog.testing import capture_logs
 
+from service.app import create_app
+from service.settings import Settings
+from service.web.store_key import STORE
 from storage import turns
 from storage.batching import Batcher
+from storage.documents import utc_now
 from storage.errors import Unavailable
+from storage.store import Store
 from storage.turns import Turn
+from storage.voting import Vote
 from tests.support.desk import Desk, submit
+from tests.support.desk import turns as let_go_on
 from tests.support.fleet import ROOT
 
 HOLDER = """
@@ -159,3 +169,31 @@ async def test_a_batch_that_is_cancelled_before_its_turn_leaves_no_caller_behind
         async with asyncio.timeout(5):
             await caller
     other.end()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_turn_that_comes_when_no_caller_waits_any_more_is_given_back(
+    store: Store, turn: Turn, other: Turn
+) -> None:
+    store.ballots.turn = turn
+    await other.take()
+    vote = Vote(1, "1:a", 7, ("1",), None, 1, utc_now())
+    caller = asyncio.create_task(store.ballots.cast(vote))
+    await let_go_on()
+    caller.cancel()
+    other.end()
+    async with asyncio.timeout(5):
+        await store.ballots.drain()
+        await other.take()
+
+
+async def test_a_service_whose_lock_file_cannot_be_opened_casts_without_turns(
+    aiohttp_client: AiohttpClient, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "turn.lock").mkdir()
+    app = create_app(replace(settings, metrics_dir=tmp_path))
+    with capture_logs() as lines:
+        client = await aiohttp_client(app)
+    assert app[STORE].ballots.turn is None
+    assert (await client.get("/readyz")).status == 200
+    assert [line["event"] for line in lines] == ["workers do not cast in turns"]
