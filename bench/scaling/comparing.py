@@ -175,6 +175,7 @@ def compare(costs: Costs) -> list[Pair]:
                 rounds = [bench.run(service, CONNECTIONS) for _ in range(ROUNDS)]
             scenario = Scenario(
                 processes=count,
+                machines=1,
                 connections=CONNECTIONS,
                 shared_cores=os.cpu_count() or 1,
                 costs=replace(costs, majority_ms=costs.journal_ms),

@@ -40,13 +40,15 @@ class Clock:
         self.now = until
 
 
-def start(steps: Steps) -> None:
-    """Goes through the steps, each once the one before has ended."""
+def start(steps: Steps, then: Then | None = None) -> None:
+    """Goes through the steps, each once the one before has ended, and then calls ``then``."""
 
     def go_on() -> None:
         wait = next(steps, None)
         if wait is not None:
             wait(go_on)
+        elif then is not None:
+            then()
 
     go_on()
 

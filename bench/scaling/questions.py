@@ -10,7 +10,9 @@ from storage.client import ROUND_TRIP_SECONDS
 RATE = 1_000_000 / 60
 PROCESSES = 100
 MACHINES = 13
-"""Of eight processes each."""
+"""Of seven or eight processes each."""
+APART = 0
+"""Each process on a machine of its own, or where no turns are needed."""
 MANY = 10_000
 SHARDS = 4
 CORES = 16
@@ -38,42 +40,47 @@ def costs_between_machines(costs: Costs = COSTS) -> Costs:
 
 FLEET = Scenario(
     processes=PROCESSES,
+    machines=MACHINES,
     rate=RATE,
     cores=CORES,
     closes=True,
     costs=costs_between_machines(),
 )
-SPREAD = replace(FLEET, sessions=MANY, warmup=1.0, seconds=2.0)
+SPREAD = replace(FLEET, sessions=MANY, seconds=8.0)
 
 
 def one_session() -> Iterator[Question]:
-    yield Question("as it is", replace(FLEET, seconds=8.0))
-    yield Question("one caster a machine", replace(FLEET, machines=MACHINES, seconds=8.0))
-    yield Question("tallies", replace(FLEET, tallies=True, seconds=2.0))
-    both = replace(FLEET, tallies=True, machines=MACHINES, seconds=3.0)
+    yield Question(f"as it is, {MACHINES} machines", replace(FLEET, seconds=8.0))
+    yield Question(f"as it is, {PROCESSES} machines", replace(FLEET, machines=APART, seconds=8.0))
+    yield Question("one caster a machine", replace(FLEET, has_casters=True, seconds=8.0))
+    tallies = replace(FLEET, tallies=True)
+    yield Question("tallies", replace(tallies, machines=APART, seconds=2.0))
+    both = replace(tallies, has_casters=True, seconds=3.0)
     yield Question("tallies, one caster a machine", both)
     over = replace(FLEET, shards=SHARDS, is_spread=True, seconds=4.0)
-    yield Question("ballots over 4 shards", over)
+    yield Question(f"ballots over {SHARDS} shards", over)
 
 
 def many_sessions() -> Iterator[Question]:
-    yield Question("as it is", SPREAD)
-    yield Question("one caster a machine", replace(SPREAD, machines=MACHINES))
-    tallies = replace(SPREAD, machines=MACHINES, tallies=True)
+    yield Question(f"as it is, {MACHINES} machines", SPREAD)
+    yield Question(f"as it is, {PROCESSES} machines", replace(SPREAD, machines=APART))
+    yield Question("one caster a machine", replace(SPREAD, has_casters=True))
+    tallies = replace(SPREAD, has_casters=True, tallies=True)
     yield Question("tallies, one caster a machine", tallies)
-    yield Question("4 shards, batches over all", replace(SPREAD, shards=SHARDS))
-    by_shard = replace(SPREAD, shards=SHARDS, is_by_shard=True, seconds=0.5)
-    yield Question("4 shards, a batcher for each", by_shard)
+    sharded = replace(SPREAD, shards=SHARDS)
+    yield Question(f"{SHARDS} shards, batches over all", sharded)
+    yield Question(f"{SHARDS} shards, a batcher for each", replace(sharded, is_by_shard=True))
 
 
 def floods() -> Iterator[Question]:
     """As much as goes: each process has always so many callers."""
     flood = replace(FLEET, rate=0.0, connections=FLOOD * PROCESSES, closes=False, seconds=4.0)
-    yield Question("one session, as it is", flood)
-    yield Question("one session, one caster a machine", replace(flood, machines=MACHINES))
-    short = replace(flood, warmup=0.3, seconds=0.3)
-    yield Question("one session, tallies", replace(short, tallies=True))
-    both = replace(short, tallies=True, machines=MACHINES)
+    yield Question(f"one session, as it is, {MACHINES} machines", flood)
+    yield Question(f"one session, as it is, {PROCESSES} machines", replace(flood, machines=APART))
+    yield Question("one session, one caster a machine", replace(flood, has_casters=True))
+    short = replace(flood, warmup=0.3, seconds=0.3, tallies=True)
+    yield Question("one session, tallies", replace(short, machines=APART))
+    both = replace(short, has_casters=True)
     yield Question("one session, tallies, one caster a machine", both)
 
 
@@ -87,7 +94,8 @@ ALL: dict[str, Callable[[], Iterator[Question]]] = {
 def table(asked: Iterator[Question]) -> Iterator[str]:
     """Line by line, as each is simulated."""
     yield header(
-        *("", "votes/s", "refused", "p50, p99 ms", "votes a batch", "retries a batch", "alone"),
+        *("", "votes/s", "refused", "p50, p99 ms", "votes a batch", "retries a batch"),
+        *("begun without turn", "run alone"),
         *("closes within 4 s, p50", "document held", "database CPU", "busiest process"),
     )
     for question in asked:
@@ -103,6 +111,7 @@ def row(name: str, outcome: Outcome) -> str:
         f"{outcome.latency_ms(50):,.0f}, {outcome.latency_ms(99):,.0f}",
         f"{outcome.answered / batches:,.1f}",
         f"{outcome.retries / batches:,.2f}",
+        f"{outcome.hasty / batches:.0%}",
         f"{outcome.alone / batches:.0%}",
         _closes(outcome),
         f"{outcome.use['documents']:.0%}",

@@ -20,19 +20,24 @@ from bench.scaling.events import (
     Journal,
     Process,
     Steps,
+    Then,
+    Wait,
     start,
     together,
 )
-from storage.ballots import MAX_BATCH, MAX_CONFLICTS
+from storage.ballots import MAX_APART, MAX_BATCH, MAX_CONFLICTS
 from storage.batching import MAX_WAITING, SHARED_FATE_SECONDS
 from storage.client import BACKOFF_SECONDS, ROUND_TRIP_SECONDS
 from storage.documents import SessionDocument
 from storage.known_sessions import KnownSessions
+from storage.turns import WAIT_SECONDS
 
 US = 1e-6
 MS = 1e-3
 HAND_OVER_US = 10.0
 """CPU of a vote handed to a caster and back, on either side: assumed."""
+TURN_US = 100.0
+"""Of the event loop of a process that has waited for its turn: assumed."""
 CLOSE_EVERY = 0.5
 
 Key = tuple[int, int]
@@ -43,10 +48,11 @@ Key = tuple[int, int]
 class Scenario:
     """Votes come at ``rate`` a second, or over ``connections`` that wait for each answer.
 
-    ``machines``: each has one caster for all its processes; 0 for a batcher in each process.
-    ``tallies``: each batcher counts in documents of its own. ``is_spread``: the ballots of a
-    session lie on all shards, not with their session. ``is_by_shard``: a batcher for each shard.
-    ``closes``: sessions are closed meanwhile. ``shared_cores``: all runs on so many, voters too.
+    ``machines``: the processes of each cast in turns; 0 if each process has its own.
+    ``has_casters``: each machine has one caster for all its processes. ``tallies``: each batcher
+    counts in documents of its own. ``is_spread``: the ballots of a session lie on all shards, not
+    with their session. ``is_by_shard``: a batcher for each shard. ``closes``: sessions are closed
+    meanwhile. ``shared_cores``: all runs on so many, voters too.
     """
 
     processes: int = 1
@@ -56,6 +62,7 @@ class Scenario:
     seconds: float = 10.0
     warmup: float = 2.0
     machines: int = 0
+    has_casters: bool = False
     tallies: bool = False
     shards: int = 1
     is_spread: bool = False
@@ -84,6 +91,8 @@ class Outcome:
     retries: int = 0
     alone: int = 0
     """Transactions for the votes of a single session, after a batch conflicted too often."""
+    hasty: int = 0
+    """Batches that did not wait for their turn any longer."""
     seconds: float = 0.0
     votes: int = 0
     """Answered after the warm-up, as are the latencies."""
@@ -138,6 +147,50 @@ class Shard:
             self._changed[key] = self._clock.now
 
 
+class Turn:
+    """``storage/turns.py``: of the batchers of one machine, one casts at a time.
+
+    They get the lock in the order in which they asked for it.
+    """
+
+    def __init__(self, clock: Clock, outcome: Outcome) -> None:
+        self._clock = clock
+        self._outcome = outcome
+        self._holder: Process | None = None
+        self._waiting: dict[Process, Then] = {}
+
+    def take(self, process: Process) -> Wait:
+        return partial(self._take, process)
+
+    def _take(self, process: Process, then: Then) -> None:
+        if self._holder is None:
+            self._holder = process
+            then()
+            return
+        has_begun = False
+
+        def begin() -> None:
+            nonlocal has_begun
+            if not has_begun:
+                has_begun = True
+                then()
+
+        def give_up() -> None:
+            self._outcome.hasty += not has_begun
+            begin()
+
+        self._waiting[process] = begin
+        self._clock.after(WAIT_SECONDS, give_up)
+
+    def end(self, process: Process) -> None:
+        """As often as one likes."""
+        self._waiting.pop(process, None)
+        if self._holder is process:
+            self._holder = next(iter(self._waiting), None)
+            if self._holder is not None:
+                self._holder.take(TURN_US * US, self._waiting.pop(self._holder))
+
+
 class World:
     """All of a scenario."""
 
@@ -149,7 +202,9 @@ class World:
         self.outcome = Outcome(seconds=scenario.seconds)
         self._closing: list[float] = []
         shared = Host(self.clock, scenario.shared_cores) if scenario.shared_cores else None
-        self.host = shared or Host(self.clock, scenario.processes + scenario.machines)
+        machines = scenario.machines or scenario.processes
+        casters = machines if scenario.has_casters else 0
+        self.host = shared or Host(self.clock, scenario.processes + casters)
         seconds = self.costs.majority_ms * MS
         self.shards = [
             Shard(
@@ -160,20 +215,29 @@ class World:
             for _ in range(scenario.shards)
         ]
         self.voters = Process(self.clock, self.host) if scenario.shared_cores else None
-        self.casters = [Process(self.clock, self.host) for _ in range(scenario.machines)]
-        shared_batchers = [self._batchers(cpu, place) for place, cpu in enumerate(self.casters)]
+        self.casters = [Process(self.clock, self.host) for _ in range(casters)]
+        turns = [self._turns() for _ in range(machines)]
+        shared_batchers = [
+            self._batchers(cpu, place, turns[place]) for place, cpu in enumerate(self.casters)
+        ]
         self.workers: list[Worker] = []
         for place in range(scenario.processes):
             cpu = Process(self.clock, self.host)
+            machine = place % machines
             if shared_batchers:
-                batchers = shared_batchers[place % scenario.machines]
+                batchers = shared_batchers[machine]
             else:
-                batchers = self._batchers(cpu, place)
+                batchers = self._batchers(cpu, place, turns[machine])
             self.workers.append(Worker(self, cpu, batchers))
 
-    def _batchers(self, cpu: Process, place: int) -> "list[Batcher]":
+    def _turns(self) -> list[Turn]:
+        """Of one machine: for each batcher that a process has."""
         count = self.scenario.shards if self.scenario.is_by_shard else 1
-        return [Batcher(self, cpu, place if self.scenario.tallies else -1) for _ in range(count)]
+        return [Turn(self.clock, self.outcome) for _ in range(count)]
+
+    def _batchers(self, cpu: Process, place: int, turns: Sequence[Turn]) -> "list[Batcher]":
+        owner = place if self.scenario.tallies else -1
+        return [Batcher(self, cpu, owner, turn) for turn in turns]
 
     def shard_of(self, session: int) -> Shard:
         return self.shards[session % len(self.shards)]
@@ -254,21 +318,11 @@ class World:
         self._closing.append(began)
         batchers = {id(one): one for worker in self.workers for one in worker.batchers}
         owners = {one.owner for one in batchers.values()}
-        waits = [
-            partial(self._begin, self._close_one((session, owner), is_read=owner < 0))
-            for owner in owners
-        ]
-        yield together(waits)
+        yield together(
+            [partial(start, self._close_one((session, one), is_read=one < 0)) for one in owners]
+        )
         self._closing.remove(began)
         self.outcome.closes.append(self.clock.now - began)
-
-    @staticmethod
-    def _begin(steps: Steps, then: Callable[[], None]) -> None:
-        def all_of_it() -> Steps:
-            yield from steps
-            then()
-
-        start(all_of_it())
 
     def _close_one(self, key: Key, *, is_read: bool) -> Steps:
         """Until it is committed, however long that takes."""
@@ -323,12 +377,13 @@ class Worker:
 class Batcher:
     """``Ballots.cast``: one batch in flight, each a transaction; ``owner`` is that of tallies."""
 
-    def __init__(self, world: World, cpu: Process, owner: int) -> None:
+    def __init__(self, world: World, cpu: Process, owner: int, turn: Turn) -> None:
         self._world = world
         self._clock = world.clock
         self._costs = world.costs
         self._cpu = cpu
         self.owner = owner
+        self._turn = turn
         self._queue: deque[Vote] = deque()
         self._is_busy = False
         self._known = KnownSessions()
@@ -345,8 +400,11 @@ class Batcher:
             start(self._send())
 
     def _send(self) -> Steps:
-        while batch := self._take():
-            yield from self._cast_all(batch)
+        while self._queue:
+            yield self._turn.take(self._cpu)
+            if batch := self._take():
+                yield from self._cast_all(batch)
+            self._turn.end(self._cpu)
         self._is_busy = False
 
     def _take(self) -> list[Vote]:
@@ -365,25 +423,34 @@ class Batcher:
             by_session.setdefault(vote.session, []).append(vote)
         limit = MAX_CONFLICTS if len(by_session) > 1 else None
         is_stored = yield from self._cast(by_session, limit)
-        if is_stored is not None:
-            self._settle(batch, is_stored=is_stored)
+        if is_stored is None:
+            yield from self._cast_apart(by_session)
             return
+        if not is_stored:
+            came_before = self._clock.now - SHARED_FATE_SECONDS
+            while self._queue and self._queue[0].came <= came_before:
+                batch.append(self._queue.popleft())
+        self._settle(batch, is_stored=is_stored)
+
+    def _cast_apart(self, by_session: Mapping[int, list[Vote]]) -> Steps:
+        """The votes of each session in a transaction of their own, some at a time."""
         stored: list[Vote] = []
         refused: list[Vote] = []
-        for session, votes in by_session.items():
-            self._world.outcome.alone += 1
-            is_stored = yield from self._cast({session: votes}, None)
-            (stored if is_stored else refused).extend(votes)
+        left = deque(by_session.items())
+
+        def some() -> Steps:
+            while left:
+                session, votes = left.popleft()
+                self._world.outcome.alone += 1
+                is_stored = yield from self._cast({session: votes}, None)
+                (stored if is_stored else refused).extend(votes)
+
+        yield together([partial(start, some()) for _ in range(min(MAX_APART, len(left)))])
         self._settle(stored, is_stored=True)
         self._settle(refused, is_stored=False)
 
     def _settle(self, votes: Sequence[Vote], *, is_stored: bool) -> None:
         """The next batch is taken next; its thread then waits while the loop tells the callers."""
-        if not is_stored and votes:
-            came_before = self._clock.now - SHARED_FATE_SECONDS
-            votes = list(votes)
-            while self._queue and self._queue[0].came <= came_before:
-                votes.append(self._queue.popleft())
         by_worker: dict[int, list[Vote]] = {}
         for vote in votes:
             by_worker.setdefault(id(vote.worker), []).append(vote)
@@ -392,14 +459,8 @@ class Batcher:
 
     def _cast(self, votes: Mapping[int, list[Vote]], limit: int | None) -> Steps:
         """True if they are stored, False if time is up, None after ``limit`` conflicts."""
-        if self._known.find(list(votes)) is not None:
-            is_stored = yield from self._transaction(votes, MAX_CONFLICTS, is_read=False)
-            if is_stored is False:
-                return False
-            self._known.note(votes, is_success=bool(is_stored))
-            if is_stored:
-                return True
-        return (yield from self._transaction(votes, limit, is_read=True))
+        is_read = self._known.find(list(votes)) is None
+        return (yield from self._transaction(votes, limit, is_read=is_read))
 
     def _transaction(
         self, votes: Mapping[int, list[Vote]], limit: int | None, *, is_read: bool
@@ -409,6 +470,7 @@ class Batcher:
         while True:
             is_stored = yield from self._attempt(votes, is_read=is_read)
             if is_stored:
+                self._turn.end(self._cpu)
                 self._world.outcome.batches += 1
                 return True
             self._world.outcome.retries += 1
@@ -487,9 +549,7 @@ class Batcher:
         yield self._clock.pause(costs.trip_ms / 2 * MS)
         return False
 
-    def _claim(
-        self, shard: Shard, us: float, claim: Callable[[Shard], None], then: Callable[[], None]
-    ) -> None:
+    def _claim(self, shard: Shard, us: float, claim: Callable[[Shard], None], then: Then) -> None:
         def ended() -> None:
             claim(shard)
             then()

@@ -14,7 +14,8 @@ SCENARIOS = [
     SHORT,
     replace(SHORT, sessions=50, closes=True),
     replace(SHORT, connections=0, rate=3_000.0, tallies=True, closes=True),
-    replace(SHORT, machines=2, shared_cores=2),
+    replace(SHORT, machines=2),
+    replace(SHORT, machines=2, has_casters=True, shared_cores=2),
     replace(SHORT, sessions=50, shards=2),
     replace(SHORT, sessions=50, shards=2, is_by_shard=True),
     replace(SHORT, shards=2, is_spread=True),
@@ -63,6 +64,28 @@ def test_a_process_makes_no_more_votes_than_it_has_time_for() -> None:
 def test_processes_conflict_in_one_session_and_not_in_their_own_tallies() -> None:
     assert simulate(SHORT).retries > 0
     assert simulate(replace(SHORT, tallies=True)).retries == 0
+
+
+def test_processes_of_one_machine_cast_in_turns_and_do_not_conflict() -> None:
+    costs = replace(FREE, trip_ms=1.0, majority_ms=2.0)
+    turns = simulate(replace(SHORT, machines=1, costs=costs))
+    assert turns.retries == turns.hasty == 0
+    # One batch at a time takes all that has come to its process since the last one.
+    assert turns.votes / turns.batches == pytest.approx(50, rel=0.35)
+    assert simulate(replace(SHORT, machines=2, costs=costs)).retries > 0
+
+
+def test_a_turn_is_waited_for_half_a_second() -> None:
+    two = replace(SHORT, processes=2, machines=1, seconds=4.0)
+    assert simulate(replace(two, costs=replace(FREE, majority_ms=400.0))).hasty == 0
+    assert simulate(replace(two, costs=replace(FREE, majority_ms=600.0))).hasty > 0
+
+
+def test_a_batch_that_conflicts_too_often_is_split_by_session() -> None:
+    contended = replace(SHORT, processes=20, sessions=10, seconds=1.0)
+    outcome = simulate(contended)
+    assert 0 < outcome.alone <= outcome.batches
+    assert simulate(replace(contended, sessions=1)).alone == 0
 
 
 def test_a_transaction_over_two_shards_waits_for_a_majority_four_times() -> None:
