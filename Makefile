@@ -19,7 +19,7 @@ PYTHONS := $(shell sed -n 's/^    "Programming Language :: Python :: \(3\.[0-9]*
 CORE := $(foreach name, architecture batching connections content_polls content_votes forms gunicorn \
 	hostile_forms idempotency limits logs malformed_http metrics openapi packaging poll_sessions \
 	poll_submissions polls schema_fields shown startup tokens_http traces transactions workers, \
-	$(or $(wildcard tests/*/test_$(name).py),tests/test_$(name).py))
+	$(or $(filter-out tests/long/%,$(wildcard tests/*/test_$(name).py)),tests/test_$(name).py))
 
 .DEFAULT_GOAL := help
 .PHONY: help run test coverage test-faults test-core test-lowest test-pythons test-image test-clients soak fuzz lint \
