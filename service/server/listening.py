@@ -15,9 +15,12 @@ SPARE_FILES = 256
 """What a process opens beside its connections: the log, the driver's sockets, the libraries."""
 FULL_TABLE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_SECONDS = 1.0
-MOST_ALONE, MOST_SHARED = 256, 16
+AT_ONCE = 256
 """Connections that are accepted in one turn of the loop, which lasts a tenth of a second under
 load."""
+SHARE = 16
+"""A worker beside others accepts one, and one more for so many that it has: an idle one leaves some
+to the others, a busy one has long turns."""
 
 log = structlog.get_logger(__name__)
 
@@ -91,8 +94,7 @@ class Listener:
     """Accepts connections from sockets, at most ``limit`` at a time.
 
     Beyond the limit connections wait in the queue of the kernel, where another worker on the same
-    socket may accept them. A few are accepted in one turn of the loop, so that the idlest of the
-    workers takes most. ``is_shared``: other processes accept from the sockets, and go on.
+    socket may accept them. ``is_shared``: other processes accept from the sockets, and go on.
     """
 
     def __init__(
@@ -147,7 +149,7 @@ class Listener:
             self._loop.remove_reader(listening)
 
     def _readable(self, listening: socket.socket) -> None:
-        for _ in range(MOST_SHARED if self._is_shared else MOST_ALONE):
+        for _ in range(1 + self._open // SHARE if self._is_shared else AT_ONCE):
             if self._open >= self._limit:
                 self.is_full = True
                 self._unwatch()
