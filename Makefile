@@ -44,7 +44,7 @@ test: $(TEST_READY) ## run the test suite; ENGINE=secantus: on the stand-in, COV
 coverage: $(TEST_READY) ## report the line coverage of make test COVERAGE=yes; below 95 % it fails
 	@$(MEASURE) report $(ARGS)
 
-test-faults: $(TEST_READY) ## run the tests that kill processes, databases and connections, 4 minutes
+test-faults: $(TEST_READY) ## run the tests that start, stop and kill processes and databases, 7 minutes
 	$(BIN)/python $(PYTEST) -m faults $(ARGS)
 
 test-core: $(TEST_READY) ## run a cross-section of the suite, 3 minutes

@@ -13,6 +13,8 @@ from tests.conftest import SECRET, Raw
 from tests.support.calls import POLL, call, place
 from tests.support.processes import Finished, Service, Services, services_in, until
 
+pytestmark = pytest.mark.faults
+
 Captured = pytest.CaptureFixture[str]
 
 COLUMNS = [

@@ -13,6 +13,8 @@ from tests.conftest import ADMIN, SECRET
 from tests.support.calls import POLL, call, place
 from tests.support.processes import Service, Services, children_of, until
 
+pytestmark = pytest.mark.faults
+
 URI = "mongodb://theuser:thepassword@127.0.0.1:1/thedatabase"
 CONTENTS = {"MONGODB_URI": URI, "POLLS_SECRET": SECRET, "POLLS_ADMIN_TOKEN": ADMIN}
 NAMES = pytest.mark.parametrize("name", list(SECRET_FILES))

@@ -21,6 +21,8 @@ from tests.support.processes import Service, Services, is_running, until
 from tests.support.serving import serving
 from tests.support.serving import until as eventually
 
+pytestmark = pytest.mark.faults
+
 CALLERS = 1000
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
 READ = request("GET", place(), token=ADMIN)

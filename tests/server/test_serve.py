@@ -13,6 +13,8 @@ from tests.conftest import ADMIN, Client, Raw, TokenMaker
 from tests.support.calls import POLL, Connection, call, is_refused, place, request
 from tests.support.processes import Services, is_running, slow, until
 
+pytestmark = pytest.mark.faults
+
 
 def connected(url: str, stack: ExitStack) -> Connection:
     """A connection that the service has accepted, not the kernel alone."""

@@ -21,6 +21,8 @@ from tests.support.calls import call, place, talk
 from tests.support.engine import mongod_binary
 from tests.support.processes import ROOT, Service, Services, environment_without, services_in, until
 
+pytestmark = pytest.mark.faults
+
 NOWHERE = "mongodb://theuser:thepassword@127.0.0.1:1/thedatabase?replicaSet=theset"
 PARTS = ("theuser", "thepassword", "127.0.0.1", "thedatabase", "theset")
 
