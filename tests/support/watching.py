@@ -45,8 +45,9 @@ class Stream:
             return await self._read()
 
     async def results(self, within: float = SOON) -> Json:
-        """The data of the next event, which must be one of results."""
-        event = await self.next(within)
+        """The data of the next event, which must be one of results; pings come at any time."""
+        while (event := await self.next(within)) is not None and event.name == "ping":
+            pass
         assert event is not None, "the stream has ended"
         assert event.name == "results", event
         assert event.id == event.data["revision"]
