@@ -288,7 +288,7 @@ def remembered(ballot: str, requests: Sequence[BallotRequest]) -> dict[str, Any]
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
     if unknown := [option for option in options if option not in rules["options"]]:
         raise UnknownOption(
-            f"must be options of this poll; these are not: {name_some(unknown)}",
+            f"must name options of this poll, which has no {name_some(unknown)}",
             place=options.index(unknown[0]),
         )
     if not options:
