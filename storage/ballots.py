@@ -212,16 +212,16 @@ class Ballots:
 
         def work(transaction: Transaction) -> None:
             if any(is_over(session, self._clock()) for session in sessions.values()):
-                raise _NotAsKnown  # the end has passed since an earlier run
+                raise _Outdated  # the end has passed since an earlier run
             try:
                 self._write(transaction, tally)
             except RunAgain as error:
-                raise _NotAsKnown from error
+                raise _Outdated from error
             transaction.proof = tally.proof()
 
         try:
             await self._transact(work, max_conflicts)
-        except _NotAsKnown:
+        except _Outdated:
             self._known.note(sessions, is_success=False)
             return None
         self._known.note(sessions, is_success=True)
@@ -298,7 +298,7 @@ def _must_be_read(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
     return vote.options is None or bool(sessions[vote.session_id].get("withdrawals"))
 
 
-class _NotAsKnown(Exception):
+class _Outdated(Exception):
     """A session is not what it was when it was last read, or a ballot is there already.
 
     Or the end of a session has come.

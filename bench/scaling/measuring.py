@@ -67,7 +67,7 @@ class Server:
         return self._nodes[-1]
 
     def transact(self, work: Run, *, is_committed: bool = True) -> float:
-        """One transaction as ``storage/client.py`` makes them; the seconds of its commit."""
+        """One transaction as ``storage/client/`` makes them; the seconds of its commit."""
         with self._client.start_session() as session:
             session.start_transaction(
                 read_concern=ReadConcern("snapshot"),

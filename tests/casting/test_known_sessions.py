@@ -9,7 +9,8 @@ import pytest
 
 from service.web.store_key import STORE
 from storage.ballots import Ballots
-from storage.client import Database, Transaction
+from storage.client import Transaction
+from storage.client.transaction_runner import TransactionRunner
 from storage.documents import ContainerKey, SessionDocument
 from storage.known_sessions import MAX_KNOWN, MAX_SKIPPED, KnownSessions
 from storage.voting import Cast, RightsChanged, Vote
@@ -246,7 +247,7 @@ async def test_a_vote_that_was_withdrawn_while_its_commit_was_not_answered_stays
     async def withdraw() -> None:
         await answered(await behind.delete("/rest", params={**run.votes, "as_user_id": "2"}))
 
-    once_before(monkeypatch, Database, "_is_stored", withdraw)
+    once_before(monkeypatch, TransactionRunner, "_is_stored", withdraw)
     with losing_commits(monkeypatch) as lost:
         await answered(await vote(api, run, "2", acting=2))
     assert lost == [1]

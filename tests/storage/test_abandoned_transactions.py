@@ -9,8 +9,7 @@ import pymongo
 import pytest
 from pymongo.client_session import ClientSession
 
-from storage import client as storage_client
-from storage.client import Database, Transaction
+from storage.client import Database, Transaction, transaction_runner
 from storage.embedded.engines import Mongod
 from storage.embedded.server import start
 from storage.errors import Unavailable
@@ -56,8 +55,8 @@ def abandoned(uri: str, *, app_name: str = "polls") -> Iterator[ClientSession]:
 async def test_what_a_killed_process_left_open_does_not_hold_up_others_for_a_minute(
     database: Database, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_client, "ABANDONED_SECONDS", 0.2)
-    monkeypatch.setattr(storage_client, "CONFLICT_SECONDS", 0.1)
+    monkeypatch.setattr(transaction_runner, "ABANDONED_SECONDS", 0.2)
+    monkeypatch.setattr(transaction_runner, "CONFLICT_SECONDS", 0.1)
     async with database.snapshot() as snapshot:
         read = partial(Transaction.find_one, name="counters", query={})
         assert await snapshot.read(read) == {"_id": "a", "n": 0}
@@ -75,8 +74,8 @@ async def test_other_transactions_are_left_alone(
     database: Database, uri: str, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     is_other = whose == "of another application"
-    monkeypatch.setattr(storage_client, "ABANDONED_SECONDS", 0.0 if is_other else 3.0)
-    monkeypatch.setattr(storage_client, "CONFLICT_SECONDS", 0.1)
+    monkeypatch.setattr(transaction_runner, "ABANDONED_SECONDS", 0.0 if is_other else 3.0)
+    monkeypatch.setattr(transaction_runner, "CONFLICT_SECONDS", 0.1)
     with abandoned(uri, app_name="other" if is_other else "polls") as session:
         with pytest.raises(Unavailable):
             await database.transaction(

@@ -7,7 +7,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from storage import client as storage_client
+from storage.client import round_trips, transaction_runner
 from storage.embedded.server import EmbeddedServer
 from tests.conftest import Client, Raw
 from tests.support.polling import API, make_poll, make_session
@@ -97,8 +97,9 @@ async def test_a_fault_that_stays_leaves_all_of_it_and_the_answer_says_so(
     thing: str,
     command: str,
 ) -> None:
-    monkeypatch.setattr(storage_client, "ROUND_TRIP_SECONDS", 0.4)
-    monkeypatch.setattr(storage_client, "OUTCOME_SECONDS", 0.4)
+    for module in (round_trips, transaction_runner):
+        monkeypatch.setattr(module, "ROUND_TRIP_SECONDS", 0.4)
+    monkeypatch.setattr(transaction_runner, "OUTCOME_SECONDS", 0.4)
     path, query = await make(api, thing)
     before = stored(raw)
     with failing(server, command, "alwaysOn", "broken connection"):

@@ -5,8 +5,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from storage import client as storage_client
-from storage.client import Database, Transaction
+from storage.client import Database, Transaction, transaction_runner
 from storage.indexes import ensure_indexes
 from tests.conftest import Raw
 from tests.support.processes import failing
@@ -22,7 +21,7 @@ async def test_after_a_refused_commit_the_next_run_does_not_meet_the_first(
     await counters.insert_one({"_id": "counter", "n": 0})
     admin: pymongo.MongoClient[Any] = raw.client
     held: list[Any] = []
-    pause = storage_client._pause
+    pause = transaction_runner._pause
 
     async def pause_while_others_use_the_session() -> None:
         held.append(await database._client.start_session())
@@ -32,7 +31,7 @@ async def test_after_a_refused_commit_the_next_run_does_not_meet_the_first(
     def work(transaction: Transaction) -> None:
         transaction.update("meta", {"_id": "counter"}, {"$inc": {"n": 1}})
 
-    monkeypatch.setattr(storage_client, "_pause", pause_while_others_use_the_session)
+    monkeypatch.setattr(transaction_runner, "_pause", pause_while_others_use_the_session)
     with failing(admin, {"times": 1}, failCommands=["commitTransaction"], errorCode=24):
         await database.transaction(work)
     stored = raw.meta.find_one({"_id": "counter"})

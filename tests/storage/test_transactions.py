@@ -14,13 +14,14 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
-from storage import client as storage_client
 from storage.client import (
     Database,
     DuplicateKeyError,
     Transaction,
     round_trip,
+    round_trips,
     set_time_limit,
+    transaction_runner,
 )
 from storage.errors import Conflict, Unavailable
 from storage.indexes import ensure_indexes
@@ -151,7 +152,7 @@ async def test_a_commit_that_was_not_stored_is_done_again(
 async def test_a_commit_whose_outcome_nobody_can_say_is_reported_as_such(
     database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_client, "OUTCOME_SECONDS", 0.3)
+    monkeypatch.setattr(transaction_runner, "OUTCOME_SECONDS", 0.3)
     commits(monkeypatch, iter(["lost"] * 1000))
     work = Work()
     with pytest.raises(Unavailable, match="not known yet whether the change was stored"):
@@ -181,7 +182,7 @@ async def test_a_caller_that_is_cancelled_does_not_end_the_session_under_the_thr
     database: Database, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, begun, goes_on = Work(), asyncio.Event(), threading.Event()
-    loop, done, abort = asyncio.get_running_loop(), list[str](), storage_client._abort
+    loop, done, abort = asyncio.get_running_loop(), list[str](), transaction_runner._abort
 
     def wait(transaction: Transaction) -> None:
         work(transaction)
@@ -193,7 +194,7 @@ async def test_a_caller_that_is_cancelled_does_not_end_the_session_under_the_thr
         done.append("the abort")
         abort(*arguments)
 
-    monkeypatch.setattr(storage_client, "_abort", note_abort)
+    monkeypatch.setattr(transaction_runner, "_abort", note_abort)
     running = asyncio.create_task(database.transaction(wait))
     await begun.wait()
     running.cancel()
@@ -247,8 +248,8 @@ async def test_endless_conflicts_end_in_time(
 ) -> None:
     """The time for the statements is 4 s, within what the request has left; here 1.5."""
     seconds, used = limits
-    assert storage_client.ROUND_TRIP_SECONDS == 4
-    monkeypatch.setattr(storage_client, "ROUND_TRIP_SECONDS", 1.5)
+    assert round_trips.ROUND_TRIP_SECONDS == 4
+    monkeypatch.setattr(round_trips, "ROUND_TRIP_SECONDS", 1.5)
     work = Work()
     started = time.monotonic()
     set_time_limit(seconds)
@@ -307,7 +308,7 @@ async def test_a_caller_answered_before_its_commit_is_told_that_the_outcome_is_n
         with pytest.raises(Unavailable, match="not known yet whether the change was stored"):
             await database.transaction(Work())
         assert time.monotonic() - started < 1.2
-    await eventually(lambda: not database._unanswered)
+    await eventually(lambda: not database._transactions._unanswered)
     assert applied(raw) == 1
 
 
@@ -319,7 +320,7 @@ async def test_the_outcome_of_a_commit_is_asked_for_when_its_caller_has_gone(
     set_time_limit(0.2)
     with pytest.raises(Unavailable, match="not known yet whether the change was stored"):
         await database.transaction(work)
-    await eventually(lambda: not database._unanswered)
+    await eventually(lambda: not database._transactions._unanswered)
     assert work.runs == 1
     assert applied(raw) == 1
 
