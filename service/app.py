@@ -31,7 +31,6 @@ from storage.documents import utc_now
 from storage.imports import Imports
 from storage.startup import open_store
 from storage.tokens import token_id
-from storage.turns import open_turn
 
 built: Callable[[], bytes] = cache(lambda: orjson.dumps(build(ROUTES)))
 
@@ -86,17 +85,18 @@ def _identity_of(request: web.Request) -> tuple[str, bool]:
 
 
 async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIterator[None]:
-    async with open_store(app[SETTINGS].location, watch=watch, clock=app[CLOCK]) as store:
+    settings = app[SETTINGS]
+    async with open_store(
+        settings.location, watch=watch, clock=app[CLOCK], shared=settings.metrics_dir
+    ) as store:
         app[STORE] = store
-        if (shared := app[SETTINGS].metrics_dir) is not None:
-            store.ballots.turn = open_turn(shared / "turn.lock")
         app[IMPORTS] = Imports(
             store.database, store.ballots.id_of, store.key_for("voters"), app[CLOCK]
         )
         app[HUB] = Hub(
             store,
             app[METRICS],
-            ConcurrencyLimit(app[SETTINGS].stream_limit, "event streams"),
+            ConcurrencyLimit(settings.stream_limit, "event streams"),
             app[DRAINING],
             clock=app[CLOCK],
             admin_token_id=app[ADMIN_TOKEN_ID],
@@ -104,7 +104,7 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
         work = (
             *(store.purges.run(), store.deleted_polls.run(), store.erasures.run()),
             *(store.keys.run(), store.listings.fill()),
-            store.retention.run(app[SETTINGS].retention_days),
+            store.retention.run(settings.retention_days),
         )
         tasks = [asyncio.create_task(one) for one in work]
         yield
@@ -112,7 +112,5 @@ async def _lifespan(watch: SessionWatch | None, app: web.Application) -> AsyncIt
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await store.ballots.drain()
-        if store.ballots.turn is not None:
-            store.ballots.turn.close()
     app[REQUEST_LOG].flush()
     app[METRICS].share()

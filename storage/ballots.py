@@ -60,10 +60,13 @@ Outcomes = Sequence[Cast | StorageError]
 class Ballots:
     """``secret`` keys the hashes of voters and of their Idempotency-Keys.
 
-    ``clock`` says whether the end of a poll has passed, at each run of a batch.
+    ``clock`` says whether the end of a poll has passed, at each run of a batch. ``turn`` is that of
+    this process among those of its machine.
     """
 
-    def __init__(self, database: Database, secret: bytes, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, secret: bytes, clock: Callable[[], datetime], turn: Turn
+    ) -> None:
         self._database = database
         self._secret = secret
         self._clock = clock
@@ -73,13 +76,12 @@ class Ballots:
             max_size=MAX_BATCH,
             meter=batch_meters["casts"],
             unanswered=OutcomeUnknown,
-            ready=self._take_turn,
-            done=self._end_turn,
+            ready=turn.take,
+            done=turn.end,
         )
         self._reader: Reader[str, BallotDocument] = Reader(self._ballots)
         self._known = KnownSessions()
-        self.turn: Turn | None = None
-        """Of this process among those of its machine, if there are others."""
+        self._end_turn = turn.end
 
     def id_of(self, session_id: int, user_id: UserId) -> str:
         """The ``_id`` of the ballot that this user has, or would have, in a session."""
@@ -152,14 +154,6 @@ class Ballots:
     async def drain(self) -> None:
         """Returns when every vote that was cast has its outcome."""
         await self._casts.drain()
-
-    async def _take_turn(self) -> None:
-        if self.turn is not None:
-            await self.turn.take()
-
-    def _end_turn(self) -> None:
-        if self.turn is not None:
-            self.turn.end()
 
     async def _cast_all(self, votes: Sequence[Vote]) -> Outcomes:
         sessions = sorted({vote.session_id for vote in votes})

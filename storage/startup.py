@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 from structlog import get_logger
 
@@ -20,6 +22,7 @@ from storage.errors import StartupRefused
 from storage.indexes import ensure_indexes
 from storage.location import Location
 from storage.store import Store
+from storage.turns import open_turn
 
 CHECK_SECONDS = 5.0
 STUCK_SECONDS = (10.0, 60.0)
@@ -36,6 +39,7 @@ async def open_store(
     may_create: bool = True,
     watch: SessionWatch | None = None,
     clock: Callable[[], datetime] = utc_now,
+    shared: Path | None = None,
 ) -> AsyncIterator[Store]:
     """Opens the store for a service, which keeps an embedded server running, or for a command.
 
@@ -44,14 +48,19 @@ async def open_store(
     another secret. Where there is no store it is created, or, unless ``may_create``, refused.
 
     ``watch`` is called with the id of each driver session before its use: if this process is killed
-    within a transaction, another can end it by that id (``Database.end_sessions``).
+    within a transaction, another can end it by that id (``Database.end_sessions``). Processes
+    that have the directory ``shared`` cast their votes in turns.
     """
+    connected = partial(
+        _connected,
+        location,
+        may_create=may_create,
+        watch=watch,
+        clock=clock,
+        shared=shared,
+    )
     if location.uri is not None:
-        where = "the MongoDB of MONGODB_URI."
-        connected = _connected(
-            location, location.uri, where, may_create=may_create, watch=watch, clock=clock
-        )
-        async with connected as store:
+        async with connected(location.uri, "the MongoDB of MONGODB_URI.") as store:
             yield store
         return
     if not may_create and not holds_store(DataDirectory(location.data_dir)):
@@ -60,9 +69,7 @@ async def open_store(
     server = begin(location.data_dir, location.engine)
     tasks: list[asyncio.Task[None]] = []
     try:
-        at = server.uri, server.description
-        connected = _connected(location, *at, may_create=may_create, watch=watch, clock=clock)
-        async with connected as store:
+        async with connected(server.uri, server.description) as store:
             if isinstance(server, EmbeddedServer):
                 work = (server.keep(), _restart_when_stuck(server, store))
                 tasks = [asyncio.create_task(one) for one in work]
@@ -111,6 +118,7 @@ async def _connected(
     may_create: bool,
     watch: SessionWatch | None,
     clock: Callable[[], datetime],
+    shared: Path | None,
 ) -> AsyncIterator[Store]:
     try:
         database = await Database.connect(uri)
@@ -122,13 +130,20 @@ async def _connected(
             "its server.log."
         ) from error
     database.watch = watch
-    with closing(database):
+    with closing(database), closing(open_turn(shared)) as turn:
         if not may_create and await _stored_check(database) is None:
             raise _no_store(location)
         await ensure_indexes(database)
         is_new = await _stored_check(database) is None
         secret = await _agreed_secret(database, location)
-        yield Store(database, secret, uri=uri, description=description, is_new=is_new, clock=clock)
+        yield Store(
+            *(database, secret),
+            uri=uri,
+            description=description,
+            is_new=is_new,
+            clock=clock,
+            turn=turn,
+        )
 
 
 def _no_store(location: Location) -> StartupRefused:

@@ -26,6 +26,7 @@ from storage.recounts import Recounts
 from storage.retention import Retention
 from storage.sessions import Sessions
 from storage.tokens import Tokens, remove_some_of
+from storage.turns import ALONE, Turn
 from storage.user_data import UserData
 
 CHECKED_SECONDS = 1.0
@@ -37,7 +38,7 @@ class Store:
 
     ``uri`` is the address of the database, ``description`` what an operator reads about it;
     ``is_new`` says that it was created when it was opened. ``clock`` says whether the end of a poll
-    has passed.
+    has passed; votes are cast in this process's ``turn``.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Store:
         description: str = "",
         is_new: bool = False,
         clock: Callable[[], datetime] = utc_now,
+        turn: Turn = ALONE,
     ) -> None:
         self.database = database
         self._secret = secret
@@ -60,7 +62,7 @@ class Store:
         self.purges = Purges(database)
         self.deleted_polls = DeletedPolls(database, self.purges, clock)
         self.polls = Polls(database, self.purges, clock)
-        self.ballots = Ballots(database, secret, clock)
+        self.ballots = Ballots(database, secret, clock, turn)
         self.keys = Keys(database, secret, clock)
         self.sessions = Sessions(database, touch, self.purges, clock, self.ballots.id_of)
         self.retention = Retention(database, self.purges, self.sessions.note_ends, clock)

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from structlog import get_logger
 
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 1.0
 """A process that is stopped while it has the turn delays others for no longer, each time; then they
 conflict with it, as without turns."""
 
@@ -22,7 +22,23 @@ log = get_logger(__name__)
 
 
 class Turn:
-    """That of this process, among those that lock the same ``file``; belongs to its event loop.
+    """That of a process that casts alone: it never waits."""
+
+    async def take(self) -> None:
+        """Returns when nobody else has the turn, or after ``WAIT_SECONDS``."""
+
+    def end(self) -> None:
+        """For any thread, and as often as one likes."""
+
+    def close(self) -> None:
+        """To be called when all batches have ended."""
+
+
+ALONE = Turn()
+
+
+class SharedTurn(Turn):
+    """That of one process among those that lock the same ``file``; belongs to its event loop.
 
     Only an optimisation: correctness comes from the transactions. The kernel ends the turn of a
     process that was killed.
@@ -37,7 +53,6 @@ class Turn:
         threading.Thread(target=self._wait_for_turns, name="turns", daemon=True).start()
 
     async def take(self) -> None:
-        """Returns when nobody else has the turn, or after ``WAIT_SECONDS``."""
         self._is_wanted = True
         if not self._lock_now():
             granted = self._loop.create_future()
@@ -45,12 +60,10 @@ class Turn:
             await asyncio.wait([granted], timeout=WAIT_SECONDS)
 
     def end(self) -> None:
-        """For any thread, and as often as one likes."""
         self._is_wanted = False
         self._unlock()
 
     def close(self) -> None:
-        """To be called when all batches have ended."""
         self._wanted.put(None)
         os.close(self._lock)
 
@@ -81,10 +94,15 @@ class Turn:
             self._unlock()  # it came too late
 
 
-def open_turn(file: Path) -> Turn | None:
-    """None, and a line in the log, where the file cannot be opened: casting works without it."""
+def open_turn(directory: Path | None) -> Turn:
+    """That of a process among those that share ``directory``, if any.
+
+    Where the lock file cannot be opened there, the log says so, and the process casts as if alone.
+    """
+    if directory is None:
+        return ALONE
     try:
-        return Turn(file)
+        return SharedTurn(directory / "turn.lock")
     except OSError as error:
         log.warning("workers do not cast in turns", reason=str(error))
-        return None
+        return ALONE
