@@ -139,6 +139,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._handler.connection_lost(exc)
+        del self._handler  # it knows this connection: both would be kept until they are collected
         self._on_end(self)
 
     def pause_writing(self) -> None:

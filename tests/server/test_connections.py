@@ -1,13 +1,15 @@
 """The requests of one connection, one after the other, from clients that are not polite."""
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from service.server.connection import WRITE_BYTES
+from service.server.connection import WRITE_BYTES, Connection
 from service.settings import Settings
 from service.web.responses import PIECE_BYTES, bytes_response
 from tests.conftest import ADMIN
@@ -291,6 +293,28 @@ async def test_a_handler_that_is_cancelled_takes_its_connection_along(settings: 
         client.send(request("GET", "/cancelled", token=ADMIN))
         assert await client.rest() == b""
         await until(lambda: not service.server.open)
+
+
+@pytest.fixture
+def gc_is_off() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("gc_is_off")
+async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collector(
+    settings: Settings,
+) -> None:
+    """That seldom collects what is old, so a closed connection in a cycle would stay for long."""
+    async with serving(settings) as service:
+        client = await service.connect()
+        for sent in (HEALTH, READ, request("POST", place(), token=ADMIN, body=POLL)):
+            await client.call(sent)
+        client.close()
+        await until(lambda: not service.server.open)
+        await until(lambda: not any(type(one) is Connection for one in gc.get_objects()))
 
 
 @pytest.mark.parametrize(
