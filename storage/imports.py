@@ -5,10 +5,9 @@ already must be what the line says. Ids and numbers that are given are kept.
 """
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, cast
 
 from storage.audit import Action, Actor, Subject, note
 from storage.client import Database, Transaction
@@ -18,7 +17,6 @@ from storage.documents import (
     BallotDocument,
     ContainerKey,
     LocatedPoll,
-    PollDefinition,
     PollDocument,
     SessionDocument,
     UserId,
@@ -28,7 +26,25 @@ from storage.documents import (
     new_session,
     poll_in,
 )
-from storage.errors import Code, Conflict, LimitReached, require
+from storage.errors import LimitReached, require
+from storage.import_checks import (
+    NOT_KEPT,
+    require_choices,
+    require_distinct,
+    require_same_ballots,
+    require_same_counts,
+    require_same_poll,
+    require_same_session,
+)
+from storage.import_lines import (
+    Imported,
+    ImportedBallot,
+    ImportedPoll,
+    ImportedSession,
+    LineRefused,
+    Taken,
+    UnknownChoice,
+)
 from storage.polls import append, claim, claim_given, new_poll, touch
 from storage.sessions import MAX_SESSIONS
 from storage.voting import MAX_BALLOT_NUMBER
@@ -42,82 +58,6 @@ WHERE_SESSIONS_ARE = {
 UNKNOWN_VOTERS = (
     "has voters that are not known under this POLLS_SECRET: only a closed session can be imported"
 )
-NOT_KEPT = "are no longer kept, only their counts are"
-
-
-class ImportedBallot(NamedTuple):
-    """What one user chose; ``voter`` is the end of a ballot's ``_id``, in place of its user."""
-
-    user_id: UserId | None
-    voter: str | None
-    choices: list[str]
-    comment: str | None = None
-    number: int | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-
-
-class ImportedSession(NamedTuple):
-    """A session and its ballots, or the first of ``participants``; None is what is not said.
-
-    ``counts`` are those of a session of which nothing else is left. ``is_final``: it was moved
-    before, without its voters.
-    """
-
-    number: int | None = None
-    course_id: int | None = None
-    course_section_id: int | None = None
-    is_published: bool | None = None
-    has_ended: bool = False
-    has_public_results: bool = False
-    created_at: datetime | None = None
-    closed_at: datetime | None = None
-    participants: int | None = None
-    ballots: Sequence[ImportedBallot] = ()
-    counts: Mapping[str, int] | None = None
-    is_final: bool = False
-
-
-class ImportedPoll(NamedTuple):
-    """A poll with its sessions. ``key`` is None for a poll of a user, whose number is its place."""
-
-    key: ContainerKey | None
-    definition: PollDefinition
-    number: int | None
-    owner_id: UserId | None
-    created_at: datetime | None
-    sessions: Sequence[ImportedSession]
-    voter_key: str | None = None
-
-
-class Imported(NamedTuple):
-    """The poll of a line; ``is_new`` says that the line changed something."""
-
-    poll_id: str
-    number: int
-    is_new: bool
-
-
-class LineRefused(Conflict):
-    """A line contradicts what is stored; the text is a predicate of its member ``field``."""
-
-    code: ClassVar[Code] = Code.CONFLICT
-
-    def __init__(self, field: str, predicate: str) -> None:
-        super().__init__(predicate)
-        self.field = field
-
-
-class Taken(LineRefused):
-    """There is another poll, session or ballot of this id or number, or one that differs."""
-
-    code = Code.ID_TAKEN
-
-
-class UnknownChoice(LineRefused):
-    """The poll has no such option."""
-
-    code = Code.UNKNOWN_OPTION
 
 
 class _Unchanged(Exception):
@@ -158,7 +98,7 @@ class Imports:
             _skip_numbers(transaction, "sessions", [one.number for one in poll.sessions])
             found = _find(transaction, poll)
             if found is not None:
-                _require_same_poll(found, poll)
+                require_same_poll(found, poll, _expected(found.poll, poll))
                 self._require_same_sessions(transaction, found.poll, poll.sessions, "sessions")
                 raise _Unchanged(_imported(found.poll, is_new=False))
             number = _take_number(transaction, poll.number)
@@ -241,14 +181,14 @@ class Imports:
                 raise Taken("ballots", NOT_KEPT)
             stored = _find_ballots(transaction, [one["_id"] for one in new])
             if stored or not ballots:
-                _require_same_ballots(new, stored, "ballots")
+                require_same_ballots(new, stored, "ballots")
                 raise _Unchanged(_imported(poll, is_new=False))
             self._require_voters(session, ballots, voter_key, "ballots")
             if len(new) > session.get("awaited", 0):
                 raise LineRefused(
                     "ballots", "are more votes than participants of the session announced"
                 )
-            _require_choices(session, new, "ballots")
+            require_choices(session, new, "ballots")
             _require_numbers(transaction, session, new, "ballots")
             counted = _counted(session["results"], new)
             steps = {
@@ -301,8 +241,8 @@ class Imports:
             if one.is_final or self._is_foreign(one.ballots, voter_key):
                 session |= {"is_final": True, "is_published": False}
             new = self._documents(session, one.ballots, now)
-            _require_distinct(new, path)
-            _require_choices(session, new, path)
+            require_distinct(new, path)
+            require_choices(session, new, path)
             session["results"] = _counted(session["results"], new)
             session["participants"] = len(new)
             awaited = (one.participants or 0) - len(new)
@@ -335,30 +275,13 @@ class Imports:
             session = sessions.get(cast(int, number))
             if session is None:
                 raise Taken(f"{at}.id", "is not that of a session of the stored poll")
-            stated: dict[str, tuple[Any, Any]] = {
-                "courseId": (one.course_id, session["course_id"]),
-                "courseSectionId": (one.course_section_id, session["course_section_id"]),
-                "hasPublicResults": (one.has_public_results, session["has_public_results"]),
-                "createdAt": (one.created_at, _to_the_second(session["created_at"])),
-                "isPublished": (one.is_published, session["is_published"]),
-            }
-            if session.get("is_final"):
-                del stated["isPublished"]
-            if one.counts is not None:
-                stated["countsOnly"] = (True, session.get("counts_only", False))
-                stated["participants"] = (one.participants, session["participants"])
-                stated["results"] = (_nonzero(one.counts), _nonzero(session["results"]))
-            if one.is_final:
-                stated["isFinal"] = (True, session.get("is_final", False))
-            if one.has_ended and not session["rules"].get("has_ended", False):
-                stated["hasEnded"] = (True, False)
-            _require_stated(stated, f"{at}.")
+            require_same_session(session, one, at)
             new = self._documents(session, one.ballots, session["created_at"])
             if session.get("counts_only"):
-                _require_same_counts(session, new, f"{at}.ballots")
+                require_same_counts(session, new, f"{at}.ballots")
                 continue
             stored = _find_ballots(transaction, [ballot["_id"] for ballot in new])
-            _require_same_ballots(new, stored, f"{at}.ballots")
+            require_same_ballots(new, stored, f"{at}.ballots")
 
     # Ballots -------------------------------------------------------------------------------------
 
@@ -431,6 +354,17 @@ def _find(transaction: Transaction, poll: ImportedPoll) -> LocatedPoll | None:
     return _located(transaction, found[0]) if found else None
 
 
+def _expected(stored: PollDocument, poll: ImportedPoll) -> PollDocument:
+    """What the line makes of the stored poll."""
+    return new_poll(
+        poll.definition,
+        stored["number"],
+        stored["owner_id"],
+        stored["created_at"],
+        standing_session=stored["standing_session"],
+    )
+
+
 def _require_poll(transaction: Transaction, poll_id: str) -> LocatedPoll:
     return _located(
         transaction, require(transaction.find_one("addresses", {"_id": poll_id}), "poll")
@@ -454,45 +388,6 @@ def _take_number(transaction: Transaction, given: int | None) -> int:
         raise Taken("number", "is that of a deleted poll, which can be restored")
     claim_given(transaction, given)
     return given
-
-
-def _require_same_poll(stored: LocatedPoll, poll: ImportedPoll) -> None:
-    """Raises ``Taken`` at the first member that the line states in another way."""
-    found = stored.poll
-    expected = new_poll(
-        poll.definition,
-        found["number"],
-        found["owner_id"],
-        found["created_at"],
-        standing_session=found["standing_session"],
-    )
-    key = poll.key or ContainerKey(USERS, str(found["owner_id"]), str(found["number"]))
-    stated = {
-        **{
-            name: (getattr(key, name), getattr(stored.key, name))
-            for name in ("workspace", "content", "container")
-        },
-        "number": (poll.number, found["number"]),
-        "createdBy": (poll.owner_id, found["owner_id"]),
-        "createdAt": (poll.created_at, _to_the_second(found["created_at"])),
-        "title": (expected["title"], found["title"]),
-        "description": (expected["description"], found["description"]),
-        "options": (expected["options"], found["options"]),
-        "settings": (expected["settings"], found["settings"]),
-    }
-    if expected["highest_option"] > found["highest_option"]:
-        stated["highestOption"] = (expected["highest_option"], found["highest_option"])
-    _require_stated(stated, "")
-
-
-def _require_stated(stated: Mapping[str, tuple[Any, Any]], path: str) -> None:
-    for name, (given, stored) in stated.items():
-        if given is not None and given != stored:
-            raise Taken(f"{path}{name}", "differs from that of the stored poll")
-
-
-def _to_the_second(moment: datetime) -> datetime:
-    return moment.replace(microsecond=0)
 
 
 def _new_session(located: LocatedPoll, one: ImportedSession, now: datetime) -> SessionDocument:
@@ -524,10 +419,6 @@ def _state(
     session["counts_only"] = True
 
 
-def _nonzero(results: Mapping[str, int]) -> dict[str, int]:
-    return {option: votes for option, votes in results.items() if votes}
-
-
 def _require_room(transaction: Transaction, poll_id: str, more: int) -> None:
     there = sum(1 for _ in transaction.find("sessions", {"poll_id": poll_id}, {"_id": 1}))
     if there + more > MAX_SESSIONS:
@@ -552,59 +443,15 @@ def _find_ballots(transaction: Transaction, ids: Collection[str]) -> dict[str, B
     return {one["_id"]: cast(BallotDocument, one) for one in found}
 
 
-def _require_same_counts(
-    session: SessionDocument, wanted: Sequence[BallotDocument], path: str
-) -> None:
-    """For a session that keeps no ballots any more."""
-    if not wanted:
-        return
-    counted = Counter(choice for ballot in wanted for choice in ballot["choices"])
-    if counted != Counter(session["results"]) or len(wanted) != session["participants"]:
-        raise Taken(path, NOT_KEPT)
-
-
-def _require_same_ballots(
-    wanted: Sequence[BallotDocument], stored: Mapping[str, BallotDocument], path: str
-) -> None:
-    for place, ballot in enumerate(wanted):
-        found = stored.get(ballot["_id"])
-        if found is None:
-            raise Taken(f"{path}[{place}]", "is not stored, although others of the line are")
-        if (found["choices"], found["comment"]) != (ballot["choices"], ballot["comment"]):
-            raise Taken(f"{path}[{place}]", "differs from the vote of this user that is stored")
-
-
-def _require_distinct(ballots: Sequence[BallotDocument], path: str) -> None:
-    """One vote a user, however the user is named; and no number twice."""
-    ids: set[str] = set()
-    numbers: set[int] = set()
-    for place, ballot in enumerate(ballots):
-        if ballot["_id"] in ids:
-            raise LineRefused(f"{path}[{place}]", "is a second vote of the same user")
-        if ballot["number"] in numbers:
-            raise Taken(f"{path}[{place}].id", "is that of another vote")
-        ids.add(ballot["_id"])
-        numbers.add(ballot["number"])
-
-
 def _require_numbers(
     transaction: Transaction, session: SessionDocument, ballots: Sequence[BallotDocument], path: str
 ) -> None:
-    _require_distinct(ballots, path)
+    require_distinct(ballots, path)
     numbers = [one["number"] for one in ballots]
     query = {"session_id": session["_id"], "number": {"$in": numbers}}
     found = transaction.find_one("ballots", query, {"number": 1})
     if found is not None:
         raise Taken(f"{path}[{numbers.index(found['number'])}].id", "is that of another vote")
-
-
-def _require_choices(
-    session: SessionDocument, ballots: Sequence[BallotDocument], path: str
-) -> None:
-    known = set(session["rules"]["options"])
-    for place, ballot in enumerate(ballots):
-        if not known.issuperset(ballot["choices"]):
-            raise UnknownChoice(f"{path}[{place}].optionIds", "must be options of the poll")
 
 
 def _counted(before: Mapping[str, int], ballots: Iterable[BallotDocument]) -> dict[str, int]:

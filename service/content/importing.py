@@ -24,7 +24,7 @@ from service.web.responses import Refused
 from service.web.store_key import IMPORTS
 from storage.client import set_time_limit
 from storage.documents import USERS, ContainerKey
-from storage.imports import (
+from storage.import_lines import (
     Imported,
     ImportedBallot,
     ImportedPoll,
