@@ -1,5 +1,6 @@
 """Fixtures: one real server for all tests, and an empty database for each."""
 
+import gc
 import io
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -149,6 +150,15 @@ def settings(mongodb_uri: str, tmp_path: Path) -> Settings:
     return Settings(
         mongodb_uri=mongodb_uri, secret=SECRET, admin_token=ADMIN, data_dir=tmp_path / "data"
     )
+
+
+@pytest.fixture
+def gc_is_off() -> Iterator[None]:
+    """The garbage collector frees nothing meanwhile, and takes no time."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class Database:
         self._client = client
         self._database: AgnosticDatabase[Document] = client.get_database(name, **CONCERNS)
         reading: pymongo.MongoClient[Document] = snapshots or client.delegate
-        self._snapshots = Snapshots(reading.get_database(name, **CONCERNS))
+        self._snapshots = Snapshots(reading, name, CONCERNS)
         self._blocking = cast("pymongo.database.Database[Document]", self._database.delegate)
         # Each call of Motor passes through the event loop twice, which under load takes longer
         # than the call. A transaction is many calls: one thread makes them all.

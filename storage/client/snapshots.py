@@ -1,14 +1,13 @@
 """Snapshots: long reads that all see one moment."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pymongo
-import pymongo.database
 from pymongo.client_session import ClientSession
 from pymongo.read_concern import ReadConcern
 
@@ -54,16 +53,21 @@ class Snapshots:
     Long reads must leave connections and threads to all others.
     """
 
-    def __init__(self, database: pymongo.database.Database[Document]) -> None:
-        self._database = database
+    def __init__(
+        self, client: pymongo.MongoClient[Document], name: str, concerns: Mapping[str, Any]
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._concerns = concerns
         self._threads = ThreadPoolExecutor(MAX_SNAPSHOTS, "snapshot")
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Snapshot]:
         """See ``Database.snapshot``."""
-        with self._database.client.start_session() as session:
+        database = self._client.get_database(self._name, **self._concerns)
+        with self._client.start_session() as session:
             session.start_transaction(read_concern=ReadConcern("snapshot"))
-            snapshot = Snapshot(Transaction(self._database, session), self._threads)
+            snapshot = Snapshot(Transaction(database, session), self._threads)
             try:
                 yield snapshot
             finally:
@@ -72,7 +76,7 @@ class Snapshots:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
-        self._database.client.close()
+        self._client.close()
 
 
 def _end(session: ClientSession, _: Transaction) -> None:

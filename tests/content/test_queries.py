@@ -181,6 +181,7 @@ async def test_contents_that_are_too_large_together_are_refused_and_read_one_by_
         assert len(poll["description"]) == 3_000_000
 
 
+@pytest.mark.usefixtures("gc_is_off")
 async def test_others_have_their_turn_while_a_large_answer_is_made(api: Client, raw: Raw) -> None:
     """Of 2,000 polls with 100 options: to encode and to forget all at once took 80 ms."""
     clear(raw)

@@ -75,10 +75,10 @@ def test_processes_of_one_machine_cast_in_turns_and_do_not_conflict() -> None:
     assert simulate(replace(SHORT, machines=2, costs=costs)).retries > 0
 
 
-def test_a_turn_is_waited_for_half_a_second() -> None:
-    two = replace(SHORT, processes=2, machines=1, seconds=4.0)
-    assert simulate(replace(two, costs=replace(FREE, majority_ms=400.0))).hasty == 0
-    assert simulate(replace(two, costs=replace(FREE, majority_ms=600.0))).hasty > 0
+def test_a_turn_is_waited_for_a_second() -> None:
+    two = replace(SHORT, processes=2, machines=1, seconds=8.0)
+    assert simulate(replace(two, costs=replace(FREE, majority_ms=900.0))).hasty == 0
+    assert simulate(replace(two, costs=replace(FREE, majority_ms=1100.0))).hasty > 0
 
 
 def test_a_batch_that_conflicts_too_often_is_split_by_session() -> None:

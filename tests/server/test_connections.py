@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -293,14 +292,6 @@ async def test_a_handler_that_is_cancelled_takes_its_connection_along(settings: 
         client.send(request("GET", "/cancelled", token=ADMIN))
         assert await client.rest() == b""
         await until(lambda: not service.server.open)
-
-
-@pytest.fixture
-def gc_is_off() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("gc_is_off")
