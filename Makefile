@@ -66,7 +66,7 @@ test-image: $(TEST_READY) ## build the image on a base of its own and test it; a
 test-clients: $(CLIENTS_READY) ## generate clients from the OpenAPI document and test them, 1 minute
 	$(BIN)/python -m pytest tests/generated $(ARGS)
 
-soak: $(TEST_READY) ## run the long tests of races, kills and faults, 10 minutes
+soak: $(TEST_READY) ## run the long tests of races, kills and faults, 30 minutes
 	$(BIN)/python -m pytest tests/long --timeout 1800 --durations 0 $(ARGS)
 
 fuzz: $(TEST_READY) ## send random requests for 10 minutes; ARGS='--max-time 60': for one
