@@ -14,7 +14,7 @@ from structlog import get_logger
 
 from storage.client.documents import Document
 from storage.client.driver_errors import kind_of, trouble
-from storage.client.round_trips import round_trip
+from storage.client.round_trips import CLOSE_SECONDS, round_trip
 from storage.errors import Unavailable
 from storage.metrics import database_errors
 
@@ -23,7 +23,6 @@ log = get_logger(__name__)
 ChangeStream = pymongo.change_stream.CollectionChangeStream[Document]
 T = TypeVar("T")
 
-CLOSE_SECONDS = 2.0
 CHANGES_MS = 500
 """How long the server waits for a change before it says that there is none."""
 

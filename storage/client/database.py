@@ -1,9 +1,9 @@
 """One database of a deployment: its collections, transactions, snapshots and changes."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -145,14 +145,12 @@ class Database:
         self._snapshots.close()
         self._client.close()
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Snapshot]:
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Reads that all see one moment, for a minute at most.
 
         They have connections and threads of their own, so that nobody else waits for long ones.
         """
-        async with self._snapshots.open() as snapshot:
-            yield snapshot
+        return self._snapshots.open()
 
     async def changes(self, name: str) -> Changes:
         """What changes in a collection from the return of this on; raises ``Unavailable``."""

@@ -24,6 +24,8 @@ ROUND_TRIP_SECONDS = 4.0
 """The longest a read or a write may take, and all statements of a transaction together."""
 GRACE_SECONDS = 0.3
 """How long after its time limit a caller still waits for the outcome of what it began."""
+CLOSE_SECONDS = 2.0
+"""For telling the database that something it keeps open is no longer needed."""
 
 _time_limit: ContextVar[float] = ContextVar("time_limit", default=float("inf"))
 

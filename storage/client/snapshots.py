@@ -12,7 +12,7 @@ from pymongo.client_session import ClientSession
 from pymongo.read_concern import ReadConcern
 
 from storage.client.documents import Cursor, Document
-from storage.client.round_trips import deadline_in, in_thread, round_trip
+from storage.client.round_trips import CLOSE_SECONDS, deadline_in, in_thread, round_trip
 from storage.client.transaction import Transaction, Work
 from storage.errors import Unavailable
 
@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 MAX_SNAPSHOTS = 100
 """How many snapshots are read at once; each read takes a thread and a connection."""
-CLOSE_SECONDS = 2.0
 
 
 class Snapshot:
