@@ -175,25 +175,30 @@ class Room:
         self._answered = Counter[int]()
 
     async def change_their_minds(self) -> None:
-        user_id = self._callers.new_user()
-        await self._callers.enroll(user_id)
         while not self._callers.is_over:
-            option, is_late = random.choice(OPTIONS), self._is_closed
-            self._late += is_late
-            answer = await self._callers.insist(
-                "POST",
-                self._poll.sessions(self.session_id, "poll_submissions"),
-                refusal=403,
-                params={"as_user_id": str(user_id)},
-                json={"poll_submissions": {"poll_choice_id": int(option)}},
-                headers=self._callers.new_key(),
-            )
-            self._late -= is_late
-            if answer.status == 200:
-                assert not is_late, "a vote was taken after the close was answered"
-                self.choices[user_id] = option
-            self._answered[answer.status] += 1
-            await self._callers.think()
+            user_id = self._callers.new_user()
+            await self._callers.enroll(user_id)
+            for _ in range(voting.MAX_KEYS // 2):
+                if not self._callers.is_over:
+                    await self._vote(user_id)
+                    await self._callers.think()
+
+    async def _vote(self, user_id: int) -> None:
+        option, is_late = random.choice(OPTIONS), self._is_closed
+        self._late += is_late
+        answer = await self._callers.insist(
+            "POST",
+            self._poll.sessions(self.session_id, "poll_submissions"),
+            refusal=403,
+            params={"as_user_id": str(user_id)},
+            json={"poll_submissions": {"poll_choice_id": int(option)}},
+            headers=self._callers.new_key(),
+        )
+        self._late -= is_late
+        if answer.status == 200:
+            assert not is_late, "a vote was taken after the close was answered"
+            self.choices[user_id] = option
+        self._answered[answer.status] += 1
 
     async def close_and_open(self) -> None:
         while not self._callers.is_over:
