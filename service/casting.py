@@ -1,6 +1,5 @@
 """Casting, for both APIs, which differ only in how they report a refusal."""
 
-import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from aiohttp import web
 from service.rules import policy
 from service.telemetry.metrics import METRICS
 from service.web.call import CALL, CLOCK
+from service.web.randomness import draws
 from service.web.responses import Refused
 from service.web.store_key import STORE
 from storage.ballots import Ballots
@@ -189,17 +189,11 @@ def _refused(api: Api, refusal: StorageError) -> Refused:
 
 
 def _make_numbers() -> Iterator[int]:
-    """Unpredictable numbers of up to 15 digits, which do not reveal their order.
-
-    Random bytes are drawn for many votes at once, because a
-    system call for each is slow.
-    """
-    while True:
-        drawn = os.urandom(7 * 512)
-        for start in range(0, len(drawn), 7):
-            number = int.from_bytes(drawn[start : start + 7]) >> 6
-            if 0 < number <= MAX_BALLOT_NUMBER:
-                yield number
+    """Unpredictable numbers of up to 15 digits, which do not reveal their order."""
+    for drawn in draws(7):
+        number = int.from_bytes(drawn) >> 6
+        if 0 < number <= MAX_BALLOT_NUMBER:
+            yield number
 
 
 _numbers = _make_numbers()

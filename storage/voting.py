@@ -8,6 +8,7 @@ import hmac
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from storage.documents import (
@@ -168,7 +169,15 @@ def vote_key(secret: bytes, ballot: str, key: str, fingerprint: str) -> VoteKey:
 
 
 def _keyed_hash(secret: bytes, text: str) -> str:
-    return hmac.digest(secret, text.encode(), "sha256").hex()
+    """Its HMAC. ``hmac.digest`` takes twice as long, and lets other threads run before it ends."""
+    code = _keyed(secret).copy()
+    code.update(text.encode())
+    return code.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: bytes) -> hmac.HMAC:
+    return hmac.new(secret, digestmod="sha256")
 
 
 def decide(

@@ -87,7 +87,7 @@ async def _principal_of(request: web.Request, identifier: str) -> Principal:
     """The principal of the token of the environment, or of a stored one, by its hash."""
     app = request.app
     tokens = app[STORE].tokens
-    if not (is_admin_token(app, identifier) or tokens.is_known(identifier)):
+    if not (tokens.is_known(identifier) or is_admin_token(app, identifier)):
         require_few_bad_tokens(request)
     principal = await find_principal(app, tokens, identifier)
     if principal is None:
