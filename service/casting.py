@@ -1,4 +1,4 @@
-"""Casting, for both APIs, which differ only in how they report a refusal."""
+"""Casting, for both APIs and the page of a link: they differ only in how they report a refusal."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -116,23 +116,24 @@ async def cast(
     """Casts the caller's vote in a session, or withdraws it if ``options`` is None.
 
     ``rights_state`` is what the caller's right was checked on: see ``Vote``. Where the transaction
-    finds another one, ``check_rights`` checks the right again and returns the new one, or raises,
-    until the time limit of the request ends it. ``place`` is that of the poll; ``find_session``
-    looks up the session that there is where ``session_id`` is one that was known and is gone, or is
-    that of another poll by now, or raises. Raises ``Refused``,
-    ``KeyReused`` if the key was sent with another request, ``KeyOutdated`` if its vote is gone,
-    ``NotFound`` if the session is, and ``Unavailable``. Callers that may not know the vote are not
-    told of another request: it would tell a right guess from a wrong one.
+    finds another one, ``check_rights`` checks again and returns the new one, or raises, until the
+    time limit of the request ends it. ``place`` is that of the poll. A session that was known may
+    be gone by now, or that of another poll: then ``find_session`` gives the one to use instead, or
+    raises.
+
+    Raises ``Refused``, ``KeyReused`` if the key was sent with another request, ``KeyOutdated`` if
+    its vote is gone, ``NotFound`` if the session is, and ``Unavailable``. ``KeyReused`` is not
+    raised for callers that may not know the vote: it would tell a right guess from a wrong one.
     """
     ballots = request.app[STORE].ballots
     principal = request[CALL].principal
     user_id = principal.user_id
 
-    def vote_in(session_id: int) -> Vote:
-        ballot_id = ballots.id_of(session_id, user_id)
+    def vote_in(number: int) -> Vote:
+        ballot_id = ballots.id_of(number, user_id)
         key = None if idempotency_key is None else ballots.vote_key(ballot_id, idempotency_key)
         return Vote(
-            session_id=session_id,
+            session_id=number,
             ballot_id=ballot_id,
             user_id=user_id,
             options=None if options is None else tuple(options),

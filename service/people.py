@@ -68,7 +68,7 @@ def _read_votes(request: web.Request) -> VotesMode:
     """What becomes of the votes; raises ``ValidationError``."""
     given = [value for name, value in request[CALL].query if name == "votes"]
     if not given:
-        raise ValidationError("is missing", "votes")
+        raise ValidationError(f"is missing from the query: {' or '.join(VOTES_MODES)}", "votes")
     if len(given) > 1:
         raise ValidationError("must be given once", "votes")
     mode = VOTES_MODES.get(given[0])

@@ -259,10 +259,7 @@ class Ballots:
             and sessions.get(vote.session_id, {}).get("withdrawals")
         }
         withdrawn = read("idempotency", list(missing)) if missing else {}
-        return _Tally(
-            *(sessions, ballots, withdrawn, self._clock(), self._secret),
-            query=lambda one: {"_id": one["_id"]},
-        )
+        return _Tally(sessions, ballots, withdrawn, self._clock(), self._secret, query=_by_id)
 
     def _write(self, transaction: Transaction, tally: "_Tally") -> None:
         """The sessions first: if one is being closed, this conflicts before much is written.
@@ -290,6 +287,10 @@ def _must_be_read(vote: Vote, sessions: dict[int, SessionDocument]) -> bool:
     could conflict. Keys of a withdrawn vote cast nothing again, and a new ballot takes them over.
     """
     return vote.options is None or bool(sessions[vote.session_id].get("withdrawals"))
+
+
+def _by_id(session: SessionDocument) -> dict[str, Any]:
+    return {"_id": session["_id"]}
 
 
 class _Outdated(Exception):
@@ -404,11 +405,7 @@ class _Tally:
     def withdrawal_writes(self) -> list[Write]:
         """The keys of withdrawn ballots, which the database removes when they have expired."""
         return [
-            ReplaceOne(
-                {"_id": ballot_id},
-                voting.remembered(ballot_id, requests),
-                upsert=True,
-            )
+            ReplaceOne({"_id": ballot_id}, voting.remembered(ballot_id, requests), upsert=True)
             for ballot_id, requests in self._withdrawn.items()
             if ballot_id in self._touched and self._ballots[ballot_id] is None and requests
         ]

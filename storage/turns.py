@@ -15,8 +15,8 @@ from queue import SimpleQueue
 from structlog import get_logger
 
 WAIT_SECONDS = 1.0
-"""A process that is stopped while it has the turn delays others for no longer, each time; then they
-conflict with it, as without turns."""
+"""How long a turn is waited for. A process that is stopped while it has the turn delays each batch
+of the others by no more; then they conflict with it, as they would without turns."""
 
 log = get_logger(__name__)
 

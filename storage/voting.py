@@ -169,7 +169,10 @@ def vote_key(secret: bytes, ballot: str, key: str, fingerprint: str) -> VoteKey:
 
 
 def _keyed_hash(secret: bytes, text: str) -> str:
-    """Its HMAC. ``hmac.digest`` takes twice as long, and lets other threads run before it ends."""
+    """Its HMAC, by a copy of a prepared one.
+
+    ``hmac.digest`` takes twice as long, and lets other threads run before it returns.
+    """
     code = _keyed(secret).copy()
     code.update(text.encode())
     return code.hexdigest()
@@ -191,10 +194,9 @@ def decide(
     """What ``session`` and ``ballot`` become by ``vote``; the arguments are not changed.
 
     ``withdrawn`` has the keys of the voter's last ballot if that was withdrawn; ``secret`` tells
-    how old keys are. A request that was
-    answered before gets the same answer, even if the session has changed since. Raises
-    ``KeyOutdated``, ``LimitReached`` (of keys), ``SessionClosed``, ``UnknownOption``,
-    ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
+    how old keys are. A request that was answered before gets the same answer, even if the session
+    has changed since. Raises ``KeyOutdated``, ``LimitReached`` (of keys), ``SessionClosed``,
+    ``UnknownOption``, ``InvalidVote``, ``AlreadyVoted``, ``NoVote``.
     """
     found = withdrawn if ballot is None else ballot["requests"]
     requests = [one for one in found if not is_expired(one, secret, vote.ballot_id, vote.cast_at)]
@@ -297,7 +299,7 @@ def remembered(ballot: str, requests: Sequence[BallotRequest]) -> dict[str, Any]
 def _require_valid(rules: SessionRules, options: tuple[str, ...], comment: str | None) -> None:
     if unknown := [option for option in options if option not in rules["options"]]:
         raise UnknownOption(
-            f"must name options of this poll, which has no {name_some(unknown)}",
+            f"must name options of this poll by their ids: it has no {name_some(unknown)}",
             place=options.index(unknown[0]),
         )
     if not options:

@@ -117,7 +117,7 @@ class Parameters:
         """The value; None if it is missing or invalid."""
         value, fault = self._values.get(name), None
         if value is None:
-            fault = "is missing" if required else None
+            fault = "is missing from the query" if required else None
         elif name in self._repeated:
             fault = REPEATED
         elif not value:

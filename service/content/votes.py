@@ -20,7 +20,8 @@ from storage.documents import BallotDocument, ContainerKey, PollDocument, Sessio
 from storage.errors import NoStandingSession
 
 MAX_SHORT = 100
-"""The bytes of a body that is remembered; an answer in less time tells that it was sent before."""
+"""The longest body that is remembered once it is parsed. A faster answer may tell that somebody has
+sent the same lately, so none with a comment is remembered."""
 
 
 async def list_votes(request: web.Request) -> web.Response:
@@ -31,7 +32,7 @@ async def list_votes(request: web.Request) -> web.Response:
     not tell who cast a vote without a name.
     """
     paging = pagination.read_paging(request)
-    poll = await _find_poll(request)
+    poll = await _find_poll(request, *_require_address(request))
     poll_id, session_id = poll["id"], _require_session(poll["standing_session"])
     ballots, principal = request.app[STORE].ballots, request[CALL].principal
     session = await request.app[STORE].sessions.get(session_id)
@@ -59,9 +60,9 @@ async def cast_vote(request: web.Request) -> web.Response:
     the previous one. Does not add a second vote, and does not count where it is refused.
     """
     # Where the session is known the poll is not read: casting finds out whether they still exist.
-    key, poll_id = _read_address(request)
+    key, poll_id = _require_address(request)
     known = request.app[STORE].ballots.known_session(key, poll_id)
-    session_id = known or (await _find_poll(request))["standing_session"]
+    session_id = known or (await _find_poll(request, key, poll_id))["standing_session"]
     body, vote = _read_vote(await read_json_text(request))
     outcome = await casting.cast(
         request,
@@ -71,7 +72,7 @@ async def cast_vote(request: web.Request) -> web.Response:
         comment=vote["comment"],
         idempotency_key=read_idempotency_key(request, body),
         place=(key.id, poll_id),
-        find_session=partial(_find_session, request),
+        find_session=partial(_find_session, request, key, poll_id),
     )
     # The sender of a new vote knows it, even when acting for another user.
     is_sent = not outcome.is_replay
@@ -85,8 +86,8 @@ async def withdraw_vote(request: web.Request) -> web.Response:
     For tokens with ``vote`` on the workspace. Does not withdraw votes of others, or any after the
     poll has closed.
     """
-    key, poll_id = _read_address(request)
-    poll = await _find_poll(request)
+    key, poll_id = _require_address(request)
+    poll = await _find_poll(request, key, poll_id)
     session_id = _require_session(poll["standing_session"])
     place = (key.id, poll_id)
     outcome = await casting.cast(request, casting.CONTENT, session_id, None, place=place)
@@ -127,18 +128,17 @@ def _own_vote(
     )
 
 
-async def _find_poll(request: web.Request) -> PollDocument:
-    """The poll of the query, for callers that may vote there."""
-    poll = await request.app[STORE].polls.get(*_read_address(request))
+async def _find_poll(request: web.Request, key: ContainerKey, poll_id: str) -> PollDocument:
+    poll = await request.app[STORE].polls.get(key, poll_id)
     casting.note_anonymity(request, poll["settings"])
     return poll
 
 
-async def _find_session(request: web.Request) -> int:
-    return _require_session((await _find_poll(request))["standing_session"])
+async def _find_session(request: web.Request, key: ContainerKey, poll_id: str) -> int:
+    return _require_session((await _find_poll(request, key, poll_id))["standing_session"])
 
 
-def _read_address(request: web.Request) -> tuple[ContainerKey, str]:
+def _require_address(request: web.Request) -> tuple[ContainerKey, str]:
     """The container and the id of the poll, where the caller may vote."""
     key, poll_id = read_poll_address(request, "votes")
     policy.require_content(request[CALL].principal, policy.VOTE, key, poll_id)

@@ -86,7 +86,7 @@ def read_format(request: web.Request) -> Format:
     """The format named in the query; raises ``ValidationError``."""
     name = dict(request[CALL].query).get("format")
     if name is None:
-        raise ValidationError("is missing", "format")
+        raise ValidationError("is missing from the query", "format")
     if name not in FORMATS:
         raise ValidationError(f"must be {' or '.join(FORMATS)}", "format")
     return FORMATS[name]

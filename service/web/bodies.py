@@ -159,7 +159,7 @@ async def read_json_text(request: web.Request) -> bytes:
     """The body as it came, to be given to ``parse_json``."""
     raw = await read_raw(request)
     if media_type(request) != JSON:
-        raise web.HTTPUnsupportedMediaType(text=f"Send the body as {JSON}.")
+        raise web.HTTPUnsupportedMediaType(text=f"Send JSON, with the header Content-Type: {JSON}.")
     return raw
 
 

@@ -59,9 +59,9 @@ def round_trip(
 ) -> Iterator[None]:
     """Bounds the driver's calls inside, and raises ``Unavailable`` if the database cannot serve.
 
-    ``deadline`` is on the monotonic clock. A write outside a transaction must not
-    promise that nothing was changed: for it ``unavailable`` is ``OutcomeUnknown``.
-    ``DuplicateKeyError`` and errors that the request is to blame for pass through unchanged.
+    ``deadline`` is on the monotonic clock. A write outside a transaction must not promise that
+    nothing was changed: for it ``unavailable`` is ``OutcomeUnknown``. ``DuplicateKeyError`` and
+    errors that the request is to blame for pass through unchanged.
     """
     until = deadline_in() if deadline is None else deadline
     try:

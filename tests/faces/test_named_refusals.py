@@ -38,7 +38,7 @@ async def test_options_that_cannot_be_removed_are_named(api: Client, raw: Raw) -
 
 async def test_unknown_and_repeated_options_of_a_vote_are_named(api: Client, raw: Raw) -> None:
     run = await content_run(api, raw, allowSelectionOfMultipleOptions=True)
-    unknown = "must name options of this poll, which has no 9, x"
+    unknown = "must name options of this poll by their ids: it has no 9, x"
     repeated = "must not repeat options: 1"
     for options, message, at_fault in (
         (("1", "9", "x"), unknown, FIELDS[1]),

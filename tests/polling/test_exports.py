@@ -305,7 +305,7 @@ async def test_an_unknown_format_is_refused_before_existence_and_rights(
         url = f"{run.poll_url}/poll_sessions/{session}/export"
         for who in (None, stranger):
             problem = await refused(await api.get(url, params=query, headers=who), 400, ["format"])
-            message = "format must be csv or json" if query else "format is missing"
+            message = "format must be csv or json" if query else "format is missing from the query"
             assert problem["detail"] == message
 
 

@@ -161,7 +161,7 @@ async def test_a_change_needs_the_id_of_a_poll(api: Client, raw: Raw, method: st
     before = everything(raw)
     response = await api.request(method, f"/rest?{PLACE}", data=GOOD, headers=JSON)
     problem = await refused(response, 400, ["pollId"])
-    assert problem["detail"] == "pollId is missing"
+    assert problem["detail"] == "pollId is missing from the query"
     assert everything(raw) == before
 
 
