@@ -64,8 +64,8 @@ class SharedTurn(Turn):
         self._unlock()
 
     def close(self) -> None:
+        self.end()
         self._wanted.put(None)
-        os.close(self._lock)
 
     def _lock_now(self) -> bool:
         try:
@@ -86,6 +86,11 @@ class SharedTurn(Turn):
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
             with suppress(RuntimeError):  # the loop was closed
                 self._loop.call_soon_threadsafe(self._grant, granted)
+        # After the last ``_grant``: the number of what is closed may be that of another file then.
+        try:
+            self._loop.call_soon_threadsafe(os.close, self._lock)
+        except RuntimeError:
+            os.close(self._lock)
 
     def _grant(self, granted: asyncio.Future[None]) -> None:
         if not granted.done():

@@ -160,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
         data = bytes(_buffer[:nbytes])
         if (
             not self._has_begun
-            and data.find(END_OF_HEAD) == nbytes - len(END_OF_HEAD)
+            and 0 < data.find(END_OF_HEAD) == nbytes - len(END_OF_HEAD)
             and data[0] not in b"\r\n"
             and not data.startswith(HTTP2_PREFACE)
         ):

@@ -4,7 +4,10 @@ import re
 from enum import Enum, auto
 
 MAX_LINE_BYTES = 8190
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[^\r\n]*)?\r\n")
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*\r\n" % (TOKEN, TOKEN, QUOTED))
+"""With extensions, without the blanks that RFC 9112 allows around them: aiohttp stops at these."""
 TRAILER = re.compile(
     rb"(?!(?:content-length|transfer-encoding|host):)"
     rb"[!#$%&'*+.^_`|~0-9a-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n",

@@ -60,7 +60,8 @@ async def run(settings: Settings, announce: Callable[[Store, str], Awaitable[Non
                 EMBEDDED_URI: "" if settings.mongodb_uri else store.uri,
                 "POLLS_METRICS_DIR": str(settings.metrics_dir or shared),
             }
-            workers = Workers(command, sockets, store.database.end_sessions, environment)
+            end_sessions = store.database.end_sessions
+            workers = Workers(command, sockets, end_sessions, environment, shared=Path(shared))
             await workers.run(
                 settings.workers,
                 lambda: announce(store, url),
@@ -72,7 +73,9 @@ class Workers:
     """Keeps workers alive until it is asked to stop.
 
     ``command`` starts one; the descriptor of its channel is appended. ``sockets`` are inherited by
-    it, and closed here. ``end_sessions`` is called with the sessions of a worker that died.
+    it, and closed here. ``end_sessions`` is called with the sessions of a worker that died. The
+    directory ``shared`` is made again for the next worker where a cleaner of ``/tmp`` has removed
+    it.
     """
 
     def __init__(
@@ -81,7 +84,10 @@ class Workers:
         sockets: Sequence[socket.socket],
         end_sessions: EndSessions,
         environment: Mapping[str, str] | None = None,
+        *,
+        shared: Path | None = None,
     ) -> None:
+        self._shared = shared
         self._command = command
         self._environment = {**os.environ, "PYTHONPATH": ROOT, **(environment or {})}
         self._sockets = sockets
@@ -150,6 +156,8 @@ class Workers:
         loop = asyncio.get_running_loop()
         pause, longest = BACKOFF_SECONDS
         while not self._stopping.is_set():
+            if self._shared is not None:
+                self._shared.mkdir(mode=0o700, exist_ok=True)
             worker = await _start(self._command, self._sockets, self._environment)
             begun = loop.time()
             self._alive.add(worker)

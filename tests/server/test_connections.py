@@ -147,6 +147,16 @@ async def test_a_body_in_a_request_that_offers_an_upgrade_is_read(
         assert await client.rest() == b""
 
 
+async def test_a_request_is_answered_wherever_it_is_cut(settings: Settings) -> None:
+    async with serving(settings) as service:
+        client, other = await service.connect(), await service.connect()
+        for length in range(1, len(HEALTH)):
+            client.send(HEALTH[:length])
+            assert (await other.call(HEALTH)).status == 200  # by now the first piece was read
+            client.send(HEALTH[length:])
+            assert (await client.read()).status == 200, length
+
+
 async def test_pieces_that_look_like_header_blocks_are_none(settings: Settings) -> None:
     """Blank lines before a request, and the end of a body."""
     body = b'{"title": "Tea?", "options": [{"title": "yes"}]}\r\n\r\n'

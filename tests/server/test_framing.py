@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 
 from service.server.framing import MAX_LINE_BYTES, MAX_TRAILERS, Chunked, Sized
 
-CHUNKS = b'5\r\nhello\r\nA;name="x"\r\n0123\r\n0\r\n\r\r\n0\r\nTrailer: 1\r\nHosted: \xe9\r\n\r\n'
+CHUNKS = (
+    b'5;a;b=1\r\nhello\r\nA;name="x;\\"\xe9"\r\n0123\r\n0\r\n\r\r\n'
+    b"0\r\nTrailer: 1\r\nHosted: \xe9\r\n\r\n"
+)
 BEHIND = b"GET / HTTP/1.1\r\n\r\n"
 
 
@@ -51,6 +54,8 @@ def test_a_sized_body_ends_after_its_length(length: int, cuts: list[int]) -> Non
     [
         *(b"x\r\n", b"\r\n", b"-1\r\n", b"0x1\r\n", b"1\n", b" 1\r\n", b"1 \r\n", b"1\rx\r\n"),
         *(b"f" * 16 + b"\r\n", b"1;" + b"x" * MAX_LINE_BYTES),
+        *(b"1;\r\n", b"1; a=b\r\n", b"1;a =b\r\n", b"1;;a\r\n", b"1;a;\r\n", b"1;\xe9\r\n"),
+        *(b'1;a="b\r\n', b'1;a="b"c\r\n', b'1;a="\x00"\r\n', b"1;a\t\r\n", b"1;a=b=c\r\n"),
         *(b"1\r\nxx\r\n", b"1\r\nx\n", b"1\r\nx\n\r\n"),
         *(b"0\r\nHost: x\r\n", b"0\r\ncontent-length: 1\r\n", b"0\r\nA: \0\r\n"),
         b"0\r\n" + b"A: 1\r\n" * (MAX_TRAILERS + 1),

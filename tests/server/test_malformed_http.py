@@ -93,9 +93,9 @@ def test_a_body_that_cannot_be_unpacked_is_a_bad_request_and_no_error_of_ours(
     assert "Unhandled" not in service.log
 
 
+@pytest.mark.parametrize("broken", [f"{TOKEN}\r\n", "5; a=b\r\nabcde\r\n", "5;\r\nabcde\r\n"])
 @pytest.mark.parametrize("at_once", [True, False])
-def test_broken_chunks_are_refused(service: Service, at_once: bool) -> None:
-    broken = f"{TOKEN}\r\n"
+def test_broken_chunks_are_refused(service: Service, broken: str, at_once: bool) -> None:
     with Connection(service.url) as connection:
         if at_once:
             connection.send((CHUNKED + broken).encode())

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -168,6 +169,22 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(services: Services)
     until(lambda: len(set(service.worker_pids) - {victim, other}) == 2, "a third worker")
     assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
     assert service.stop() == 0
+
+
+def test_a_worker_is_replaced_though_the_directory_of_the_workers_was_removed(
+    services: Services, tmp_path: Path
+) -> None:
+    """As cleaners of ``/tmp`` do after some days."""
+    service = services.start(POLLS_ADMIN_TOKEN=ADMIN, POLLS_WORKERS="2", TMPDIR=str(tmp_path))
+    [shared] = tmp_path.glob("polls-metrics-*")
+    shutil.rmtree(shared)
+    victims = set(service.worker_pids)
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    until(lambda: len(set(service.worker_pids) - victims) == 2, "two other workers")
+    assert call(service.url, "POST", place(), token=ADMIN, body=POLL).status == 200
+    assert service.stop() == 0
+    assert not shared.exists()
 
 
 def test_a_sigterm_drains_all_workers_and_leaves_no_process(services: Services) -> None:

@@ -1,8 +1,11 @@
 """Turns: processes of one machine cast one after another, and none waits for long for another."""
 
 import asyncio
+import fcntl
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -25,7 +28,7 @@ from storage.turns import SharedTurn, Turn
 from storage.voting import Vote
 from tests.support.desk import Desk, submit
 from tests.support.desk import turns as let_go_on
-from tests.support.fleet import ROOT
+from tests.support.fleet import ROOT, eventually
 
 HOLDER = """
 import fcntl, sys, time
@@ -195,3 +198,24 @@ async def test_a_service_whose_lock_file_cannot_be_opened_casts_without_turns(
         client = await aiohttp_client(app)
     assert (await client.get("/readyz")).status == 200
     assert [line["event"] for line in lines] == ["workers do not cast in turns"]
+
+
+async def test_one_that_was_closed_while_it_waited_leaves_the_locks_of_others_alone(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of its file may be that of another one by then."""
+    monkeypatch.setattr(turns, "WAIT_SECONDS", 0.01)
+    before = set(threading.enumerate())
+    waiting = SharedTurn(file)
+    with holding(file):
+        for _ in range(2):
+            await waiting.take()
+            waiting.end()
+        waiting.close()
+        another = os.open(tmp_path / "another", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(another, fcntl.LOCK_EX)
+    await eventually(lambda: set(threading.enumerate()) <= before)
+    await let_go_on()
+    with (tmp_path / "another").open() as same, pytest.raises(BlockingIOError):
+        fcntl.flock(same, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(another)
