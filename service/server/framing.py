@@ -9,8 +9,7 @@ QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*\r\n" % (TOKEN, TOKEN, QUOTED))
 """With extensions, without the blanks that RFC 9112 allows around them: aiohttp stops at these."""
 TRAILER = re.compile(
-    rb"(?!(?:content-length|transfer-encoding|host):)"
-    rb"[!#$%&'*+.^_`|~0-9a-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n",
+    rb"(?!(?:content-length|transfer-encoding|host):)%b:[\t\x20-\x7e\x80-\xff]*\r\n" % TOKEN,
     re.IGNORECASE,
 )
 """None that frames or routes a message, and no control character: aiohttp stops at these."""
